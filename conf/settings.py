@@ -1,0 +1,172 @@
+"""The one place where configuration is read: environment variables over the stack's state file over defaults."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+import platformdirs
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    JsonConfigSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+STATE_FILE_NAME = "stack.json"
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names the variable, the value and the fix."""
+
+
+def mart_home() -> Path:
+    """The folder of everything that a run leaves behind on this machine: data, checkpoints, logs, state."""
+    return Path(os.environ.get("MART_HOME") or ".mart").absolute()
+
+
+class _StackState(JsonConfigSettingsSource):
+    """What `python -m stack up` wrote. A server named in the environment hides the embedded one's values."""
+
+    def __call__(self) -> dict[str, Any]:
+        state = super().__call__()
+        if os.environ.get("MART_DSN"):
+            state = {k: v for k, v in state.items() if not k.startswith("mart_")}
+        if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+            state = {k: v for k, v in state.items() if not k.startswith("kafka_")}
+        return state
+
+
+class Settings(BaseSettings):
+    """Every setting; the environment variable is the field's name in capitals.
+
+    `python -m conf` prints them as the table that the README shows.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=False)
+
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka brokers, host:port[,host:port]. Set: use these, start none."
+    )
+    kafka_topic: str = Field("invoices", description="Topic of the invoices.")
+    kafka_topic_partitions: int = Field(
+        2, ge=1, le=1024, description="Partitions of the topic when `stack` creates it."
+    )
+    kafka_timeout_seconds: float = Field(
+        30, gt=0, description="How long producer and job wait for the broker before they say that it is away."
+    )
+    mart_dsn: SecretStr | None = Field(
+        None, description="PostgreSQL of the mart, as the writer. Set: use this one, start none."
+    )
+    mart_owner_dsn: SecretStr | None = Field(
+        None, description="The same database as its owner, for migrations. Default: MART_DSN."
+    )
+    mart_reader_dsn: SecretStr | None = Field(
+        None, description="The same database as analytics_reader, for dashboards. Default: MART_DSN."
+    )
+    mart_home: Path = Field(
+        default_factory=mart_home, description="Folder of data, logs, checkpoints, state. Default: ./.mart"
+    )
+    mart_cache: Path = Field(
+        default_factory=lambda: platformdirs.user_cache_path("retail-mart"),
+        description="Folder of downloaded jars, shared by clones. Default: the user's cache folder.",
+    )
+    lake_path: str | None = Field(None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake.")
+    checkpoint_dir: str | None = Field(
+        None, description="Spark's checkpoints: a folder or URL, scratch space. Default: MART_HOME/checkpoint."
+    )
+    shop_time_zone: str = Field("Asia/Jakarta", description="Zone of the shop's local times.")
+    returns_policy: Literal["ignore", "net"] = Field(
+        "ignore", description="Returns: `ignore` them, or `net` them against monetary."
+    )
+    recency_clock: Literal["event", "wall"] = Field(
+        "event", description="As-of date of recency: newest `event` (replays) or `wall` clock (live shop)."
+    )
+    max_invoices_per_batch: int = Field(
+        40_000, ge=1, description="Upper bound of invoices in one micro-batch."
+    )
+    max_message_bytes: int = Field(
+        1_000_000, ge=1_000, description="A larger message is quarantined as too_large (bytes)."
+    )
+    outage_patience_seconds: float = Field(
+        600, ge=0, description="How long the job retries while Kafka or PostgreSQL is away, before it gives up."
+    )
+    spark_master: str = Field("local[*]", description="Spark master of the jobs.")
+    spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
+    log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @field_validator("shop_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is not an IANA time zone; use one like Asia/Jakarta")
+        return value
+
+    @field_validator("mart_home", "mart_cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        state = _StackState(settings_cls, json_file=mart_home() / STATE_FILE_NAME)
+        return init_settings, env_settings, state
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.shop_time_zone)
+
+    @property
+    def lake(self) -> str:
+        return self.lake_path or str(self.mart_home / "lake" / "invoices")
+
+    @property
+    def checkpoints(self) -> str:
+        return self.checkpoint_dir or str(self.mart_home / "checkpoint")
+
+    def require_kafka(self) -> str:
+        """The brokers' addresses, or SettingsError naming the two ways to have some."""
+        if self.kafka_bootstrap_servers is None:
+            raise SettingsError(
+                "no Kafka: start the embedded one with `python -m stack up`, or set KAFKA_BOOTSTRAP_SERVERS"
+            )
+        return self.kafka_bootstrap_servers
+
+    def require_mart(self, role: Literal["writer", "owner", "reader"] = "writer") -> str:
+        """The mart's DSN for a role, or SettingsError naming the two ways to have one."""
+        special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
+        dsn = special or self.mart_dsn
+        if dsn is None:
+            raise SettingsError(
+                "no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN"
+            )
+        return dsn.get_secret_value()
+
+
+@lru_cache
+def settings() -> Settings:
+    """The settings of this process, read once.
+
+    Raises SettingsError naming each wrong variable, its value and what is allowed.
+    """
+    try:
+        return Settings()  # type: ignore[call-arg]  # every field has a default or comes from the environment
+    except ValidationError as error:
+        raise SettingsError(
+            "\n".join(
+                f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})"
+                for e in error.errors()
+            )
+        ) from None

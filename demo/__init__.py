@@ -1,0 +1,1 @@
+"""The guided run behind `make demo`."""

@@ -1,0 +1,1 @@
+"""A Java to run on, and the jars to run with."""

@@ -1,0 +1,1 @@
+"""Put invoices on the topic: generate a shop, replay CSV, live traffic."""

@@ -1,0 +1,1 @@
+"""The streaming job: Kafka → PostgreSQL, exactly once."""
