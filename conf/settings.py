@@ -29,14 +29,20 @@ def mart_home() -> Path:
     return Path(os.environ.get("MART_HOME") or ".mart").absolute()
 
 
+def external_servers() -> tuple[str | None, str | None]:
+    """(Kafka's bootstrap servers, the mart's DSN) as the environment names them; None: the embedded one."""
+    return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None, os.environ.get("MART_DSN") or None
+
+
 class _StackState(JsonConfigSettingsSource):
     """What `python -m stack up` wrote. A server named in the environment hides the embedded one's values."""
 
     def __call__(self) -> dict[str, Any]:
         state = super().__call__()
-        if os.environ.get("MART_DSN"):
+        kafka, mart = external_servers()
+        if mart:
             state = {k: v for k, v in state.items() if not k.startswith("mart_")}
-        if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        if kafka:
             state = {k: v for k, v in state.items() if not k.startswith("kafka_")}
         return state
 
@@ -74,6 +80,9 @@ class Settings(BaseSettings):
     mart_cache: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("retail-mart"),
         description="Folder of downloaded jars, shared by clones. Default: the user's cache folder.",
+    )
+    ivy_settings: Path | None = Field(
+        None, description="Ivy settings file naming a mirror for the jars. Default: Maven Central."
     )
     lake_path: str | None = Field(None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake.")
     checkpoint_dir: str | None = Field(

@@ -1,0 +1,33 @@
+"""`python -m jvm`: the Java in use, and the download of the jars."""
+
+import sys
+
+import typer
+
+from conf.settings import SettingsError
+from jvm.jars import JarDownloadError, broker_classpath, spark_jars
+from jvm.java import JavaNotFoundError
+from jvm.java import java as find_java
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+
+@app.command()
+def java() -> None:
+    """Print the home and the version of the Java that Spark and the broker use."""
+    found = find_java()
+    typer.echo(f"{found.home}\t{found.version}")
+
+
+@app.command()
+def jars() -> None:
+    """Download the jars of Spark's connectors and of the broker, once, and print where each one is."""
+    for jar in (*spark_jars(), *broker_classpath()):
+        typer.echo(jar)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except (JavaNotFoundError, JarDownloadError, SettingsError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,202 @@
+"""The jars that Spark and the broker need beside what pyspark carries, fetched once by pyspark's own Ivy."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import tempfile
+import urllib.request
+from collections.abc import Iterable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
+from xml.sax.saxutils import quoteattr
+
+import fasteners
+import pyspark
+from rich.console import Console
+
+from conf.settings import settings
+from jvm.java import java_home
+
+
+class Coordinate(NamedTuple):
+    """A Maven artifact."""
+
+    organisation: str
+    name: str
+    version: str
+
+
+CONNECTOR = Coordinate("org.apache.spark", "spark-sql-kafka-0-10_2.13", "4.2.0")
+DELTA = Coordinate("io.delta", "delta-spark_4.2_2.13", "4.4.0")
+BROKER = Coordinate("org.apache.kafka", "kafka_2.13", "4.3.1")
+# The broker logs through slf4j 1.7 and names no backend of it: without this one it is mute.
+BROKER_LOG = Coordinate("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")
+
+# Families of which Spark carries its own member, under the same artifact name or another one.
+SPARK_FAMILIES = (
+    "hadoop-client*",
+    "scala-library",
+    "scala-reflect",
+    "slf4j*",
+    "log4j*",
+    "jackson-*",
+    "commons-logging",
+    "parquet-*",
+    "shims",
+)
+
+_ERROR_LINES = 15
+
+
+class JarDownloadError(Exception):
+    """Ivy could not fetch the jars; the message holds Ivy's last lines and the fix."""
+
+
+class JarSet(NamedTuple):
+    """Jars that are fetched together into one folder of the cache."""
+
+    folder: str
+    purpose: str
+    coordinates: tuple[Coordinate, ...]
+    excluded: tuple[str, ...] = ()
+
+
+def artifact_name(file_name: str) -> str:
+    """`zstd-jni-1.5.7-3.jar` → `zstd-jni`: the name before the first hyphen that a `number.` follows."""
+    match = re.match(r"(.+?)-\d+\..*\.jar$", file_name)
+    return match[1] if match else file_name.removesuffix(".jar")
+
+
+def missing_from_spark(fetched: Iterable[str], carried: Iterable[str]) -> list[str]:
+    """Of the fetched jars' file names those that double nothing that Spark carries, by artifact or family."""
+    names = {artifact_name(jar) for jar in carried}
+    return sorted(
+        jar
+        for jar in fetched
+        if artifact_name(jar) not in names
+        and not any(fnmatch(artifact_name(jar), family) for family in SPARK_FAMILIES)
+    )
+
+
+def _pyspark_jars() -> Path:
+    return Path(pyspark.__file__).parent / "jars"
+
+
+def _carried() -> list[str]:
+    return [jar.name for jar in _pyspark_jars().glob("*.jar")]
+
+
+def _spark_set() -> JarSet:
+    carried = {artifact_name(jar) for jar in _carried()}
+    return JarSet(
+        f"spark-{CONNECTOR.version}-delta-{DELTA.version}",
+        "Spark's Kafka connector and Delta",
+        (CONNECTOR, DELTA),
+        (*SPARK_FAMILIES, *sorted(carried)),
+    )
+
+
+def _broker_set() -> JarSet:
+    return JarSet(f"kafka-{BROKER.version}", "the Kafka broker", (BROKER, BROKER_LOG))
+
+
+def ivy_module(jar_set: JarSet) -> str:
+    """The ivy.xml that asks for a set: its artifacts with what they need, less what is excluded."""
+    dependencies = "\n".join(
+        f"<dependency org={quoteattr(c.organisation)} name={quoteattr(c.name)} rev={quoteattr(c.version)} "
+        'conf="default->default"/>'
+        for c in jar_set.coordinates
+    )
+    excludes = "\n".join(
+        f'<exclude module={quoteattr(module)} matcher="glob"/>' for module in jar_set.excluded
+    )
+    return f"""<ivy-module version="2.0">
+<info organisation="retail-mart" module="jars"/>
+<configurations><conf name="default"/></configurations>
+<dependencies>
+{dependencies}
+{excludes}
+</dependencies>
+</ivy-module>
+"""
+
+
+def _proxy_properties() -> list[str]:
+    """Java does not read HTTPS_PROXY; say it the way Java understands."""
+    properties = []
+    proxies = urllib.request.getproxies()
+    for scheme in ("http", "https"):
+        proxy = urlsplit(proxies.get(scheme, ""))
+        if proxy.hostname:
+            properties += [
+                f"-D{scheme}.proxyHost={proxy.hostname}",
+                f"-D{scheme}.proxyPort={proxy.port or 80}",
+            ]
+    return properties
+
+
+def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
+    """Run Ivy in a scratch folder; the folder of the jars."""
+    module = scratch / "ivy.xml"
+    module.write_text(ivy_module(jar_set))
+    jars = scratch / "jars"
+    mirror = settings().ivy_settings
+    command = [
+        str(java_home() / "bin" / "java"),
+        *_proxy_properties(),
+        "-cp",
+        str(_pyspark_jars() / "*"),
+        "org.apache.ivy.Main",
+        *(["-settings", str(mirror)] if mirror else []),
+        *["-cache", str(scratch / "cache"), "-ivy", str(module), "-confs", "default"],
+        *["-types", "jar", "bundle"],
+        *["-retrieve", str(jars / "[artifact]-[revision].[ext]")],
+    ]
+    ivy = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    if ivy.returncode != 0 or not any(jars.glob("*.jar")):
+        last = "\n".join(ivy.stdout.splitlines()[-_ERROR_LINES:])
+        raise JarDownloadError(
+            f"the jars of {jar_set.purpose} could not be downloaded; Ivy's last lines:\n{last}\n"
+            "This needs, once, a network to Maven Central, or a mirror: set IVY_SETTINGS to an Ivy settings file"
+        )
+    return jars
+
+
+def _fetched(jar_set: JarSet) -> Path:
+    """The folder of a set of jars in the cache, downloaded now if it is not there yet."""
+    cache = settings().mart_cache / "jars"
+    folder = cache / jar_set.folder
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with fasteners.InterProcessLock(cache / f"{jar_set.folder}.lock"):
+        if folder.is_dir():  # another process fetched it while this one waited
+            return folder
+        message = f"Downloading the jars of {jar_set.purpose} to {folder} (once)"
+        with (
+            Console(stderr=True).status(message) as spinner,
+            tempfile.TemporaryDirectory(prefix=".download-", dir=cache) as scratch,
+        ):
+            if not spinner.console.is_terminal:
+                spinner.console.print(message, soft_wrap=True)
+            _retrieve(jar_set, Path(scratch)).rename(folder)  # whole or not at all
+    return folder
+
+
+def spark_jars() -> list[Path]:
+    """Jars to add to Spark for Kafka and Delta, none of them doubling what pyspark carries.
+
+    The first call downloads them (about 15 s), later ones touch no network. Raises JarDownloadError.
+    """
+    folder = _fetched(_spark_set())
+    return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
+
+
+def broker_classpath() -> list[Path]:
+    """All jars of the Kafka broker, in a fixed order. Downloads them at the first call. Raises JarDownloadError."""
+    return sorted(_fetched(_broker_set()).glob("*.jar"))
