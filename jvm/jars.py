@@ -76,8 +76,7 @@ def missing_from_spark(fetched: Iterable[str], carried: Iterable[str]) -> list[s
     return sorted(
         jar
         for jar in fetched
-        if artifact_name(jar) not in names
-        and not any(fnmatch(artifact_name(jar), family) for family in SPARK_FAMILIES)
+        if artifact_name(jar) not in names and not any(fnmatch(artifact_name(jar), family) for family in SPARK_FAMILIES)
     )
 
 
@@ -110,9 +109,7 @@ def ivy_module(jar_set: JarSet) -> str:
         'conf="default->default"/>'
         for c in jar_set.coordinates
     )
-    excludes = "\n".join(
-        f'<exclude module={quoteattr(module)} matcher="glob"/>' for module in jar_set.excluded
-    )
+    excludes = "\n".join(f'<exclude module={quoteattr(module)} matcher="glob"/>' for module in jar_set.excluded)
     return f"""<ivy-module version="2.0">
 <info organisation="retail-mart" module="jars"/>
 <configurations><conf name="default"/></configurations>
@@ -155,9 +152,7 @@ def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
         *["-types", "jar", "bundle"],
         *["-retrieve", str(jars / "[artifact]-[revision].[ext]")],
     ]
-    ivy = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-    )
+    ivy = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
     if ivy.returncode != 0 or not any(jars.glob("*.jar")):
         last = "\n".join(ivy.stdout.splitlines()[-_ERROR_LINES:])
         raise JarDownloadError(

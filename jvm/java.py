@@ -19,9 +19,7 @@ from conf.settings import settings
 
 MINIMUM_JAVA = 17
 _PROBE_SECONDS = 30
-_PROPERTY = re.compile(
-    r"^\s*(java\.home|java\.version|java\.specification\.version) = (.+?)\s*$", re.MULTILINE
-)
+_PROPERTY = re.compile(r"^\s*(java\.home|java\.version|java\.specification\.version) = (.+?)\s*$", re.MULTILINE)
 
 _WRAPPER = """\
 #!/bin/sh

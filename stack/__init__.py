@@ -1,1 +1,34 @@
-"""Real Kafka and real PostgreSQL as plain processes, for the demo and the tests."""
+"""Real Kafka and real PostgreSQL as plain processes of this machine, for the demo and the tests."""
+
+from stack.lifecycle import (
+    ServerStatus,
+    down,
+    kill_broker,
+    kill_database,
+    reset,
+    status,
+    stop_broker,
+    stop_database,
+    up,
+    up_as_configured,
+)
+from stack.state import StackError, State, read_state
+from stack.topic import delete_topic, ensure_topic
+
+__all__ = [
+    "ServerStatus",
+    "StackError",
+    "State",
+    "delete_topic",
+    "down",
+    "ensure_topic",
+    "kill_broker",
+    "kill_database",
+    "read_state",
+    "reset",
+    "status",
+    "stop_broker",
+    "stop_database",
+    "up",
+    "up_as_configured",
+]

@@ -1,0 +1,59 @@
+"""The Spark session of the jobs: the same settings for all of them, the jars on its class path."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from pyspark import SparkConf, SparkContext
+from pyspark.sql import SparkSession
+
+from conf.settings import Settings
+from jvm.jars import spark_jars
+from jvm.java import java_home
+
+
+def spark_session(application: str, settings: Settings, extra: Mapping[str, str] | None = None) -> SparkSession:
+    """Start Spark (or take the running session) with the Kafka and Delta jars.
+
+    What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here.
+    """
+    os.environ["JAVA_HOME"] = str(java_home())
+    # Spark resolves the host's name to find its own address; on a laptop that may be slow or wrong.
+    if settings.spark_master.startswith("local"):
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: read what it was given
+        SparkContext._ensure_initialized()
+    conf = SparkConf()
+    jars = [str(jar) for jar in spark_jars()]
+    defaults = {
+        "spark.app.name": application,
+        "spark.master": settings.spark_master,
+        "spark.driver.memory": settings.spark_driver_memory,
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.sql.shuffle.partitions": "2",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.execution.arrow.pyspark.enabled": "true",
+        "spark.sql.streaming.stopTimeout": "30s",
+        "spark.sql.streaming.minBatchesToRetain": "2",
+        "spark.sql.streaming.numRecentProgressUpdates": "10",
+        # The default manager forks a shell for each checkpoint file; this one halves the trigger.
+        "spark.sql.streaming.checkpointFileManagerClass": (
+            "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+        ),
+        "spark.sql.extensions": "io.delta.sql.DeltaSparkSessionExtension",
+        "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
+        "spark.databricks.delta.snapshotPartitions": "2",
+    }
+    if settings.spark_master.startswith("local"):
+        # In place of spark.jars, which copies every jar into a temporary folder at each start.
+        defaults["spark.driver.extraClassPath"] = os.pathsep.join(jars)
+        defaults["spark.driver.bindAddress"] = "127.0.0.1"
+    else:
+        defaults["spark.jars"] = ",".join(jars)
+    for key, value in {**defaults, **(extra or {})}.items():
+        conf.setIfMissing(key, value)
+    session = SparkSession.builder.config(conf=conf).getOrCreate()
+    session.sparkContext.setLogLevel("ERROR")
+    return session

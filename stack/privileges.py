@@ -1,0 +1,79 @@
+"""As root: run PostgreSQL, which refuses root, as an unprivileged account. No account or folder is changed for it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from stack.state import StackError
+
+_ACCOUNTS = ("postgres", "nobody")
+# The repository or the virtual environment may lie below a folder that only root enters (/root is 700).
+# One capability lets the server pass it; reading suffices, but containers often have only the wider one.
+_CAPABILITIES = ("dac_read_search", "dac_override")
+_REACHES = '"$1" --version >/dev/null && cd "$2"'
+
+
+class RunAs(NamedTuple):
+    """How to start a process unprivileged: (uid, gid) to drop to, or None, and a command to put before its own."""
+
+    user: tuple[int, int] | None = None
+    prefix: tuple[str, ...] = ()
+
+
+def owner_for(folder: Path) -> tuple[int, int] | None:
+    """(uid, gid) that must own a data folder: of root, an unprivileged account (the one that owns it already).
+
+    None for an ordinary user. Raises StackError if this machine knows no unprivileged account.
+    """
+    if os.geteuid() != 0:
+        return None
+    if folder.exists() and (owner := folder.stat()).st_uid != 0:
+        return owner.st_uid, owner.st_gid
+    for name in _ACCOUNTS:
+        try:
+            account = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        return account.pw_uid, account.pw_gid
+    raise StackError(f"PostgreSQL refuses to run as root, and there is no account {' or '.join(_ACCOUNTS)} here")
+
+
+def run_as(user: tuple[int, int] | None, executable: Path, folder: Path) -> RunAs:
+    """The least privileged way in which `user` can run the executable and enter the folder; tried, not guessed.
+
+    Raises StackError with the fix if there is none.
+    """
+    if user is None:
+        return RunAs()
+    ways = [RunAs(user)]
+    if setpriv := shutil.which("setpriv"):
+        identity = (f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups")
+        ways += [
+            RunAs(None, (setpriv, *identity, f"--inh-caps=+{name}", f"--ambient-caps=+{name}", "--"))
+            for name in _CAPABILITIES
+        ]
+    for way in ways:
+        if _works(way, executable, folder):
+            return way
+    raise StackError(
+        f"PostgreSQL refuses to run as root, and the account with uid {user[0]} cannot reach {executable} or "
+        f"{folder}: install setpriv (util-linux), or work in folders that others may enter, or not as root"
+    )
+
+
+def _works(way: RunAs, executable: Path, folder: Path) -> bool:
+    uid, gid = way.user or (None, None)
+    test = subprocess.run(
+        [*way.prefix, "/bin/sh", "-c", _REACHES, "sh", str(executable), str(folder)],
+        capture_output=True,
+        cwd="/",
+        user=uid,
+        group=gid,
+        extra_groups=[] if way.user else None,
+    )
+    return test.returncode == 0

@@ -1,0 +1,52 @@
+"""Topics: make sure that one is there, delete one."""
+
+from __future__ import annotations
+
+import contextlib
+
+import kafka
+import kafka.errors
+
+from stack.state import StackError
+
+
+def _admin(bootstrap: str, seconds: float) -> kafka.KafkaAdminClient:
+    try:
+        return kafka.KafkaAdminClient(
+            bootstrap_servers=bootstrap.split(","), client_id="stack", bootstrap_timeout_ms=int(seconds * 1000)
+        )
+    except kafka.errors.KafkaError as error:
+        raise StackError(
+            f"no Kafka at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {seconds:g} s: {error or type(error).__name__}"
+        ) from error
+
+
+def ensure_topic(bootstrap: str, topic: str, partitions: int, seconds: float = 30) -> int:
+    """Create the topic if it is missing and wait until it can be used; the partitions that it has.
+
+    An existing topic is left as it is. Raises StackError if the brokers are away or refuse.
+    """
+    admin = _admin(bootstrap, seconds)
+    try:
+        if topic not in admin.list_topics():
+            with contextlib.suppress(kafka.errors.TopicAlreadyExistsError):  # another process was first
+                admin.create_topics({topic: {"num_partitions": partitions}})
+        admin.wait_for_topics([topic], timeout_ms=int(seconds * 1000))
+        return len(admin.describe_topics([topic])[0]["partitions"])
+    except kafka.errors.KafkaError as error:
+        raise StackError(f"topic {topic!r} cannot be created at {bootstrap}: {error}") from error
+    finally:
+        admin.close()
+
+
+def delete_topic(bootstrap: str, topic: str, seconds: float = 30) -> None:
+    """Delete the topic; one that is not there is no error. Raises StackError if the brokers are away or refuse."""
+    admin = _admin(bootstrap, seconds)
+    try:
+        admin.delete_topics([topic])
+    except kafka.errors.UnknownTopicOrPartitionError:
+        pass
+    except kafka.errors.KafkaError as error:
+        raise StackError(f"topic {topic!r} cannot be deleted at {bootstrap}: {error}") from error
+    finally:
+        admin.close()
