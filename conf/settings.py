@@ -84,9 +84,12 @@ class Settings(BaseSettings):
     ivy_settings: Path | None = Field(
         None, description="Ivy settings file naming a mirror for the jars. Default: Maven Central."
     )
-    lake_path: str | None = Field(None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake.")
+    lake_path: str | None = Field(
+        None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake."
+    )
     checkpoint_dir: str | None = Field(
-        None, description="Spark's checkpoints: a folder or URL, scratch space. Default: MART_HOME/checkpoint."
+        None,
+        description="Spark's checkpoints: a folder or URL, scratch space. Default: MART_HOME/checkpoint.",
     )
     shop_time_zone: str = Field("Asia/Jakarta", description="Zone of the shop's local times.")
     returns_policy: Literal["ignore", "net"] = Field(
@@ -95,14 +98,14 @@ class Settings(BaseSettings):
     recency_clock: Literal["event", "wall"] = Field(
         "event", description="As-of date of recency: newest `event` (replays) or `wall` clock (live shop)."
     )
-    max_invoices_per_batch: int = Field(
-        40_000, ge=1, description="Upper bound of invoices in one micro-batch."
-    )
+    max_invoices_per_batch: int = Field(40_000, ge=1, description="Upper bound of invoices in one micro-batch.")
     max_message_bytes: int = Field(
         1_000_000, ge=1_000, description="A larger message is quarantined as too_large (bytes)."
     )
     outage_patience_seconds: float = Field(
-        600, ge=0, description="How long the job retries while Kafka or PostgreSQL is away, before it gives up."
+        600,
+        ge=0,
+        description="How long the job retries while Kafka or PostgreSQL is away, before it gives up.",
     )
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
@@ -127,8 +130,8 @@ class Settings(BaseSettings):
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
         env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         state = _StackState(settings_cls, json_file=mart_home() / STATE_FILE_NAME)
         return init_settings, env_settings, state
@@ -158,9 +161,7 @@ class Settings(BaseSettings):
         special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
         dsn = special or self.mart_dsn
         if dsn is None:
-            raise SettingsError(
-                "no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN"
-            )
+            raise SettingsError("no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN")
         return dsn.get_secret_value()
 
 
@@ -171,11 +172,10 @@ def settings() -> Settings:
     Raises SettingsError naming each wrong variable, its value and what is allowed.
     """
     try:
-        return Settings()  # type: ignore[call-arg]  # every field has a default or comes from the environment
+        return Settings()
     except ValidationError as error:
         raise SettingsError(
             "\n".join(
-                f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})"
-                for e in error.errors()
+                f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()
             )
         ) from None

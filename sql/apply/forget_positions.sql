@@ -1,0 +1,1 @@
+DELETE FROM mart.stream_position WHERE topic = %(topic)s

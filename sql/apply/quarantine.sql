@@ -1,0 +1,3 @@
+INSERT INTO mart.rejected_invoice (topic_id, topic, "partition", "offset", kafka_timestamp, reason, detail, raw)
+VALUES %s
+ON CONFLICT (topic_id, "partition", "offset") DO NOTHING

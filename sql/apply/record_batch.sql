@@ -1,0 +1,8 @@
+INSERT INTO mart.batch (
+    topic, writer_epoch, started_at, records, invoices, duplicates, rejected,
+    oldest_kafka_timestamp, newest_kafka_timestamp
+)
+VALUES (
+    %(topic)s, %(epoch)s, %(started_at)s, %(records)s, %(invoices)s, %(duplicates)s, %(rejected)s,
+    %(oldest)s, %(newest)s
+)

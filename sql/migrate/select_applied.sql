@@ -1,0 +1,1 @@
+SELECT name, checksum, applied_at FROM public.migration WHERE number = %(number)s

@@ -1,0 +1,3 @@
+{line}.quantity > 0
+AND NOT startswith({invoice}, 'C')
+AND {product_line}

@@ -1,0 +1,1 @@
+size(filter(lines, line -> {condition}))

@@ -1,0 +1,2 @@
+{line}.quantity < 0
+AND {product_line}

@@ -1,0 +1,109 @@
+"""Command line of the streaming job."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Annotated
+
+import psycopg2
+import typer
+from rich.console import Console
+
+from conf.logs import configure_logs
+from conf.settings import Settings, SettingsError, settings
+from streaming.errors import AwayError, FencedError, StreamingError
+
+app = typer.Typer(
+    help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL, exactly once.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_errors = Console(stderr=True, highlight=False)
+
+
+@app.command()
+def run(
+    available_now: Annotated[
+        bool, typer.Option("--available-now", help="Catch up with the topic as it is now, then stop.")
+    ] = False,
+    max_invoices_per_batch: Annotated[
+        int | None, typer.Option(min=1, help="Upper bound of invoices in one micro-batch. [default: 40000]")
+    ] = None,
+    accept_gap: Annotated[
+        bool,
+        typer.Option("--accept-gap", help="Go on although the broker deleted records before they were applied."),
+    ] = False,
+    warm_up_rounds: Annotated[
+        int, typer.Option(min=0, help="Made-up batches that warm the JVM before the first real one.")
+    ] = 8,
+    master: Annotated[str | None, typer.Option(help="Spark master. [default: local[*]]")] = None,
+) -> None:
+    """Apply the topic's invoices to the mart until stopped (Ctrl-C or SIGTERM end it between two transactions).
+
+    Exit codes: 0 stopped or caught up, 1 an operator has something to do, 2 usage, 3 fenced by a newer job,
+    4 Kafka or PostgreSQL stayed away.
+    """
+    from streaming.main import RunOptions
+    from streaming.main import run as run_job  # pyspark takes a second to import: not for --help
+
+    with _clear_errors():
+        chosen = {"max_invoices_per_batch": max_invoices_per_batch, "spark_master": master}
+        current = settings().model_copy(update={k: v for k, v in chosen.items() if v is not None})
+        configure_logs(current)
+        run_job(current, RunOptions(available_now, accept_gap, warm_up_rounds))
+
+
+@app.command()
+def migrate() -> None:
+    """Create or update the mart's tables and views (as MART_OWNER_DSN). Safe to run again."""
+    from streaming.migrate import migrate as apply_migrations
+
+    with _clear_errors(), closing(psycopg2.connect(settings().require_mart("owner"))) as connection:
+        applied = apply_migrations(connection)
+        typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply: the mart is up to date")
+
+
+@app.command()
+def rewind() -> None:
+    """Forget how far the topic is applied: the next run reads it from its first record.
+
+    Invoices that are in the mart are recognised and not counted again. Also the way on after the topic was deleted
+    and created anew. Stop the running job first; if you do not, it stops with an error and changes nothing.
+    """
+    from streaming.mart import application_name, connect
+    from streaming.positions import forget, take_over
+    from streaming.source import describe_topic
+
+    with _clear_errors():
+        current: Settings = settings()
+        topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+        with (
+            closing(connect(current.require_mart())) as connection,
+            connection,
+            connection.cursor() as cursor,
+        ):
+            take_over(cursor, topic, f"{application_name()} (rewind)")
+            forget(cursor, topic.name)
+        typer.echo(f"topic {topic.name!r} will be read from its first record again")
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Known failures as one message and an exit code, without a traceback."""
+    try:
+        yield
+    except FencedError as error:
+        _errors.print(str(error), style="red")
+        raise typer.Exit(3) from None
+    except (StreamingError, SettingsError) as error:
+        _errors.print(str(error), style="red")
+        raise typer.Exit(1) from None
+    except (AwayError, psycopg2.OperationalError) as error:
+        _errors.print(f"gave up: {' '.join(str(error).split())}", style="red")
+        raise typer.Exit(4) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m streaming")

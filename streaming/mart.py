@@ -1,0 +1,59 @@
+"""The connection to the mart, and what it says of the shop."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+
+from conf.settings import Settings
+from sql import statement
+from streaming.errors import AwayError, StreamingError
+
+
+def connect(dsn: str) -> Connection:
+    """A connection for one writer, with its staging tables. Raises AwayError if PostgreSQL does not take it now,
+    StreamingError if it refuses for good (wrong password, no such database, no schema)."""
+    try:
+        connection = psycopg2.connect(
+            dsn,
+            application_name="retail-mart streaming",
+            connect_timeout=10,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+        )
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement("apply/create_stage"))
+    except psycopg2.OperationalError as error:
+        message = " ".join(str(error).split())
+        if "authentication failed" in message or ("database" in message and "does not exist" in message):
+            raise StreamingError(f"PostgreSQL refuses MART_DSN: {message}") from None
+        raise AwayError(f"PostgreSQL does not answer: {message}") from error
+    return connection
+
+
+def describe_shop(connection: Connection, settings: Settings) -> None:
+    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before."""
+    rules = {
+        "returns_policy": settings.returns_policy,
+        "recency_clock": settings.recency_clock,
+        "time_zone": settings.shop_time_zone,
+    }
+    try:
+        with connection, connection.cursor() as cursor:
+            cursor.execute(statement("apply/lock_shop"))
+            row = cursor.fetchone()
+            cursor.execute(statement("apply/describe_shop"), rules)
+            if row is not None and row[0] != settings.returns_policy:
+                cursor.execute(statement("apply/rebuild_customers"), rules)
+                cursor.execute(statement("apply/score"))
+    except psycopg2.errors.UndefinedTable:
+        raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
+
+
+def application_name() -> str:
+    """Who this job is, for the mart's writer table: host and process id."""
+    return f"{socket.gethostname()} pid {os.getpid()}"

@@ -1,0 +1,84 @@
+"""Source: the topic as the broker describes it, and the stream that Spark reads from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kafka import KafkaConsumer, TopicPartition
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+from pyspark.sql import DataFrame, SparkSession
+
+from streaming.errors import AwayError, StreamingError
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic at one moment: its id (a re-created topic has another), and per partition the first offset that the
+    broker holds and the one after the last."""
+
+    name: str
+    topic_id: str
+    first_offsets: Mapping[int, int]
+    end_offsets: Mapping[int, int]
+
+
+def describe_topic(bootstrap_servers: str, name: str, timeout_seconds: float) -> Topic:
+    """Ask the broker. Raises AwayError if it does not answer in time, StreamingError if there is no such topic."""
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=int(timeout_seconds * 1000))
+        try:
+            described = next((t for t in admin.describe_topics([name]) if t["name"] == name), None)
+        finally:
+            admin.close()
+        if described is None or described["error_code"] == 3:  # UNKNOWN_TOPIC_OR_PARTITION
+            raise StreamingError(
+                f"topic {name!r} does not exist on {bootstrap_servers}: create it with `python -m stack topic`, "
+                "or set KAFKA_TOPIC"
+            )
+        consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        try:
+            partitions = [TopicPartition(name, p["partition_index"]) for p in described["partitions"]]
+            first = consumer.beginning_offsets(partitions)
+            end = consumer.end_offsets(partitions)
+        finally:
+            consumer.close()
+    except KafkaError as error:
+        raise AwayError(
+            f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}".strip()
+        ) from error
+    return Topic(
+        name,
+        str(described["topic_id"]),
+        {p.partition: offset for p, offset in first.items()},
+        {p.partition: offset for p, offset in end.items()},
+    )
+
+
+def read_topic(
+    spark: SparkSession,
+    bootstrap_servers: str,
+    topic: Topic,
+    start: Mapping[int, int],
+    max_records: int,
+) -> DataFrame:
+    """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
+
+    At most `max_records` records a micro-batch. The stream fails rather than skip records that are gone.
+    """
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", bootstrap_servers)
+        .option("subscribe", topic.name)
+        .option("startingOffsets", json.dumps({topic.name: {str(p): offset for p, offset in start.items()}}))
+        .option("maxOffsetsPerTrigger", str(max_records))
+        .option("failOnDataLoss", "true")
+        # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
+        .option("kafka.default.api.timeout.ms", "10000")
+        .option("kafka.request.timeout.ms", "5000")
+        .option("kafka.reconnect.backoff.max.ms", "1000")
+        .option("fetchOffset.numRetries", "2")
+        .load()
+    )
