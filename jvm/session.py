@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 
 from pyspark import SparkConf, SparkContext
@@ -19,6 +20,7 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
     What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here.
     """
     os.environ["JAVA_HOME"] = str(java_home())
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark resolves the host's name to find its own address; on a laptop that may be slow or wrong.
     if settings.spark_master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
