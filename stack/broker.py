@@ -28,6 +28,7 @@ _HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
 _LISTENERS = re.compile(r"^listeners=PLAINTEXT://127\.0\.0\.1:(\d+),CONTROLLER://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 # The topic is the demo's archive: it keeps everything. One partition is plenty for the internal topics.
+# After a crash the node waits for its former self's session to end (default 9 s) before it comes back.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -49,6 +50,8 @@ share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 message.max.bytes=2097152
 log.retention.hours=-1
 log.retention.bytes=-1

@@ -242,7 +242,7 @@ def _ensure_roles(home: Path, superuser_dsn: str) -> None:
             create_database(cursor, DATABASE)
 
 
-def create_database(cursor: psycopg2.extensions.cursor, name: str) -> None:
-    """Create an empty database owned by mart_owner; the cursor is a superuser's, in autocommit."""
+def create_database(cursor: psycopg2.extensions.cursor, name: str, owner: str = OWNER) -> None:
+    """Create an empty database of that owner; the cursor's role may do so and is in autocommit."""
     statement = sql.SQL("CREATE DATABASE {} OWNER {}")
-    cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(OWNER)))
+    cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))

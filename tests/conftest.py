@@ -1,0 +1,97 @@
+"""Fixtures of every test: one stack for the whole run, and a topic and a database of its own for each test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+from psycopg2 import sql
+
+import stack
+from stack import database
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack",
+        choices=("embedded", "external"),
+        default="embedded",
+        help="Servers for the tests: start an embedded Kafka and PostgreSQL, or use the external ones that "
+        "KAFKA_BOOTSTRAP_SERVERS, MART_DSN, MART_OWNER_DSN (may create databases) and MART_READER_DSN name.",
+    )
+
+
+@dataclass(frozen=True)
+class Mart:
+    """A database of one test, by the DSNs of its three roles."""
+
+    name: str
+    owner_dsn: str
+    writer_dsn: str
+    reader_dsn: str
+
+
+def _at(dsn: str, name: str) -> str:
+    """The same server, account and options, another database."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+@pytest.fixture(scope="session")
+def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the run's own stack."""
+    return tmp_path_factory.mktemp("stack")
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[stack.State]:
+    """Kafka and PostgreSQL for the whole run: embedded ones, stopped at the end, or the environment's."""
+    if request.config.getoption("--stack") == "external":
+        kafka, mart = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("MART_DSN")
+        if not kafka or not mart:
+            pytest.exit("--stack=external: set KAFKA_BOOTSTRAP_SERVERS and MART_DSN", returncode=4)
+        yield stack.up(stack_home, external_kafka=kafka, external_mart=mart)
+        return
+    try:
+        yield stack.up(stack_home)
+    finally:
+        stack.down(stack_home)
+
+
+@pytest.fixture
+def fresh_topic(servers: stack.State) -> Iterator[str]:
+    """The name of an empty topic with 2 partitions, deleted after the test."""
+    assert servers.kafka_bootstrap_servers
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    stack.ensure_topic(servers.kafka_bootstrap_servers, name, 2)
+    yield name
+    stack.delete_topic(servers.kafka_bootstrap_servers, name)
+
+
+@pytest.fixture
+def fresh_mart(servers: stack.State) -> Iterator[Mart]:
+    """An empty database owned by mart_owner, dropped after the test whoever is still connected."""
+    assert servers.mart_dsn
+    owner = servers.mart_owner_dsn or servers.mart_dsn
+    admin = servers.superuser_dsn or owner
+    owner_name = urlsplit(owner).username or database.OWNER
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    with closing(psycopg2.connect(admin)) as connection:
+        connection.autocommit = True
+        cursor = connection.cursor()
+        database.create_database(cursor, name, owner_name)
+        try:
+            yield Mart(
+                name,
+                owner_dsn=_at(owner, name),
+                writer_dsn=_at(servers.mart_dsn, name),
+                reader_dsn=_at(servers.mart_reader_dsn or servers.mart_dsn, name),
+            )
+        finally:
+            cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
