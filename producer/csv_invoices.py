@@ -148,9 +148,7 @@ def parse_invoices(text: str, file: str) -> tuple[list[Invoice], list[Reject]]:
                 continue
             if invoice.customer_id != customer_id and customer_id is not None:
                 if invoice.customer_id is not None:
-                    raise LineError(
-                        f"customer {customer_id!r}, but the invoice began with {invoice.customer_id!r}"
-                    )
+                    raise LineError(f"customer {customer_id!r}, but the invoice began with {invoice.customer_id!r}")
                 invoice.customer_id = customer_id
             if date < invoice.date:
                 invoice.date = date
@@ -222,8 +220,7 @@ def _layout(header: str, file: str) -> tuple[int, list[int]]:
     """The number of columns and where those of _COLUMNS are, in that order."""
     names = [re.sub(r"[\s_]", "", name).lower() for name in next(csv.reader([header.removesuffix("\n")]), [])]
     positions = {
-        column: next((names.index(a) for a in aliases if a in names), -1)
-        for column, aliases in _COLUMNS.items()
+        column: next((names.index(a) for a in aliases if a in names), -1) for column, aliases in _COLUMNS.items()
     }
     missing = [" or ".join(_COLUMNS[column]) for column, i in positions.items() if i < 0]
     if missing:

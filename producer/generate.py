@@ -25,12 +25,14 @@ from producer.shop import (
     catalogue,
     customers,
     day_seconds,
+    generator,
     with_returns,
 )
 
 HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID"
 DEFAULT_LINES = 1_000_000
 DEFAULT_INVOICES_PER_DAY = 500
+MEAN_LINES = 4.0  # an invoice, roughly; nothing that is exact rests on it
 _NUMBERS_PER_DAY = 1_000_000  # the invoice number is the day followed by six digits
 _FILE_NAME = re.compile(r"transaksi_\d{4}-\d{2}-\d{2}\.csv")
 _WITHOUT_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
@@ -75,14 +77,20 @@ class Options:
             if self.invoices_per_day is not None:
                 raise OptionError("--invoices-per-day follows from --lines and --days: give two of the three")
             if not self.days <= self.lines <= self.days * (_NUMBERS_PER_DAY - 1):
-                raise OptionError(
-                    f"--lines {self.lines:,} over --days {self.days:,}: a day takes 1 to 999,999 lines"
-                )
+                raise OptionError(f"--lines {self.lines:,} over --days {self.days:,}: a day takes 1 to 999,999 lines")
         if self.days is not None:
             try:
                 self.start_date + timedelta(days=self.days)
             except OverflowError:
                 raise OptionError(f"--days {self.days:,}: the calendar ends in the year 9999") from None
+
+    @property
+    def expected_lines(self) -> int:
+        """The lines that it will be: exact, unless only the days are given."""
+        if self.lines is not None:
+            return self.lines
+        per_day = self.invoices_per_day or DEFAULT_INVOICES_PER_DAY
+        return DEFAULT_LINES if self.days is None else int(self.days * per_day * MEAN_LINES)
 
 
 def iso_date(text: str) -> date:
@@ -114,9 +122,7 @@ class Day(NamedTuple):
     table: pa.Table
 
 
-def generate(
-    options: Options, overwrite: bool = False, on_progress: Callable[[int], None] | None = None
-) -> Summary:
+def generate(options: Options, overwrite: bool = False, on_progress: Callable[[int], None] | None = None) -> Summary:
     """Write one file a day, `transaksi_YYYY-MM-DD.csv`, into options.output.
 
     `on_progress` gets the number of lines of each file that was written. Daily files of an earlier run in the
@@ -144,20 +150,16 @@ def generate(
     return Summary(options.output, options.start_date, days, invoices, lines, time.monotonic() - started)
 
 
-MEAN_LINES = 4.0
-"""Lines an invoice, roughly; nothing that is exact rests on it."""
-
-
 def shop_days(options: Options) -> Iterator[Day]:
     """The days of the shop one by one; each day has its own generator of numbers, seeded by (seed, day)."""
     shelf = Shelf(catalogue(options.products, options.seed))
-    people = customers(options.customers, _generator(options.seed, 0))
+    people = customers(options.customers, generator(options.seed, 0))
     per_day = options.invoices_per_day or DEFAULT_INVOICES_PER_DAY
     lines = options.lines or (DEFAULT_LINES if options.days is None else None)
     history = options.days or (lines or 0) / (MEAN_LINES * per_day)  # in days
     sold = number = 0
     while number < options.days if options.days is not None else sold < (lines or 0):
-        rng = _generator(options.seed, 1 + number)
+        rng = generator(options.seed, 1 + number)
         if lines is not None and options.days is not None:
             quota = lines * (number + 1) // options.days - sold
             baskets = _at_least(quota, shelf, options.returns_share, rng)
@@ -169,10 +171,6 @@ def shop_days(options: Options) -> Iterator[Day]:
         yield _sell(day, baskets, shelf, people, min(1.0, (number + 0.5) / history), rng)
         sold += len(baskets)
         number += 1
-
-
-def _generator(seed: int, stream: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64([seed, stream]))
 
 
 def _at_least(lines: int, shelf: Shelf, returns_share: float, rng: np.random.Generator) -> Baskets:
@@ -187,9 +185,7 @@ def _at_least(lines: int, shelf: Shelf, returns_share: float, rng: np.random.Gen
     return baskets.cut(int(np.searchsorted(baskets.invoice, baskets.invoice[lines - 1], side="right")))
 
 
-def _sell(
-    day: date, baskets: Baskets, shelf: Shelf, people: Customers, at: float, rng: np.random.Generator
-) -> Day:
+def _sell(day: date, baskets: Baskets, shelf: Shelf, people: Customers, at: float, rng: np.random.Generator) -> Day:
     """Give the baskets a buyer, a moment and a number each."""
     count = len(baskets.origin)
     buyer = people.ids(people.draw(count, at, rng))[baskets.origin]

@@ -91,6 +91,11 @@ _MORE_KINDS = [
 ]
 
 
+def generator(seed: int, stream: int) -> np.random.Generator:
+    """A stream of random numbers: the bit generator is named, so that numpy's default may change."""
+    return np.random.Generator(np.random.PCG64([seed, stream]))
+
+
 def catalogue(products: int, seed: int) -> list[Product]:
     """The shop's first `products` products; past the 30 of PRODUCTS, house brands named by Faker (id_ID)."""
     if products <= len(PRODUCTS):
@@ -107,9 +112,7 @@ def catalogue(products: int, seed: int) -> list[Product]:
         numbers[kind] += 1
         price = max(1_000, round(size * rupiah_per_unit, -2))
         popularity = round(2.0 / (1 + i / 10), 4)
-        more.append(
-            Product(f"{kind}-{numbers[kind]:03d}", name.format(fake.last_name(), size), price, popularity)
-        )
+        more.append(Product(f"{kind}-{numbers[kind]:03d}", name.format(fake.last_name(), size), price, popularity))
     return PRODUCTS + more
 
 
@@ -205,9 +208,7 @@ def with_returns(purchases: Baskets, share: float, rng: np.random.Generator) -> 
     position = np.arange(len(invoice)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     line = starts[origin][invoice] + position
     sign = np.where(returned, -1, 1)[invoice]
-    return Baskets(
-        origin, invoice, purchases.product[line], purchases.quantity[line] * sign, purchases.price[line]
-    )
+    return Baskets(origin, invoice, purchases.product[line], purchases.quantity[line] * sign, purchases.price[line])
 
 
 _QUANTITIES = np.array([1, 2, 3, 4, 5, 6, 10, 12])

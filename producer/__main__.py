@@ -1,0 +1,351 @@
+"""The producer's command line."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from threading import Event
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from conf.settings import SettingsError, settings
+from producer.csv_invoices import HeaderError, check_header, csv_files
+from producer.pace import Pace, parse_rate, parse_speed
+from producer.position import PositionError, load, position_file, save
+from producer.send import DeliveryError, Sender
+
+app = typer.Typer(
+    help="Where the invoices come from: generate a shop's daily files, replay files into Kafka, sell live.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+USAGE, FAILED, INTERRUPTED = 2, 1, 130
+ShowProgress = Annotated[bool, typer.Option(help="Show a progress bar, if this is a terminal.")]
+T = TypeVar("T")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    err.print(f"error: {message}", style="red", markup=False)
+    raise typer.Exit(code)
+
+
+def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    """The parsed option; a value that makes no sense ends the program with the reason."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        _fail(f"{name} {error}", USAGE)
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
+    stop = Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _connected() -> Iterator[Sender[Any]]:
+    """A sender to the settings' topic; what goes wrong with it ends the program with one message."""
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself; the errors say it all
+    try:
+        conf = settings()
+        with Sender[Any](
+            conf.require_kafka(), conf.kafka_topic, conf.kafka_timeout_seconds, conf.max_message_bytes
+        ) as sender:
+            try:
+                yield sender
+            except DeliveryError as error:
+                _fail(f"{error}\n{sender.acknowledged:,} of {sender.sent:,} invoices sent were acknowledged", FAILED)
+    except (SettingsError, DeliveryError) as error:
+        _fail(str(error), FAILED)
+
+
+def _bar(show: bool, *columns: TextColumn | MofNCompleteColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        disable=not (show and err.is_terminal),
+    )
+
+
+@app.command()
+def generate(
+    output: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="MART_HOME/shop")] = None,
+    lines: Annotated[
+        int | None,
+        typer.Option(help="Exactly so many lines.", show_default="1000000, unless --days"),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(help="So many days; with --lines the lines are spread over them.", show_default=False),
+    ] = None,
+    invoices_per_day: Annotated[int | None, typer.Option(help="Invoices a day.", show_default="500")] = None,
+    start_date: Annotated[str, typer.Option(help="The first day, YYYY-MM-DD.")] = "2024-01-01",
+    customers: Annotated[int, typer.Option(help="Customers on the books; their ids begin at 12000.")] = 6_001,
+    products: Annotated[int, typer.Option(help="Products; those past 30 are house brands made up.")] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed and options write the same bytes.")] = 42,
+    returns_share: Annotated[
+        float, typer.Option(help="Share of invoices that are returns: number C…, negative quantities.")
+    ] = 0.0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the folder's daily files of an earlier run first.")
+    ] = False,
+    progress: ShowProgress = True,
+) -> None:
+    """Write an Indonesian shop's history: a file a day, transaksi_YYYY-MM-DD.csv, in UTF-8.
+
+    Shares that hold: P(IND-002|IND-001) = 0.70, P(HHLD-002|HHLD-001) = 0.60, P(BEV-002|BEV-001) = 0.50;
+    10 % of invoices without a customer, 2 % of lines with price 0, 1 % admin lines. Prices are in rupiah.
+    """
+    from producer import generate as shop  # numpy and pyarrow, which the other commands do without
+
+    try:
+        options = shop.Options(
+            output=output or settings().mart_home / "shop",
+            lines=lines,
+            days=days,
+            invoices_per_day=invoices_per_day,
+            start_date=shop.iso_date(start_date),
+            customers=customers,
+            products=products,
+            seed=seed,
+            returns_share=returns_share,
+        )
+        with _bar(progress, MofNCompleteColumn()) as bar:
+            task = bar.add_task("lines", total=options.expected_lines)
+            summary = shop.generate(options, overwrite, lambda written: bar.advance(task, written))
+    except (shop.OptionError, SettingsError) as error:
+        _fail(str(error), USAGE)
+    except OSError as error:
+        _fail(f"cannot write the files: {error}", FAILED)
+    typer.echo(
+        f"{summary.lines:,} lines, {summary.invoices:,} invoices, {summary.days:,} days "
+        f"({summary.first_day} to {summary.last_day}) in {summary.output}: "
+        f"{summary.seconds:.1f} s, {summary.lines / summary.seconds:,.0f} lines/s"
+    )
+
+
+@app.command()
+def replay(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(help="CSV or CSV.gz files, or folders of them (by name).", show_default=False),
+    ],
+    rate: Annotated[
+        str | None, typer.Option(help="Invoices in a time: 1000/s, 300/m, 50/h.", show_default=False)
+    ] = None,
+    speed: Annotated[
+        str | None,
+        typer.Option(help="So many times faster than the shop: 3600x is an hour a second.", show_default=False),
+    ] = None,
+    shift_to: Annotated[
+        str | None,
+        typer.Option(
+            help="Move all dates so that the last day is `today` or YYYY-MM-DD.",
+            metavar="today|DATE",
+            show_default=False,
+        ),
+    ] = None,
+    loop: Annotated[
+        bool,
+        typer.Option(
+            "--loop",
+            help="Again and again. Round 2 comes the files' span of days later, with -2 after the invoice "
+            "numbers, and so on.",
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on where the last replay of the same paths stopped; nothing is left out."),
+    ] = False,
+    limit: Annotated[int | None, typer.Option(help="Stop after so many invoices.", min=1, show_default=False)] = None,
+    rejects: Annotated[
+        Path | None,
+        typer.Option(help="CSV file of the lines that cannot be sent.", show_default="MART_HOME/producer/rejects.csv"),
+    ] = None,
+    progress: ShowProgress = True,
+) -> None:
+    """Send daily files to Kafka, one message an invoice; flat out, unless --rate or --speed say otherwise.
+
+    The files are those of `generate`, of UCI Online Retail or of Online Retail II, in UTF-8 or Latin-1. A line
+    that cannot be sent is written to the rejects, with its number and the reason; the rest goes on.
+
+    Exit code: 0 everything readable was acknowledged, 1 the delivery failed, 2 wrong usage, 130 interrupted.
+    """
+    from producer.replay import Progress as Sent
+    from producer.replay import RejectFile, date_span
+    from producer.replay import replay as send_files
+
+    if rate and speed:
+        _fail("--rate and --speed: give one of the two", USAGE)
+    pace = Pace(_option("--rate", parse_rate, rate), _option("--speed", parse_speed, speed))
+    last_day = _option("--shift-to", _day, shift_to)
+    try:
+        conf = settings()
+        files = csv_files(paths)
+        for file in files:
+            check_header(file)
+        state = position_file(conf.mart_home / "producer", conf.kafka_topic, paths)
+        start = load(state) if resume else None
+    except SettingsError as error:
+        _fail(str(error), FAILED)
+    except (OSError, HeaderError, PositionError) as error:
+        _fail(str(error), USAGE)
+
+    with _stop_on_signals() as stop, _connected() as sender:
+        span = date_span(files) if last_day or loop else None
+        shift_days = (last_day - span.last).days if last_day and span else 0
+        if start:
+            shift_days = start.shift_days
+        if loop and span and span.last + timedelta(days=shift_days + span.days) > date.today():
+            err.print(
+                f"note: from round 2 on the dates run ahead of today ({span.days} days a round): the streaming "
+                "job rejects invoices of the future; give an earlier --shift-to"
+            )
+        try:
+            with (
+                RejectFile(rejects or conf.mart_home / "producer" / "rejects.csv", append=resume) as bad,
+                _bar(progress, TextColumn("{task.fields[invoices]:,} invoices, {task.fields[speed]}")) as bar,
+            ):
+                task = bar.add_task("replay", total=None if loop and not limit else 1.0, invoices=0, speed="")
+
+                def show(sent: Sent) -> None:
+                    seconds = bar.tasks[0].elapsed or 0
+                    speed = f"{sent.invoices / seconds:,.0f}/s" if seconds else ""
+                    bar.update(task, completed=sent.fraction, invoices=sent.invoices, speed=speed)
+
+                summary = send_files(
+                    files,
+                    sender,
+                    bad,
+                    pace=pace,
+                    shift_days=shift_days,
+                    loop_days=span.days if loop and span else None,
+                    start=start,
+                    limit=limit,
+                    stop=stop,
+                    on_progress=show,
+                    on_position=lambda position: save(state, position),
+                )
+        except (HeaderError, PositionError) as error:
+            _fail(str(error), USAGE)
+        except OSError as error:
+            _fail(f"{error.filename}: {error.strerror}", FAILED)
+    typer.echo(
+        f"{summary.invoices:,} invoices ({summary.lines:,} lines) of {len(files):,} files acknowledged by "
+        f"{sender.topic!r}: {summary.seconds:.1f} s, {summary.invoices / summary.seconds:,.0f} invoices/s"
+    )
+    if summary.rejected:
+        typer.echo(f"{summary.rejected:,} lines rejected: see {bad.path}")
+    if summary.stopped:
+        typer.echo("interrupted: go on with --resume")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _day(text: str) -> date:
+    if text == "today":
+        return datetime.now(settings().zone).date()
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError:
+        raise ValueError(f"{text!r} is neither `today` nor a date as YYYY-MM-DD") from None
+
+
+@app.command()
+def live(
+    rate: Annotated[str, typer.Option(help="Invoices in a time: 5/s, 300/m; the mean over opening hours.")] = "5/s",
+    rhythm: Annotated[
+        bool, typer.Option(help="Follow the day in the shop's time zone: peaks, and a trickle at night.")
+    ] = True,
+    burst: Annotated[
+        float | None,
+        typer.Option(help="Every so many seconds a group of lapsed customers comes back.", show_default=False),
+    ] = None,
+    burst_customers: Annotated[int, typer.Option(help="Customers in such a group.", min=1)] = 50,
+    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", show_default=False)] = None,
+    customers: Annotated[int, typer.Option(help="As for generate.", min=1, max=10_000_000)] = 6_001,
+    products: Annotated[int, typer.Option(help="As for generate.", min=7, max=100_000)] = 30,
+    seed: Annotated[
+        int, typer.Option(help="As for generate: the same shop; invoice numbers still differ by run.", min=0)
+    ] = 42,
+    progress: ShowProgress = True,
+) -> None:
+    """Sell right now, without end: the shop of `generate`, invoices dated now in the shop's time zone.
+
+    Invoice numbers begin with the start of the run, so that no two runs share one.
+    """
+    from producer import live as shop_live
+    from producer.shop import Shelf, catalogue, generator
+    from producer.shop import customers as on_the_books
+
+    per_second = _option("--rate", parse_rate, rate) or 0.0
+    for name, value in (("--burst", burst), ("--duration", duration)):
+        if value is not None and value <= 0:
+            _fail(f"{name} {value}: give seconds, more than 0", USAGE)
+    with (
+        _stop_on_signals() as stop,
+        _connected() as sender,
+        _bar(progress, TextColumn("{task.fields[invoices]:,} invoices, {task.fields[bursts]} bursts")) as bar,
+    ):
+        task = bar.add_task("live", total=duration, invoices=0, bursts=0)
+        summary = shop_live.live(
+            sender,
+            Shelf(catalogue(products, seed)),
+            on_the_books(customers, generator(seed, 0)),
+            generator(seed, shop_live.STREAM),
+            rate=per_second,
+            zone=settings().zone,
+            with_rhythm=rhythm,
+            burst_seconds=burst,
+            burst_customers=burst_customers,
+            duration=duration,
+            stop=stop,
+            on_progress=lambda sent, count: bar.update(
+                task, completed=bar.tasks[0].elapsed or 0, invoices=sent, bursts=count
+            ),
+        )
+    typer.echo(
+        f"{summary.invoices:,} invoices, {summary.bursts:,} bursts acknowledged by {sender.topic!r} "
+        f"in {summary.seconds:.1f} s"
+    )
+    if summary.stopped:
+        raise typer.Exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m producer")
