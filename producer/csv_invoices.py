@@ -134,11 +134,7 @@ def parse_invoices(text: str, file: str) -> tuple[list[Invoice], list[Reject]]:
         try:
             if len(fields) != width:
                 raise LineError(f"{len(fields)} columns instead of {width}")
-            number = fields[at_number].strip()
-            if not number:
-                raise LineError("the invoice number is empty")
-            if len(number) > MAX_CODE:
-                raise LineError(f"the invoice number is longer than {MAX_CODE} characters")
+            number = _number(fields[at_number])
             date = _date(fields[at_date])
             customer_id = _customer(fields[at_customer])
             line = _line(fields[at_code], fields[at_text], fields[at_quantity], fields[at_price])
@@ -232,6 +228,18 @@ def _layout(header: str, file: str) -> tuple[int, list[int]]:
 
 
 # Days repeat their products, prices, minutes and customers: what was checked once is remembered.
+
+
+@lru_cache(maxsize=65_536)
+def _number(text: str) -> str:
+    number = text.strip()
+    if not number:
+        raise LineError("the invoice number is empty")
+    if len(number) > MAX_CODE:
+        raise LineError(f"the invoice number is longer than {MAX_CODE} characters")
+    if "\0" in number:
+        raise LineError("a NUL character in the invoice number")
+    return number
 
 
 @lru_cache(maxsize=65_536)
