@@ -31,6 +31,7 @@ SUFFIXES = (".csv", ".csv.gz")
 # The limits of conf/invoice_event.schema.json.
 MAX_CODE = 64
 MAX_DESCRIPTION = 1_000
+FIRST_YEAR, LAST_YEAR = 1900, 2099
 _QUANTITY = re.compile(r"[+-]?[0-9]{1,10}")
 _PRICE = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,2})?")
 _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}")
@@ -274,6 +275,8 @@ def _date(text: str) -> datetime:
         month, day, year, hour, minute, second = match.groups(default="0")
     else:
         raise LineError(f"date {text!r} is neither YYYY-MM-DD HH:MM:SS nor m/d/YYYY H:MM")
+    if not FIRST_YEAR <= int(year) <= LAST_YEAR:
+        raise LineError(f"date {text!r}: the year is not in {FIRST_YEAR}..{LAST_YEAR}")
     try:
         return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second))
     except ValueError as error:

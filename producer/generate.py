@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from producer.csv_invoices import FIRST_YEAR, LAST_YEAR
 from producer.shop import (
     ANONYMOUS_SHARE,
     DEFAULT_CUSTOMERS,
@@ -78,11 +79,14 @@ class Options:
                 raise OptionError("--invoices-per-day follows from --lines and --days: give two of the three")
             if not self.days <= self.lines <= self.days * (_NUMBERS_PER_DAY - 1):
                 raise OptionError(f"--lines {self.lines:,} over --days {self.days:,}: a day takes 1 to 999,999 lines")
-        if self.days is not None:
-            try:
-                self.start_date + timedelta(days=self.days)
-            except OverflowError:
-                raise OptionError(f"--days {self.days:,}: the calendar ends in the year 9999") from None
+        per_day = self.invoices_per_day or DEFAULT_INVOICES_PER_DAY
+        days = self.days or 1 + int(1.1 * self.expected_lines / (MEAN_LINES * per_day))
+        room = (date(LAST_YEAR, 12, 31) - self.start_date).days + 1
+        if not FIRST_YEAR <= self.start_date.year <= LAST_YEAR or days > room:
+            raise OptionError(
+                f"some {days:,} days from --start-date {self.start_date} on: "
+                f"an invoice's year lies in {FIRST_YEAR}..{LAST_YEAR}"
+            )
 
     @property
     def expected_lines(self) -> int:

@@ -13,7 +13,7 @@ from threading import Event
 from types import TracebackType
 from typing import NamedTuple
 
-from producer.csv_invoices import MAX_CODE, Invoice, LineError, Reject, read_invoices
+from producer.csv_invoices import FIRST_YEAR, LAST_YEAR, MAX_CODE, Invoice, LineError, Reject, read_invoices
 from producer.event import event, record_key
 from producer.pace import Pace
 from producer.position import Position, PositionError
@@ -91,7 +91,7 @@ def date_span(files: Sequence[Path]) -> Span | None:
 def moved(invoice: Invoice, days: int, round_: int) -> Invoice:
     """The invoice as a later round sells it: so many days later, with `-2`, `-3` … after its number.
 
-    Raises LineError if the number gets too long or the date leaves the calendar.
+    Raises LineError if the number gets too long or the date leaves FIRST_YEAR to LAST_YEAR.
     """
     if not days and not round_:
         return invoice
@@ -101,7 +101,9 @@ def moved(invoice: Invoice, days: int, round_: int) -> Invoice:
     try:
         date = invoice.date + timedelta(days=days)
     except OverflowError:
-        raise LineError(f"{invoice.date} leaves the calendar when it is moved by {days} days") from None
+        date = datetime.max
+    if not FIRST_YEAR <= date.year <= LAST_YEAR:
+        raise LineError(f"{invoice.date} moved by {days} days is not in {FIRST_YEAR}..{LAST_YEAR}")
     return replace(invoice, number=number, date=date)
 
 

@@ -158,6 +158,8 @@ def test_encodings(tmp_path: Path, encoding: str, compressed: bool) -> None:
         ("1,A1,Apples,2147483648,2024-01-01 08:00:00,1.50,7", "quantity 2147483648 does not fit"),
         ("1,A1,Apples,,2024-01-01 08:00:00,1.50,7", "quantity ''"),
         ("1,A1,Apples,2,2024-02-30 08:00:00,1.50,7", "date '2024-02-30 08:00:00'"),
+        ("1,A1,Apples,2,1899-12-31 08:00:00,1.50,7", "date '1899-12-31 08:00:00': the year"),
+        ("1,A1,Apples,2,1/1/2100 8:00,1.50,7", "date '1/1/2100 8:00': the year"),
         ("1,A1,Apples,2,30/12/2024 08:00,1.50,7", "date '30/12/2024 08:00'"),
         ("1,A1,Apples,2,yesterday,1.50,7", "date 'yesterday'"),
         ("1,A1,Apples,2,,1.50,7", "date ''"),
@@ -249,7 +251,7 @@ row = st.tuples(
     text.filter(bool),
     text,
     st.integers(-(2**31), 2**31 - 1).map(str),
-    st.datetimes(datetime(1000, 1, 1)).map(lambda d: d.isoformat(" ", "seconds")),
+    st.datetimes(datetime(1900, 1, 1), datetime(2099, 12, 31)).map(lambda d: d.isoformat(" ", "seconds")),
     prices,
 )
 

@@ -138,7 +138,9 @@ def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
         ({"returns_share": float("nan")}, r"--returns-share nan"),
         ({"lines": 3, "days": 4}, r"--lines 3 over --days 4"),
         ({"lines": 300, "days": 4, "invoices_per_day": 5}, r"give two of the three"),
-        ({"days": 2, "start_date": date(9999, 12, 31)}, r"the year 9999"),
+        ({"days": 2, "start_date": date(2099, 12, 31)}, r"lies in 1900\.\.2099"),
+        ({"days": 1, "start_date": date(1899, 12, 31)}, r"lies in 1900\.\.2099"),
+        ({"lines": 10_000_000_000, "invoices_per_day": 1}, r"lies in 1900\.\.2099"),
     ],
 )
 def test_options_that_make_no_sense(tmp_path: Path, options: dict[str, Any], message: str) -> None:
