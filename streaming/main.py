@@ -59,7 +59,7 @@ class RunOptions:
 
 
 @dataclass
-class Stream:
+class Job:
     """The running job's state: its mart connection, its right to write, and how the last batch went."""
 
     settings: Settings
@@ -127,10 +127,9 @@ class Stream:
 
 
 def run(settings: Settings, options: RunOptions) -> None:
-    """Run the job until the end of the topic (`available_now`) or until SIGTERM or SIGINT.
+    """Start Spark and run the job until the end of the topic (`available_now`) or until SIGTERM or SIGINT.
 
-    Raises StreamingError when an operator has something to do; AwayError when Kafka or PostgreSQL stayed away for
-    longer than OUTAGE_PATIENCE_SECONDS.
+    Raises what `stream` raises.
     """
     settings.require_kafka()
     settings.require_mart()
@@ -140,69 +139,81 @@ def run(settings: Settings, options: RunOptions) -> None:
         log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
         if options.warm_up_rounds and not stopping.is_set():
             log.info("warmed up", seconds=round(warm_up(spark, settings, options.warm_up_rounds), 1))
-        stream = Stream(settings, stopping)
         try:
-            _run_until_done(spark, stream, options)
+            batches = stream(spark, settings, options, stopping)
         finally:
-            stream.disconnect()
             spark.stop()
-    log.info("stopped", batches=stream.committed_batches)
+    log.info("stopped", batches=batches)
 
 
-def _run_until_done(spark: SparkSession, stream: Stream, options: RunOptions) -> None:
+def stream(spark: SparkSession, settings: Settings, options: RunOptions, stopping: threading.Event) -> int:
+    """Apply the topic until its end (`available_now`) or until `stopping` is set; returns the committed batches.
+
+    Raises StreamingError when an operator has something to do; AwayError when Kafka or PostgreSQL stayed away for
+    longer than OUTAGE_PATIENCE_SECONDS.
+    """
+    job = Job(settings, stopping)
+    try:
+        _run_until_done(spark, job, options)
+    finally:
+        job.disconnect()
+    return job.committed_batches
+
+
+def _run_until_done(spark: SparkSession, job: Job, options: RunOptions) -> None:
     failures, committed = 0, 0
-    while not stream.stopping.is_set():
+    while not job.stopping.is_set():
         try:
-            for attempt in stream.patiently():
+            for attempt in job.patiently():
                 with attempt:
-                    records, checkpoint = _prepare(spark, stream, options)
+                    records, checkpoint = _prepare(spark, job, options)
         except AwayError:
-            if stream.stopping.is_set():
+            if job.stopping.is_set():
                 return
             raise
         query = (
-            records.writeStream.foreachBatch(stream.apply_micro_batch)
+            records.writeStream.foreachBatch(job.apply_micro_batch)
             .option("checkpointLocation", checkpoint)
             .queryName("apply")
         )
         query = query.trigger(availableNow=True) if options.available_now else query.trigger(processingTime="0 seconds")
         try:
-            if _wait(query.start(), stream):
+            if _wait(query.start(), job):
                 return
         except AwayError as away:
-            failures = 1 if stream.committed_batches > committed else failures + 1
-            committed = stream.committed_batches
+            failures = 1 if job.committed_batches > committed else failures + 1
+            committed = job.committed_batches
             if failures == _FAILURES_IN_A_ROW:
                 raise
             log.warning("query failed, starting it again", reason=str(away), failures_in_a_row=failures)
-            stream.stopping.wait(failures)
+            job.stopping.wait(failures)
 
 
-def _prepare(spark: SparkSession, stream: Stream, options: RunOptions) -> tuple[DataFrame, str]:
+def _prepare(spark: SparkSession, job: Job, options: RunOptions) -> tuple[DataFrame, str]:
     """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
-    settings = stream.settings
+    settings = job.settings
     topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
     try:
-        connection = stream.connected()
+        connection = job.connected()
         describe_shop(connection, settings)
         with connection, connection.cursor() as cursor:
-            stream.writer = take_over(cursor, topic, application_name())
+            job.writer = take_over(cursor, topic, application_name())
             check_topic(cursor, topic)
             positions = read_positions(cursor, topic)
             start = starting_offsets(positions, topic, options.accept_gap)
-            _accept(cursor, stream.writer, positions, start)
+            _accept(cursor, job.writer, positions, start)
     except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        stream.disconnect()
+        job.disconnect()
         raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
     log.info(
         "reading",
         topic=topic.name,
-        epoch=stream.writer.epoch,
+        epoch=job.writer.epoch,
         start=start,
         lag=sum(topic.end_offsets[p] - offset for p, offset in start.items()),
     )
     records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch)
-    return records, _fresh_checkpoint(settings, stream.writer)
+    return records, _fresh_checkpoint(settings, job.writer)
 
 
 def _accept(cursor: Any, writer: Writer, positions: Mapping[int, int], start: Mapping[int, int]) -> None:
@@ -221,14 +232,14 @@ def _fresh_checkpoint(settings: Settings, writer: Writer) -> str:
     return f"{parent}/epoch-{writer.epoch}"
 
 
-def _wait(query: StreamingQuery, stream: Stream) -> bool:
+def _wait(query: StreamingQuery, job: Job) -> bool:
     """Wait for the query's end or a stop signal. True: done; raises what made it fail."""
     try:
-        while not stream.stopping.is_set():
+        while not job.stopping.is_set():
             if query.awaitTermination(_POLL_SECONDS):
                 return True
         # Not between a batch's transaction and its commit: the next batch sees the signal and does nothing.
-        with stream.applying:
+        with job.applying:
             query.stop()
         return True
     except StreamingQueryException as error:

@@ -13,9 +13,13 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg2
 import pytest
 from psycopg2 import sql
+from pyspark.sql import SparkSession
 
 import stack
+from conf.settings import Settings
+from jvm.session import spark_session
 from stack import database
+from streaming.migrate import migrate
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -95,3 +99,59 @@ def fresh_mart(servers: stack.State) -> Iterator[Mart]:
             )
         finally:
             cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="session")
+def spark() -> Iterator[SparkSession]:
+    """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs."""
+    current = Settings(spark_master="local[2]", spark_driver_memory="1500m")
+    session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": "-Xss16m"})
+    yield session
+    session.stop()
+
+
+@dataclass(frozen=True)
+class Line:
+    """The line of one test: an empty topic, a migrated mart, and the settings that name both."""
+
+    settings: Settings
+    mart: Mart
+
+    @property
+    def bootstrap_servers(self) -> str:
+        return self.settings.require_kafka()
+
+    @property
+    def topic(self) -> str:
+        return self.settings.kafka_topic
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for a job of its own process."""
+        return {
+            **os.environ,
+            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
+            "KAFKA_TOPIC": self.topic,
+            "MART_DSN": self.mart.writer_dsn,
+            "MART_OWNER_DSN": self.mart.owner_dsn,
+            "MART_READER_DSN": self.mart.reader_dsn,
+            "MART_HOME": str(self.settings.mart_home),
+            "OUTAGE_PATIENCE_SECONDS": str(self.settings.outage_patience_seconds),
+            "MAX_INVOICES_PER_BATCH": str(self.settings.max_invoices_per_batch),
+        }
+
+
+@pytest.fixture
+def line(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Path) -> Line:
+    """An empty line: producer's topic on one end, migrated mart on the other."""
+    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner:
+        migrate(owner)
+    settings = Settings(
+        kafka_bootstrap_servers=servers.kafka_bootstrap_servers,
+        kafka_topic=fresh_topic,
+        mart_dsn=fresh_mart.writer_dsn,
+        mart_owner_dsn=fresh_mart.owner_dsn,
+        mart_reader_dsn=fresh_mart.reader_dsn,
+        mart_home=tmp_path / "home",
+        outage_patience_seconds=90,
+    )
+    return Line(settings, fresh_mart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import socket
@@ -154,6 +155,20 @@ def test_two_ups_at_once_start_one_stack(home, monkeypatch):
     outputs = [up.communicate(timeout=120)[0] for up in ups]
     assert [up.returncode for up in ups] == [0, 0]
     assert sorted(output.count("was running") for output in outputs) == [0, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.5, 0.7, 0.9, 1.1, 1.5, 2.2])
+def test_an_up_that_is_killed_is_no_obstacle(home, monkeypatch, seconds):
+    monkeypatch.setenv("MART_HOME", str(home))
+    first = subprocess.Popen([sys.executable, "-m", "stack", "up"], stdout=subprocess.DEVNULL)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        first.wait(seconds)
+    first.kill()
+    first.wait()
+    state = stack.up(home, topic=TOPIC)
+    put(state, b"1")
+    assert kept(state) == ([b"1"], [b"1"])
 
 
 def test_reset_deletes_the_data_and_leaves_what_it_does_not_know(home):

@@ -1,0 +1,121 @@
+"""The job as a process: stopped, killed, fenced, cut off from its servers."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import time
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from tests.conftest import Line
+from tests.integration.job import running
+from tests.integration.mart_rows import assert_mart_equals, rows
+from tests.integration.oracle import expected_customers, lines_of_events
+from tests.integration.records import encode, random_events, send
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+def applied(line: Line) -> int:
+    [(count,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.invoice")
+    return count
+
+
+def wait_until_applied(line: Line, count: int, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while (now := applied(line)) < count:
+        assert time.monotonic() < deadline, f"{now} of {count} invoices applied after {seconds} s"
+        time.sleep(0.1)
+
+
+@pytest.mark.timeout(1500)
+def test_killed_twenty_times_during_a_replay(line, tmp_path):
+    """kill -9 of driver and JVM, at random moments from before the first batch on; the replay goes on meanwhile."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    events = random_events(21 * 400, customers=800, seed=10)
+    records = encode(events)
+    for life in range(20):
+        send(line.bootstrap_servers, line.topic, records[life * 400 : (life + 1) * 400])
+        log = tmp_path / f"life-{life}.log"
+        with running(line.environment(), log, "--warm-up-rounds", "0", "--max-invoices-per-batch", "60") as job:
+            if life % 4 == 0:  # before or in the first batch
+                job.wait_for('"event": "reading"')
+                time.sleep(rng.uniform(0, 3))
+            else:  # in one of the batches after it, at 60 invoices each
+                job.wait_for('"event": "applied"')
+                time.sleep(rng.uniform(0, 1))
+            assert job.process.poll() is None, job.text()[-3000:]
+    assert 15 * 60 <= applied(line) < 20 * 400, "the kills came before or after all of the work: they prove nothing"
+    send(line.bootstrap_servers, line.topic, records[20 * 400 :])
+    with running(line.environment(), tmp_path / "last.log", "--available-now", "--warm-up-rounds", "0") as job:
+        assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    [(recorded, duplicates)] = rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
+    assert (recorded, duplicates) == (len(events), 0)  # the positions let nothing be read twice
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_stops_it_cleanly(line, tmp_path, number):
+    events = random_events(500, customers=50, seed=11)
+    send(line.bootstrap_servers, line.topic, encode(events))
+    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
+        job.wait_for('"event": "applied"')
+        assert job.stop(number) == 0
+        events_logged = [json.loads(text) for text in job.text().splitlines() if text.startswith("{")]
+    assert events_logged[-1]["event"] == "stopped"
+    [batch] = [e for e in events_logged if e["event"] == "applied"]
+    assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
+    assert {"parse", "copy", "insert", "customers", "score", "commit"} <= batch["ms"].keys()
+    assert applied(line) == 500
+
+
+def test_second_job_fences_the_first(line, tmp_path):
+    with running(line.environment(), tmp_path / "first", "--warm-up-rounds", "0") as first:
+        first.wait_for('"event": "reading"')
+        with running(line.environment(), tmp_path / "second", "--warm-up-rounds", "0") as second:
+            second.wait_for('"event": "reading"')
+            events = random_events(300, customers=50, seed=12)
+            send(line.bootstrap_servers, line.topic, encode(events))
+            assert first.process.wait(timeout=120) == 3
+            assert "only one job may write" in first.text()
+            wait_until_applied(line, 300)
+            assert second.stop() == 0
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+
+
+def test_terminated_backend_is_survived(line, tmp_path):
+    events = random_events(600, customers=50, seed=13)
+    records = encode(events)
+    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
+        send(line.bootstrap_servers, line.topic, records[:300])
+        wait_until_applied(line, 300)
+        with closing(psycopg2.connect(line.mart.owner_dsn)) as connection, connection.cursor() as cursor:
+            # The writer's sessions are not the owner's to end; shutting the door on the table does as well.
+            cursor.execute("LOCK TABLE mart.invoice IN ACCESS EXCLUSIVE MODE")
+            send(line.bootstrap_servers, line.topic, records[300:])
+            time.sleep(2)
+            assert job.process.poll() is None
+            connection.rollback()
+        wait_until_applied(line, 600)
+        assert job.stop() == 0
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+
+
+def test_wrong_settings_end_with_one_clear_line(line, tmp_path):
+    environment = {**line.environment(), "MART_DSN": line.mart.writer_dsn.replace(line.mart.name, "nowhere")}
+    with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
+        assert job.process.wait(timeout=120) == 1
+        assert 'database "nowhere" does not exist' in job.text()
+        assert "Traceback" not in job.text()
+    away = {**line.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
+    away["KAFKA_TIMEOUT_SECONDS"] = "2"
+    with running(away, tmp_path / "log2", "--warm-up-rounds", "0") as job:
+        assert job.process.wait(timeout=120) == 4
+        assert "Kafka at 127.0.0.1:1 does not answer" in job.text()
+        assert "Traceback" not in job.text()
