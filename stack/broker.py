@@ -165,10 +165,9 @@ def _joined_classpath() -> str:
 
 def _format(folder: Path, classpath: str) -> None:
     """Format the storage beside its place, then move it there: a format cut short leaves none."""
-    new, target = folder / "data.new", folder / "data"
-    shutil.rmtree(new, ignore_errors=True)
+    scratch, target = process.scratch_folder(folder), folder / "data"
+    new, properties = scratch / "data", scratch / "format.properties"
     shutil.rmtree(target, ignore_errors=True)  # without meta.properties it holds nothing that was ever served
-    properties = folder / "format.properties"
     properties.write_text(_properties(new, process.free_port(), process.free_port()))
     # The letter keeps the id from starting with a hyphen, which the tool would take for an option.
     cluster_id = "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
@@ -185,6 +184,7 @@ def _format(folder: Path, classpath: str) -> None:
     if tool.returncode != 0:
         raise StackError(f"Kafka's storage at {new} cannot be formatted:\n{tool.stdout}{tool.stderr}")
     new.rename(target)
+    shutil.rmtree(scratch)
 
 
 def _java_command(folder: Path, classpath: str) -> list[str]:

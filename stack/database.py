@@ -7,7 +7,6 @@ import importlib.util
 import json
 import os
 import secrets
-import shutil
 import signal
 import subprocess
 import time
@@ -143,9 +142,8 @@ def _passwords(home: Path) -> dict[str, str]:
 
 def _initialise(home: Path, user: tuple[int, int] | None) -> None:
     """Make the data folder beside its place, then move it there: an initdb cut short leaves none."""
-    folder, new = data_folder(home), data_folder(home) / "data.new"
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(mode=0o700)
+    folder = data_folder(home)
+    new = process.scratch_folder(folder)
     passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, OWNER, WRITER, READER)}
     write_private(_passwords_file(home), json.dumps(passwords, indent=2) + "\n")
     password_file = folder / "initdb.password"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,6 +22,16 @@ _POLL_SECONDS = 0.05
 _KILL_SECONDS = 10
 # Linux derives a process's start from the boot time, which a clock correction moves a little.
 _CREATED_TOLERANCE_SECONDS = 5.0
+
+
+def scratch_folder(folder: Path) -> Path:
+    """A new empty folder in which a tool may make data that are then moved to their place.
+
+    Never one of before: a tool whose starter was killed may still write there. Those are deleted.
+    """
+    for left_over in folder.glob("new-*"):
+        shutil.rmtree(left_over, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix="new-", dir=folder))
 
 
 def free_port(preferred: int | None = None) -> int:
