@@ -37,7 +37,8 @@ def up() -> None:
     """Start what does not run yet and create the topic; the other commands find the servers by themselves."""
     with console.status("Starting Kafka and PostgreSQL"):
         lifecycle.up_as_configured(_say)
-    _say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
+    if not all(external_servers()):
+        _say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
 
 
 @app.command()
@@ -49,10 +50,13 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     if as_json:
         typer.echo(json.dumps([s._asdict() for s in servers], default=str, indent=2))
     else:
-        table = Table("server", "state", "address", "pid", "data", "log")
+        table = Table("server", "state")
+        for name in ("address", "pid", "data"):
+            table.add_column(name, no_wrap=True)
+        table.add_column("log", overflow="fold")
         for name, address in external.items():
             if address:
-                table.add_row(name, "external, set in the environment")
+                table.add_row(name, "external")
         for s in servers:
             state = "running" if s.running else "down"
             table.add_row(s.name, state, s.address, str(s.pid or ""), decimal(s.data_bytes), str(s.log))

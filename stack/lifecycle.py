@@ -42,6 +42,7 @@ def up_as_configured(say: Callable[[str], None] = lambda _: None) -> State:
         partitions=configured.kafka_topic_partitions,
         external_kafka=kafka,
         external_mart=mart,
+        kafka_seconds=configured.kafka_timeout_seconds,
         say=say,
     )
 
@@ -53,12 +54,13 @@ def up(
     partitions: int = 2,
     external_kafka: str | None = None,
     external_mart: str | None = None,
+    kafka_seconds: float = 30,
     say: Callable[[str], None] = lambda _: None,
 ) -> State:
     """Have broker and database running and the topic there; what runs already is left as it is.
 
     An external server (its address) is used and nothing started for it; the returned state names it, the state
-    file does not. Raises StackError, JavaNotFoundError or JarDownloadError; a server that did start stays up.
+    file does not; `kafka_seconds` is how long its brokers are waited for. Raises StackError, JavaNotFoundError or JarDownloadError; a server that did start stays up.
     """
     home = _prepared(home)
     with _locked(home):
@@ -85,7 +87,7 @@ def up(
         state.mart_reader_dsn = os.environ.get("MART_READER_DSN")
         state.superuser_dsn = None
     if topic and state.kafka_bootstrap_servers:
-        count = ensure_topic(state.kafka_bootstrap_servers, topic, partitions)
+        count = ensure_topic(state.kafka_bootstrap_servers, topic, partitions, kafka_seconds)
         say(f"topic {topic}: {count} partitions")
     return state
 
