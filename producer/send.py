@@ -78,7 +78,10 @@ class Sender(Generic[Mark]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close; what is still in flight is waited for only by flush()."""
-        self._producer.close(timeout=0)
+        try:
+            self._producer.close(timeout=0 if self._in_flight else 5)
+        except kafka.errors.KafkaError:  # it could not flush, which the caller knows by now
+            self._producer._closed = True  # else its finalizer tries again and prints a traceback
 
     def send(self, key: bytes, value: bytes, mark: Mark) -> None:
         """Hand over one message; waits while too much is in flight.

@@ -1,0 +1,105 @@
+"""Lines a second of the generator beside a plain Python loop that writes the same shape, in the same run.
+
+python -m bench.generate [--lines 1000000] [--repeat 3]
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from producer import shop
+from producer.generate import DEFAULT_INVOICES_PER_DAY, HEADER, MEAN_LINES, Options, generate
+
+
+def plain_loop(output: Path, lines: int, seed: int = 42) -> int:
+    """Daily files of the same shop as one writes them without numpy: the csv module, random, line by line."""
+    rng = random.Random(seed)
+    output.mkdir(parents=True, exist_ok=True)
+    products = {p.code: p for p in shop.PRODUCTS}
+    codes, popularity = list(products), [p.popularity for p in shop.PRODUCTS]
+    people = range(shop.FIRST_CUSTOMER, shop.FIRST_CUSTOMER + shop.DEFAULT_CUSTOMERS)
+    weights, total = [], 0.0
+    for _ in people:
+        total += rng.lognormvariate(0, 1.2)
+        weights.append(total)
+    hours = range(shop.OPENING_HOUR, shop.CLOSING_HOUR)
+    hour_weights = shop.HOUR_WEIGHTS.tolist()
+    written = number = 0
+    day = datetime(2024, 1, 1)
+    while written < lines:
+        with (output / f"transaksi_{day.date()}.csv").open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(HEADER.split(","))
+            moments = sorted(
+                hour * 3600 + rng.randrange(3600)
+                for hour in rng.choices(hours, hour_weights, k=DEFAULT_INVOICES_PER_DAY)
+            )
+            for second in moments:
+                number += 1
+                moment = (day + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M:%S")
+                anonymous = rng.random() < shop.ANONYMOUS_SHARE
+                customer = "" if anonymous else rng.choices(people, cum_weights=weights)[0]
+                picks = rng.choices(codes, popularity, k=rng.randint(1, 2 * round(MEAN_LINES) - 1))
+                basket = dict.fromkeys(picks)
+                for (antecedent, consequent), share in shop.RULES.items():
+                    if antecedent in basket:
+                        basket.pop(consequent, None)
+                        if rng.random() < share:
+                            basket[consequent] = None
+                for code in basket:
+                    product = products[code]
+                    price = 0 if rng.random() < shop.ZERO_PRICE_SHARE else product.price
+                    quantity = rng.choice((1, 1, 1, 2, 2, 3, 6))
+                    writer.writerow([number, code, product.description, quantity, moment, price, customer])
+                    written += 1
+                    if rng.random() < shop.ADMIN_SHARE:
+                        admin, text, quantity, price = rng.choice(shop.ADMIN_LINES)
+                        writer.writerow([number, admin, text, quantity, moment, price, customer])
+                        written += 1
+        day += timedelta(days=1)
+    return written
+
+
+def best(run: Callable[[Path], int], repeat: int) -> tuple[int, float]:
+    """The lines written and the shortest of the times, each run into an empty folder."""
+    seconds = []
+    for _ in range(repeat):
+        folder = Path(tempfile.mkdtemp(prefix="bench-generate-"))
+        try:
+            started = time.perf_counter()
+            lines = run(folder)
+            seconds.append(time.perf_counter() - started)
+        finally:
+            shutil.rmtree(folder)
+    return lines, min(seconds)
+
+
+def main(
+    lines: Annotated[int, typer.Option(help="Lines to write.", min=1)] = 1_000_000,
+    repeat: Annotated[int, typer.Option(help="Runs of each; the best counts.", min=1)] = 3,
+) -> None:
+    """Time the generator beside a plain Python loop."""
+    ours = best(lambda folder: generate(Options(folder, lines=lines)).lines, repeat)
+    loop = best(lambda folder: plain_loop(folder, lines), repeat)
+    table = Table("generator", "lines", "seconds", "lines/s", "times the loop")
+    slowest = loop[0] / loop[1]
+    for name, (written, seconds) in (("producer generate (numpy, pyarrow)", ours), ("plain Python loop", loop)):
+        speed = written / seconds
+        table.add_row(name, f"{written:,}", f"{seconds:.2f}", f"{speed:,.0f}", f"{speed / slowest:.1f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    typer.run(main)
