@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Annotated
 
@@ -24,21 +25,30 @@ from producer.generate import DEFAULT_INVOICES_PER_DAY, HEADER, MEAN_LINES, Opti
 
 
 def plain_loop(output: Path, lines: int, seed: int = 42) -> int:
-    """Daily files of the same shop as one writes them without numpy: the csv module, random, line by line."""
+    """The same shop as one writes it without numpy: the csv module, random, invoice by invoice."""
     rng = random.Random(seed)
     output.mkdir(parents=True, exist_ok=True)
     products = {p.code: p for p in shop.PRODUCTS}
     codes, popularity = list(products), [p.popularity for p in shop.PRODUCTS]
     people = range(shop.FIRST_CUSTOMER, shop.FIRST_CUSTOMER + shop.DEFAULT_CUSTOMERS)
-    weights, total = [], 0.0
+    loyalty = []  # weight, first and last moment of each customer, as in shop.customers
     for _ in people:
-        total += rng.lognormvariate(0, 1.2)
-        weights.append(total)
+        kind, turn = rng.random(), rng.random()
+        first = 0.10 + 0.88 * turn if kind >= 0.80 else 0.0
+        last = 0.05 + 0.90 * turn if kind < 0.33 else 1.0
+        loyalty.append((rng.lognormvariate(0, 1.2), first, last))
+    history = lines / MEAN_LINES / DEFAULT_INVOICES_PER_DAY
+    quantities, quantity_weights = shop.QUANTITIES.tolist(), shop.QUANTITY_CUMULATIVE.tolist()
     hours = range(shop.OPENING_HOUR, shop.CLOSING_HOUR)
     hour_weights = shop.HOUR_WEIGHTS.tolist()
     written = number = 0
     day = datetime(2024, 1, 1)
-    while written < lines:
+    for elapsed in count():
+        if written >= lines:
+            break
+        at = min(1.0, (elapsed + 0.5) / history)
+        active = [i for i, (_, first, last) in zip(people, loyalty, strict=True) if first <= at <= last]
+        weights = list(accumulate(loyalty[i - shop.FIRST_CUSTOMER][0] for i in active))
         with (output / f"transaksi_{day.date()}.csv").open("w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(HEADER.split(","))
@@ -50,7 +60,7 @@ def plain_loop(output: Path, lines: int, seed: int = 42) -> int:
                 number += 1
                 moment = (day + timedelta(seconds=second)).strftime("%Y-%m-%d %H:%M:%S")
                 anonymous = rng.random() < shop.ANONYMOUS_SHARE
-                customer = "" if anonymous else rng.choices(people, cum_weights=weights)[0]
+                customer = "" if anonymous else rng.choices(active, cum_weights=weights)[0]
                 picks = rng.choices(codes, popularity, k=rng.randint(1, 2 * round(MEAN_LINES) - 1))
                 basket = dict.fromkeys(picks)
                 for (antecedent, consequent), share in shop.RULES.items():
@@ -58,15 +68,17 @@ def plain_loop(output: Path, lines: int, seed: int = 42) -> int:
                         basket.pop(consequent, None)
                         if rng.random() < share:
                             basket[consequent] = None
-                for code in basket:
+                belt = list(basket)
+                rng.shuffle(belt)
+                for code in belt:
                     product = products[code]
                     price = 0 if rng.random() < shop.ZERO_PRICE_SHARE else product.price
-                    quantity = rng.choice((1, 1, 1, 2, 2, 3, 6))
+                    quantity = rng.choices(quantities, cum_weights=quantity_weights)[0]
                     writer.writerow([number, code, product.description, quantity, moment, price, customer])
                     written += 1
                     if rng.random() < shop.ADMIN_SHARE:
-                        admin, text, quantity, price = rng.choice(shop.ADMIN_LINES)
-                        writer.writerow([number, admin, text, quantity, moment, price, customer])
+                        charge, text, sign, amount = rng.choice(shop.ADMIN_LINES)
+                        writer.writerow([number, charge, text, sign, moment, amount, customer])
                         written += 1
         day += timedelta(days=1)
     return written

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -129,7 +130,7 @@ class Day(NamedTuple):
 def generate(options: Options, overwrite: bool = False, on_progress: Callable[[int], None] | None = None) -> Summary:
     """Write one file a day, `transaksi_YYYY-MM-DD.csv`, into options.output.
 
-    `on_progress` gets the number of lines of each file that was written. Daily files of an earlier run in the
+    `on_progress` gets the number of lines of each day. Daily files of an earlier run in the
     folder are removed with `overwrite`, otherwise they raise OptionError, for two shops in one folder would
     be replayed as one.
     """
@@ -144,14 +145,24 @@ def generate(options: Options, overwrite: bool = False, on_progress: Callable[[i
     for file in earlier:
         file.unlink()
     days = invoices = lines = 0
-    for day in shop_days(options):
-        with (options.output / f"transaksi_{day.day.isoformat()}.csv").open("wb") as daily:
-            daily.write(HEADER.encode() + b"\n")
-            pyarrow.csv.write_csv(day.table, daily, _WITHOUT_HEADER)
-        days, invoices, lines = days + 1, invoices + day.invoices, lines + day.table.num_rows
-        if on_progress:
-            on_progress(day.table.num_rows)
+    pending: Future[None] | None = None
+    with ThreadPoolExecutor(max_workers=1) as writer:  # a day is written while the next one is drawn
+        for day in shop_days(options):
+            if pending:
+                pending.result()
+            pending = writer.submit(_write, day, options.output)
+            days, invoices, lines = days + 1, invoices + day.invoices, lines + day.table.num_rows
+            if on_progress:
+                on_progress(day.table.num_rows)
+        if pending:
+            pending.result()
     return Summary(options.output, options.start_date, days, invoices, lines, time.monotonic() - started)
+
+
+def _write(day: Day, folder: Path) -> None:
+    with (folder / f"transaksi_{day.day.isoformat()}.csv").open("wb") as file:
+        file.write(HEADER.encode() + b"\n")
+        pyarrow.csv.write_csv(day.table, file, _WITHOUT_HEADER)
 
 
 def shop_days(options: Options) -> Iterator[Day]:

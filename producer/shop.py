@@ -211,8 +211,8 @@ def with_returns(purchases: Baskets, share: float, rng: np.random.Generator) -> 
     return Baskets(origin, invoice, purchases.product[line], purchases.quantity[line] * sign, purchases.price[line])
 
 
-_QUANTITIES = np.array([1, 2, 3, 4, 5, 6, 10, 12])
-_QUANTITY_CUMULATIVE = np.cumsum([0.46, 0.24, 0.11, 0.06, 0.05, 0.04, 0.02, 0.02])
+QUANTITIES = np.array([1, 2, 3, 4, 5, 6, 10, 12])
+QUANTITY_CUMULATIVE = np.cumsum([0.46, 0.24, 0.11, 0.06, 0.05, 0.04, 0.02, 0.02])
 
 
 class Shelf:
@@ -240,8 +240,9 @@ class Shelf:
         picks = 1 + rng.poisson(2.9, count)
         invoice = np.repeat(np.arange(count), picks)
         product = _pick(self._cumulative, len(invoice), rng)
-        once = np.unique(invoice * size + product)
-        invoice, product = np.divmod(once, size)
+        drawn = np.sort(invoice * size + product)
+        once = np.append(True, drawn[1:] != drawn[:-1])
+        invoice, product = np.divmod(drawn[once], size)
 
         for antecedent, consequent, share in self._rules:
             has = np.zeros(count, dtype=bool)
@@ -256,14 +257,15 @@ class Shelf:
         charged = invoice[beside]
         charge = rng.integers(len(ADMIN_LINES), size=len(charged))
 
-        # Products in the order in which they come over the belt, charges last.
-        belt = np.concatenate([rng.random(len(invoice)), np.full(len(charged), 2.0)])
+        # Products in the order in which they come over the belt, charges last. The runs are sorted already, so a
+        # stable sort merges them.
+        belt = np.concatenate([invoice + rng.random(len(invoice)) / 2, charged + 0.75])
         invoice = np.concatenate([invoice, charged])
         product = np.concatenate([product, size + charge])
-        order = np.lexsort((belt, invoice))
+        order = np.argsort(belt, kind="stable")
         invoice, product = invoice[order], product[order]
 
-        quantity = _QUANTITIES[_pick(_QUANTITY_CUMULATIVE, len(invoice), rng)]
+        quantity = QUANTITIES[_pick(QUANTITY_CUMULATIVE, len(invoice), rng)]
         admin = product >= size
         quantity[admin] = self._admin_quantities[product[admin] - size]
         price = np.where(rng.random(len(invoice)) < ZERO_PRICE_SHARE, 0, self.prices[product])
