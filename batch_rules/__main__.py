@@ -1,0 +1,214 @@
+"""Command line of the nightly rules."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from batch_rules.errors import AwayError, KeptBackError, RulesError
+from conf.logs import configure_logs
+from conf.settings import SettingsError, settings
+
+app = typer.Typer(
+    help="The nightly association rules: lake → baskets → frequent itemsets → rules → PostgreSQL, by versions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+_console = Console(highlight=False)
+_errors = Console(stderr=True, highlight=False)
+_MOST_DECIMALS = 6
+
+
+class EngineName(StrEnum):
+    auto = "auto"
+    eclat = "eclat"
+    fpgrowth = "fpgrowth"
+
+
+def _date(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a date: give it as YYYY-MM-DD, such as 2026-01-31") from None
+
+
+def _days(text: str) -> int:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})d?", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a number of days: give it as 90d")
+    return int(match[1])
+
+
+def _share(text: str) -> Decimal:
+    try:
+        share = Decimal(text)
+    except InvalidOperation:
+        share = Decimal("NaN")
+    if not share.is_finite() or not 0 <= share <= 1 or -int(share.as_tuple().exponent) > _MOST_DECIMALS:
+        raise typer.BadParameter(f"{text!r} is not a share: give a number from 0 to 1, at most 6 decimals, like 0.005")
+    return share
+
+
+def _positive_share(text: str) -> Decimal:
+    share = _share(text)
+    if not share:
+        raise typer.BadParameter("0 would make every itemset frequent: give a share above 0, such as 0.005")
+    return share
+
+
+@app.command()
+def run(
+    business_date: Annotated[
+        date, typer.Option(parser=_date, metavar="DATE", help="Last business date of the window, YYYY-MM-DD.")
+    ],
+    window: Annotated[
+        int, typer.Option(parser=_days, metavar="DAYS", help="Business dates in the window, such as 90d.")
+    ] = "90d",  # type: ignore[assignment]
+    support: Annotated[
+        Decimal,
+        typer.Option(
+            parser=_positive_share, metavar="SHARE", help="Least share of the baskets; the count is rounded up."
+        ),
+    ] = "0.005",  # type: ignore[assignment]
+    confidence: Annotated[
+        Decimal, typer.Option(parser=_share, metavar="SHARE", help="Least confidence of a rule.")
+    ] = "0.05",  # type: ignore[assignment]
+    max_items: Annotated[
+        int | None, typer.Option(min=2, help="Most items of a rule, both sides together. [default: any number]")
+    ] = None,
+    max_itemsets: Annotated[
+        int, typer.Option(min=1, help="Refuse to go on when more itemsets than this are frequent.")
+    ] = 1_000_000,
+    max_drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Keep back a run that has this share fewer rules than the current one.")
+    ] = 0.5,
+    engine: Annotated[
+        EngineName, typer.Option(help="What mines: fpgrowth scales over executors, eclat is faster where it fits.")
+    ] = EngineName.auto,
+    lake_version: Annotated[
+        int | None, typer.Option(min=0, help="Version of the lake to read. [default: the newest]")
+    ] = None,
+    top: Annotated[int, typer.Option(min=0, help="Show so many of the new rules.")] = 10,
+) -> None:
+    """Work the rules out anew and publish them, whole or not at all.
+
+    Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
+    last good run are still the current ones), 4 PostgreSQL does not answer.
+    """
+    from batch_rules.main import RunOptions
+    from batch_rules.main import run as run_job  # pyspark takes a second to import: not for --help
+
+    with _clear_errors():
+        configure_logs(settings())
+        options = RunOptions(
+            business_date=business_date,
+            window_days=window,
+            support=support,
+            confidence=confidence,
+            max_items=max_items,
+            max_itemsets=max_itemsets,
+            max_drop=max_drop,
+            engine=engine.value,
+            lake_version=lake_version,
+        )
+        published = run_job(settings(), options)
+        done = published.run
+        _console.print(
+            f"run {published.run_id}: {done.rules:,} rules from {done.itemsets:,} itemsets of {done.baskets:,} baskets "
+            f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
+        )
+        _show_top(top)
+
+
+@app.command()
+def recommend(
+    codes: Annotated[list[str], typer.Argument(metavar="CODE…", help="Stock codes of what is in the basket.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="At most so many products.")] = 5,
+) -> None:
+    """What customers who buy these also take, by the current rules (highest confidence x lift first)."""
+    from batch_rules.publish import mart, rows
+
+    with _clear_errors(), mart(settings().require_mart("reader")) as connection:
+        found = rows(connection, "recommend", {"stock_codes": codes, "n": n})
+        if not found:
+            typer.echo(f"no current rule begins with {', '.join(codes)}: is it a stock code, and was there a run?")
+            return
+        table = Table("code", "product", "because of", "confidence", "lift")
+        for code, name, because, confidence, lift, _support in found:
+            table.add_row(code, name, " + ".join(because), f"{confidence:.1%}", f"{lift:.2f}")
+        _console.print(table)
+
+
+@app.command()
+def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")] = 20) -> None:
+    """List the runs, newest first; a star marks the current one. Thresholds: support / confidence."""
+    from batch_rules.publish import mart, rows
+
+    with _clear_errors(), mart(settings().require_mart()) as connection:
+        table = Table("run", "window", "thresholds", "lake", "baskets", "rules")
+        table.add_column("status", overflow="fold")
+        for row in rows(connection, "select_runs", {"n": n}):
+            run_id, day, days, support, confidence, items, version, baskets, count, status, is_current, reason = row
+            table.add_row(
+                f"{'*' if is_current else ''}{run_id}",
+                f"{days}d to {day}",
+                f"{support} / {confidence}" + (f" / ≤ {items} items" if items else ""),
+                f"v{version}",
+                *("" if number is None else f"{number:,}" for number in (baskets, count)),
+                f"{status}: {reason}" if reason else status,
+            )
+        _console.print(table)
+
+
+@app.command()
+def rollback(run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number of a published run.")]) -> None:
+    """Make another published run the current one, at once and whole."""
+    from batch_rules.publish import mart, roll_back
+
+    with _clear_errors(), mart(settings().require_mart()) as connection:
+        roll_back(connection, run_id)
+        typer.echo(f"run {run_id} is the current one")
+
+
+def _show_top(n: int) -> None:
+    from batch_rules.publish import mart, rows
+
+    with mart(settings().require_mart()) as connection:
+        found = rows(connection, "top", {"n": n})
+    if found:
+        table = Table("who buys", "also takes", "support", "confidence", "lift")
+        for antecedent, consequent, support, confidence, lift in found:
+            table.add_row(
+                " + ".join(antecedent), " + ".join(consequent), f"{support:.2%}", f"{confidence:.1%}", f"{lift:.2f}"
+            )
+        _console.print(table)
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """Known failures as one message and an exit code, without a traceback."""
+    try:
+        yield
+    except KeptBackError as error:
+        _errors.print(f"kept back, the current rules stay: {error}", style="red")
+        raise typer.Exit(3) from None
+    except AwayError as error:
+        _errors.print(str(error), style="red")
+        raise typer.Exit(4) from None
+    except (RulesError, SettingsError) as error:
+        _errors.print(str(error), style="red")
+        raise typer.Exit(1) from None
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m batch_rules")

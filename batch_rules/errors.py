@@ -1,0 +1,13 @@
+"""What can stop a nightly run, each with its own exit code."""
+
+
+class RulesError(Exception):
+    """An operator has something to do; the message says what."""
+
+
+class AwayError(RulesError):
+    """PostgreSQL does not answer: the run may be tried again as it is."""
+
+
+class KeptBackError(RulesError):
+    """A guard kept the run back: the published rules are still those of the last good run."""

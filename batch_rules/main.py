@@ -1,0 +1,163 @@
+"""The nightly job: lake at one version → baskets → itemsets → rules → the mart, published whole or not at all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+
+import structlog
+from pyspark.errors import AnalysisException
+from pyspark.sql import SparkSession
+
+from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
+from batch_rules.code_version import code_version
+from batch_rules.errors import KeptBackError, RulesError
+from batch_rules.measure import Rules, measure
+from batch_rules.mine import Engine, mine
+from batch_rules.publish import Run, mart, publish, record_kept_back
+from conf.settings import Settings
+from jvm.session import spark_session
+
+log = structlog.get_logger()
+
+# FPGrowth writes and reads its tree by recursion, which overflows the usual stack of a thread.
+_DEEP_STACK = {"spark.driver.extraJavaOptions": "-Xss16m", "spark.executor.extraJavaOptions": "-Xss16m"}
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What to find rules in and which count.
+
+    The window is the `window_days` business dates up to and with `business_date`. Shares are exact decimals:
+    `support` of the baskets, `confidence` of the antecedent's baskets. `max_items` bounds a rule's items, both sides
+    together (None: any number). Guards: at most `max_itemsets`; at most `max_drop` (a share) fewer rules than the
+    current run. `lake_version` None is the newest.
+    """
+
+    business_date: date
+    window_days: int = 90
+    support: Decimal = Decimal("0.005")
+    confidence: Decimal = Decimal("0.05")
+    max_items: int | None = None
+    max_itemsets: int = 1_000_000
+    max_drop: float = 0.5
+    engine: Engine = "auto"
+    lake_version: int | None = None
+
+
+@dataclass(frozen=True)
+class Published:
+    """A run that is now the current one."""
+
+    run_id: int
+    run: Run
+
+
+def run(settings: Settings, options: RunOptions) -> Published:
+    """Start Spark, work the rules out and publish them.
+
+    Raises KeptBackError, with the run recorded as kept back and the current one untouched, when a guard refuses;
+    AwayError when PostgreSQL does not answer; RulesError when an operator has something else to do.
+    """
+    settings.require_mart()
+    with _phase({}, "start spark"):
+        spark = spark_session("retail-mart rules", settings, _DEEP_STACK)
+    try:
+        return run_in(spark, settings, options)
+    finally:
+        spark.stop()
+
+
+def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Published:
+    """As `run`, in a running session (which must have been started with -Xss16m)."""
+    with mart(settings.require_mart()) as connection:  # before the work: if it is away, say so at once
+        seconds: dict[str, float] = {}
+        with _phase(seconds, "open lake"):
+            planned = plan(spark, settings.lake, options)
+        planned.seconds.update(seconds)
+        try:
+            rules, names = find_rules(spark, planned, options)
+            with _phase({}, "publish"):
+                run_id = publish(connection, planned, rules, names, options.max_drop, settings.rule_runs_kept)
+        except KeptBackError as error:
+            kept_back = record_kept_back(connection, planned, str(error))
+            log.error("kept back", run=kept_back, reason=str(error))
+            raise
+    log.info("published", run=run_id, baskets=planned.baskets, itemsets=planned.itemsets, rules=planned.rules)
+    return Published(run_id, planned)
+
+
+def plan(spark: SparkSession, lake: str, options: RunOptions) -> Run:
+    """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake."""
+    started = datetime.now(UTC)
+    version = options.lake_version
+    if version is None:
+        try:
+            newest = spark.sql("DESCRIBE HISTORY delta.`" + lake.replace("`", "``") + "` LIMIT 1").first()
+        except AnalysisException as error:
+            raise RulesError(
+                f"no lake at {lake}: land some invoices first (`python -m streaming run`), or set LAKE_PATH "
+                f"({str(error).splitlines()[0]})"
+            ) from None
+        if newest is None:
+            raise RulesError(f"the lake at {lake} has no version: land some invoices first")
+        version = int(newest["version"])
+    return Run(
+        business_date=options.business_date,
+        window_days=options.window_days,
+        min_support=options.support,
+        min_confidence=options.confidence,
+        max_items=options.max_items,
+        lake=lake,
+        lake_version=version,
+        started_at=started,
+        code_version=code_version(),
+    )
+
+
+def find_rules(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[Rules, dict[str, str]]:
+    """The rules of a planned run and the names of all products of its window; fills in the run's counts and times.
+
+    Raises KeptBackError when a guard refuses.
+    """
+    after = planned.business_date - timedelta(days=planned.window_days)
+    reader = spark.read.format("delta").option("versionAsOf", planned.lake_version)
+    try:
+        lake = reader.load(planned.lake)
+    except AnalysisException as error:
+        raise RulesError(
+            f"the lake at {planned.lake} cannot be read at version {planned.lake_version}: {str(error).splitlines()[0]}"
+        ) from None
+    lines = counting_lines(invoices_of(lake, after, planned.business_date)).cache()
+    baskets = baskets_of(lines).cache()
+    try:
+        with _phase(planned.seconds, "read"):
+            planned.invoices = lines.select("invoice").distinct().count()
+        with _phase(planned.seconds, "name"):
+            names = dict(zip(*canonical_names(lines).toArrow().to_pydict().values(), strict=True))
+            planned.products = len(names)
+        with _phase(planned.seconds, "mine"):
+            itemsets = mine(baskets, Fraction(options.support), options.max_items, options.max_itemsets, options.engine)
+            planned.baskets, planned.itemsets = itemsets.baskets, len(itemsets.counts)
+            planned.engine = itemsets.engine
+        with _phase(planned.seconds, "measure"):
+            rules = measure(itemsets, Fraction(options.confidence))
+            planned.rules = len(rules)
+    finally:
+        baskets.unpersist()
+        lines.unpersist()
+    return rules, names
+
+
+@contextmanager
+def _phase(seconds: dict[str, float], name: str) -> Iterator[None]:
+    log.info("phase", phase=name)
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 3)
+    log.info("phase done", phase=name, seconds=round(seconds[name], 2))

@@ -1,0 +1,1 @@
+UPDATE mart.rule_run SET is_current = false WHERE is_current

@@ -1,0 +1,1 @@
+SELECT status FROM mart.rule_run WHERE id = %(run_id)s
