@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import structlog
 from pyspark.errors import AnalysisException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
 from batch_rules.code_version import code_version
@@ -126,18 +126,12 @@ def find_rules(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[
     Raises KeptBackError when a guard refuses.
     """
     after = planned.business_date - timedelta(days=planned.window_days)
-    reader = spark.read.format("delta").option("versionAsOf", planned.lake_version)
+    with _phase(planned.seconds, "read"):
+        lake = _at_version(spark, planned)
+        lines = counting_lines(invoices_of(lake, after, planned.business_date)).cache()
+        baskets = baskets_of(lines).cache()
+        planned.invoices = lines.select("invoice").distinct().count()
     try:
-        lake = reader.load(planned.lake)
-    except AnalysisException as error:
-        raise RulesError(
-            f"the lake at {planned.lake} cannot be read at version {planned.lake_version}: {str(error).splitlines()[0]}"
-        ) from None
-    lines = counting_lines(invoices_of(lake, after, planned.business_date)).cache()
-    baskets = baskets_of(lines).cache()
-    try:
-        with _phase(planned.seconds, "read"):
-            planned.invoices = lines.select("invoice").distinct().count()
         with _phase(planned.seconds, "name"):
             names = dict(zip(*canonical_names(lines).toArrow().to_pydict().values(), strict=True))
             planned.products = len(names)
@@ -152,6 +146,15 @@ def find_rules(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[
         baskets.unpersist()
         lines.unpersist()
     return rules, names
+
+
+def _at_version(spark: SparkSession, planned: Run) -> DataFrame:
+    try:
+        return spark.read.format("delta").option("versionAsOf", planned.lake_version).load(planned.lake)
+    except AnalysisException as error:
+        raise RulesError(
+            f"the lake at {planned.lake} cannot be read at version {planned.lake_version}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 @contextmanager

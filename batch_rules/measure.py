@@ -57,7 +57,7 @@ def measure(itemsets: Itemsets, confidence: Fraction) -> Rules:
     counts = itemsets.counts
     antecedents: list[Itemset] = []
     sides: list[tuple[int, int, int, int]] = []
-    for items, count in counts.items():
+    for items, count in sorted(counts.items()):  # so that the same baskets give the same order, also of ties
         if len(items) < 2:
             continue
         for at, item in enumerate(items):
@@ -68,12 +68,9 @@ def measure(itemsets: Itemsets, confidence: Fraction) -> Rules:
     consequent, together, of_a, of_c = table.T
     n = itemsets.baskets
     kept = (together * confidence.denominator >= confidence.numerator * of_a) & (together * n > of_a * of_c)
-    # Ties by the products, so that the same baskets give the same order.
-    places = np.flatnonzero(kept).tolist()
+    places = np.flatnonzero(kept)
     lift = together * n / (of_a * of_c)
-    order = np.array(
-        sorted(places, key=lambda i: (-lift[i], -together[i], antecedents[i], consequent[i])), dtype=np.int64
-    )
+    order = places[np.lexsort((-together[places], -lift[places]))]
     consequent, together, of_a, of_c = table[order].T
     above_chance = together * n - of_a * of_c
     with np.errstate(divide="ignore"):

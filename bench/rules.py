@@ -6,7 +6,7 @@ before a time counts, its rules are compared with ours.
 
 from __future__ import annotations
 
-import os
+import logging
 import statistics
 import subprocess
 import sys
@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import structlog
 import typer
 from pyspark.ml.fpm import FPGrowth
 from pyspark.sql import DataFrame, SparkSession
@@ -165,9 +166,6 @@ def whole_run(spark: SparkSession, lake: str, until: date, days: int, max_items:
 
 def compare(spark: SparkSession, name: str, lake: str, until: date, days: int, max_items: int | None) -> None:
     """Print the table of one data set, ways that are not installed left out."""
-    import structlog
-
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
     lines = counting_lines(
         invoices_of(spark.read.format("delta").load(lake), until - timedelta(days=days), until)
     ).cache()
@@ -232,6 +230,7 @@ def main(
     once: Annotated[str | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Ours beside Spark's FPGrowth + associationRules, mlxtend and pyfim, on the same baskets."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if once:  # a cold process: way, lake, until, days
         way, lake, until, days = once.split("|")
         spark = session()
@@ -270,7 +269,6 @@ def main(
                         [sys.executable, "-m", "bench.rules", "--once", f"{way}|{lake}|{until}|{days}", *more],
                         check=True,
                         stderr=subprocess.DEVNULL,
-                        env=os.environ | {"LOG_LEVEL": "error"},
                     )
                     label = {"ours": "ours", "spark": "Spark FPGrowth + associationRules"}[way]
                     console.print(f"{name}, cold process, lake → rules: {label} {time.perf_counter() - start:.1f} s")

@@ -1,0 +1,77 @@
+"""The command line: usage, exit codes and what is shown."""
+
+import pytest
+from typer.testing import CliRunner
+
+from batch_rules import __main__ as commands
+from batch_rules import main
+from batch_rules.errors import AwayError, KeptBackError, RulesError
+from tests.batch_rules.conftest import DAY, sales
+from tests.batch_rules.test_main import BREAKFAST, published
+
+runner = CliRunner(env={"COLUMNS": "200"})
+
+
+def run(*arguments):
+    result = runner.invoke(commands.app, list(arguments))
+    return result.exit_code, " ".join((result.output).split())
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [
+        ("--business-date", "2026-02-30", "'2026-02-30' is not a date"),
+        ("--window", "0d", "'0d' is not a number of days: give it as 90d"),
+        ("--support", "0", "0 would make every itemset frequent"),
+        ("--support", "1.5", "'1.5' is not a share"),
+        ("--confidence", "nan", "'nan' is not a share"),
+        ("--confidence", "0.1234567", "at most 6 decimals"),
+        ("--max-items", "1", "Invalid value for '--max-items'"),
+        ("--engine", "apriori", "'apriori'"),
+    ],
+)
+def test_usage(option, value, says):
+    code, output = run("run", "--business-date", "2026-01-31", option, value)
+    assert code == 2
+    assert says in output.replace("│ ", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(KeptBackError("why"), 3), (AwayError("why"), 4), (RulesError("why"), 1)]
+)
+def test_exit_codes(monkeypatch, error, expected):
+    def fail(settings, options):
+        assert (options.window_days, str(options.support), options.engine) == (30, "0.01", "fpgrowth")
+        raise error
+
+    monkeypatch.setattr(main, "run", fail)
+    monkeypatch.setattr(commands, "configure_logs", lambda settings: None)
+    code, output = run(
+        "run", "--business-date", "2026-01-31", "--window", "30d", "--support", "0.01", "--engine=fpgrowth"
+    )
+    assert (code, output.removeprefix("kept back, the current rules stay: ")) == (expected, "why")
+
+
+@pytest.mark.stack
+@pytest.mark.spark
+def test_against_a_mart(shop, spark, monkeypatch):
+    monkeypatch.setattr(commands, "settings", lambda: shop.settings)
+    monkeypatch.setattr(commands, "configure_logs", lambda settings: None)  # it would bind the runner's stderr
+    monkeypatch.setattr(main, "run", lambda settings, options: main.run_in(spark, settings, options))
+    assert run("recommend", "butter1")[1].startswith("no current rule begins with butter1")
+    shop.land(sales(*BREAKFAST))
+    code, output = run("run", "--business-date", str(DAY), "--support", "0.2", "--confidence", "0.3")
+    assert code == 0, output
+    assert "run 1: 4 rules from 10 itemsets of 10 baskets (5 products, eclat), lake version 0" in output
+    assert "Name of butter1 + Name of jam1" in output
+    code, output = run("recommend", "butter1")
+    assert code == 0
+    assert "Name of bread1" in output
+    assert "100.0%" in output
+    published(shop, spark)
+    assert run("run", "--business-date", "2020-01-01")[0] == 3
+    assert run("rollback", "1") == (0, "run 1 is the current one")
+    assert run("rollback", "3")[0] == 1
+    code, output = run("runs")
+    assert code == 0
+    assert [word for word in ("*1", "kept back: no baskets", "90d to 2026-03-10") if word not in output] == []
