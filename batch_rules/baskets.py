@@ -28,12 +28,12 @@ def invoices_of(lake: DataFrame, after: date, until: date) -> DataFrame:
     earliest = (
         lake.where(inside)
         .groupBy("invoice")
-        .agg(F.min(landed).alias("landed"), F.min_by(F.struct("invoice_date", "lines"), landed).alias("content"))
+        .agg(F.min_by(F.struct(landed.alias("landed"), "invoice_date", "lines"), landed).alias("copy"))
     )
     elsewhere = lake.where(~inside).select(F.col("invoice").alias("other"), landed.alias("other_landed"))
     return earliest.join(
-        elsewhere, (F.col("invoice") == F.col("other")) & (F.col("other_landed") < F.col("landed")), "left_anti"
-    ).select("invoice", "content.*")
+        elsewhere, (F.col("invoice") == F.col("other")) & (F.col("other_landed") < F.col("copy.landed")), "left_anti"
+    ).select("invoice", "copy.invoice_date", "copy.lines")
 
 
 def counting_lines(invoices: DataFrame) -> DataFrame:

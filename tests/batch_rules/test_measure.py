@@ -25,16 +25,16 @@ def rules_of(counts, baskets, confidence="0"):
 def test_by_hand():
     """100 baskets, tea 20, sugar 40, both 16."""
     rules, sides = rules_of({"t": 20, "s": 40, "ts": 16}, 100)
-    assert sides == [("s", "t"), ("t", "s")]
-    t_s = 1
+    assert sides == [("t", "s"), ("s", "t")]
+    t_s, s_t = 0, 1
     assert rules.support[t_s] == pytest.approx(0.16)
     assert rules.confidence[t_s] == pytest.approx(0.8)
     assert rules.lift[t_s] == pytest.approx(2)
     assert rules.leverage[t_s] == pytest.approx(0.16 - 0.2 * 0.4)
     assert rules.conviction[t_s] == pytest.approx(0.6 / 0.2)
     assert rules.zhang[t_s] == pytest.approx(0.08 / max(0.16 * 0.8, 0.2 * (0.4 - 0.16)))
-    assert rules.confidence[0] == pytest.approx(0.4)
-    assert (rules.together[0], rules.antecedent_count[0], rules.consequent_count[0]) == (16, 40, 20)
+    assert rules.confidence[s_t] == pytest.approx(0.4)
+    assert (rules.together[s_t], rules.antecedent_count[s_t], rules.consequent_count[s_t]) == (16, 40, 20)
 
 
 def test_several_antecedents_one_consequent():
