@@ -60,7 +60,8 @@ def up(
     """Have broker and database running and the topic there; what runs already is left as it is.
 
     An external server (its address) is used and nothing started for it; the returned state names it, the state
-    file does not; `kafka_seconds` is how long its brokers are waited for. Raises StackError, JavaNotFoundError or JarDownloadError; a server that did start stays up.
+    file does not; `kafka_seconds` is how long its brokers are waited for. Raises StackError, JavaNotFoundError or
+    JarDownloadError; a server that did start stays up.
     """
     home = _prepared(home)
     with _locked(home):

@@ -38,7 +38,7 @@ from streaming.clean import clean
 from streaming.errors import AwayError, StreamingError
 from streaming.mart import application_name, connect, describe_shop
 from streaming.parse import parse
-from streaming.positions import Writer, advance, check_topic, read_positions, starting_offsets, take_over
+from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report
 from streaming.source import describe_topic, read_topic
 from streaming.warm_up import warm_up
@@ -90,6 +90,16 @@ class Job:
         if self.connection is not None:
             self.connection.close()
         self.connection = None
+
+    def check_fence(self) -> None:
+        """Raise FencedError if a newer job has taken over; AwayError if PostgreSQL cannot be asked now."""
+        assert self.writer is not None  # noqa: S101
+        try:
+            with self.connected() as connection, connection.cursor() as cursor:
+                check_fence(cursor, self.writer)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            self.disconnect()
+            raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
 
     def apply_micro_batch(self, records: DataFrame, _spark_batch_id: int) -> None:
         """foreachBatch: parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is
@@ -243,10 +253,12 @@ def _wait(query: StreamingQuery, job: Job) -> bool:
             query.stop()
         return True
     except StreamingQueryException as error:
-        failure, stream.failure = stream.failure, None
+        failure, job.failure = job.failure, None
         if isinstance(failure, StreamingError | AwayError):
             raise failure from None
         message = str(error)
+        if failure is None:  # Spark's own: a newer job on this machine also clears away this one's checkpoint
+            job.check_fence()
         if failure is None and "org.apache.kafka.common.errors" in message:
             raise AwayError(_first_line(message)) from error
         raise

@@ -261,9 +261,25 @@ LEFT JOIN mart.customer c ON c.segment = s.segment AND c.frequency > 0
 GROUP BY s.segment;
 COMMENT ON VIEW mart.segment_count IS 'One row a segment, also the empty ones: customers now in it and what they spent in all.';
 
+CREATE VIEW mart.stream_batch AS
+SELECT id,
+       topic,
+       applied_at,
+       records,
+       invoices,
+       duplicates,
+       rejected,
+       round(1000 * extract(epoch FROM applied_at - started_at), 1) AS apply_ms,
+       round(1000 * extract(epoch FROM applied_at - newest_kafka_timestamp)) AS newest_latency_ms,
+       round(1000 * extract(epoch FROM applied_at - oldest_kafka_timestamp)) AS oldest_latency_ms
+FROM mart.batch;
+COMMENT ON VIEW mart.stream_batch IS 'One row a committed micro-batch: what it did, how long it took, how old its records were when written.';
+COMMENT ON COLUMN mart.stream_batch.newest_latency_ms IS 'From the newest record''s Kafka timestamp to the write, milliseconds.';
+COMMENT ON COLUMN mart.stream_batch.oldest_latency_ms IS 'From the oldest record''s Kafka timestamp to the write, milliseconds.';
+
 GRANT USAGE ON SCHEMA mart TO mart_writer, analytics_reader;
 GRANT SELECT, INSERT ON mart.invoice, mart.segment_change, mart.rejected_invoice, mart.batch TO mart_writer;
 GRANT SELECT, INSERT, UPDATE ON mart.customer, mart.shop, mart.stream_writer TO mart_writer;
 GRANT SELECT, INSERT, UPDATE, DELETE ON mart.stream_position TO mart_writer;
 GRANT SELECT ON mart.segment_score, mart.reject_reason TO mart_writer;
-GRANT SELECT ON mart.as_of, mart.customer_segmentation, mart.segment_count TO mart_writer, analytics_reader;
+GRANT SELECT ON mart.as_of, mart.customer_segmentation, mart.segment_count, mart.stream_batch TO mart_writer, analytics_reader;

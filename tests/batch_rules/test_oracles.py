@@ -19,10 +19,10 @@ from bench.lake import csv_invoices
 from conf.line_rules import admin_codes
 from producer.generate import Options, generate
 from producer.shop import PRODUCTS, RULES, ZERO_PRICE_SHARE
+from tests.conftest import UCI, needs_uci
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 
-UCI = Path("/work/shared/data/uci-online-retail")
 CONFIDENCE = Fraction("0.05")
 
 
@@ -185,7 +185,7 @@ def test_injected_rules_are_found_with_their_confidence(spark, shop_folder):
     assert {frozenset(sides) for sides in strongest} == {frozenset(sides) for sides in RULES}  # by lift, both ways
 
 
-@pytest.mark.skipif(not UCI.is_dir(), reason="UCI Online Retail is not on this machine")
+@needs_uci
 @pytest.mark.parametrize("max_items", [None, 3])
 def test_uci(spark, max_items):
     baskets = baskets_by_hand(UCI)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,10 @@ import conf
 from producer.csv_invoices import Invoice, Line, csv_files, parse_invoices, read_invoices
 from producer.event import event, record_key
 from producer.generate import Options, generate
+from tests.conftest import UCI, needs_uci
 
 SCHEMA = json.loads((Path(conf.__file__).parent / "invoice_event.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
-UCI = Path(os.environ.get("UCI_ONLINE_RETAIL", "data/uci-online-retail"))
 
 
 def valid(invoice: Invoice) -> dict[str, Any]:
@@ -71,7 +70,7 @@ def test_whatever_is_not_rejected_is_valid(rows: list[tuple[str, ...]]) -> None:
         valid(invoice)
 
 
-@pytest.mark.skipif(not UCI.is_dir(), reason="UCI_ONLINE_RETAIL is not a folder of UCI Online Retail's files")
+@needs_uci
 def test_uci_online_retail() -> None:
     lines = 0
     files = csv_files([UCI])

@@ -1,0 +1,126 @@
+"""Watch the mart fill: one snapshot a moment, drawn as a live table."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from kafka import KafkaConsumer, TopicPartition
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conf.segments import segments
+from sql import one_row, statement
+
+LATENCY_WINDOW_SECONDS = 5
+_CHANGE_WINDOW = 10  # snapshots
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The line at one moment. `lag`: records on the topic that are not applied; latencies in milliseconds."""
+
+    at: float
+    invoices: int
+    rejected: int
+    duplicates: int
+    lag: int
+    newest_invoice_date: datetime | None
+    p50: Decimal | None
+    p99: Decimal | None
+    segments: Mapping[str, tuple[int, Decimal]]
+
+
+class Watcher:
+    """Takes snapshots of the mart (as its owner) and of the topic's end."""
+
+    def __init__(self, connection: Connection, bootstrap_servers: str, topic: str) -> None:
+        self._connection = connection
+        self._connection.autocommit = True
+        self._topic = topic
+        self._consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        partitions = self._consumer.partitions_for_topic(topic) or set()
+        self._partitions = [TopicPartition(topic, partition) for partition in sorted(partitions)]
+
+    def snapshot(self, at: float) -> Snapshot:
+        """The state now; `at` is the caller's clock, seconds."""
+        ends = {p.partition: end for p, end in self._consumer.end_offsets(self._partitions).items()}
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement("demo/positions"), {"topic": self._topic})
+            positions = dict(cursor.fetchall())
+            cursor.execute(statement("demo/progress"), {"seconds": LATENCY_WINDOW_SECONDS})
+            invoices, rejected, duplicates, newest, p50, p99 = one_row(cursor)
+            cursor.execute(statement("demo/segments"))
+            counts = {name: (customers, monetary) for name, customers, monetary in cursor.fetchall()}
+        lag = sum(end - positions.get(partition, 0) for partition, end in ends.items())
+        return Snapshot(at, int(invoices), int(rejected), int(duplicates), lag, newest, p50, p99, counts)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+class Screen:
+    """Draws the newest snapshot, with rates and changes against the ones before."""
+
+    def __init__(self) -> None:
+        self._history: deque[Snapshot] = deque(maxlen=_CHANGE_WINDOW)
+
+    def draw(self, now: Snapshot) -> RenderableType:
+        """The live table after `now`."""
+        self._history.append(now)
+        then = self._history[0]
+        rate = (now.invoices - then.invoices) / max(now.at - then.at, 1e-9) if now is not then else 0.0
+        facts = Table.grid(padding=(0, 3))
+        for _ in range(6):
+            facts.add_column(justify="right", min_width=9)
+        facts.add_row(*(Text(name, style="dim") for name in ("invoices", "a second", "lag", "rejected", "p50", "p99")))
+        facts.add_row(
+            f"[bold]{now.invoices:,}",
+            f"{rate:,.0f}",
+            f"{now.lag:,}",
+            f"{now.rejected:,}",
+            _milliseconds(now.p50),
+            _milliseconds(now.p99),
+        )
+        as_of = f"{now.newest_invoice_date:%d %B %Y, %H:%M}" if now.newest_invoice_date else "—"
+        return Group(Text(f"shop time {as_of}", style="bold cyan"), facts, self._segments(now, then))
+
+    @staticmethod
+    def _segments(now: Snapshot, then: Snapshot) -> Table:
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        table.add_column("segment", min_width=20)
+        for name in ("customers", "change", "spent"):
+            table.add_column(name, justify="right", min_width=10)
+        table.add_column("")
+        largest = max((customers for customers, _ in now.segments.values()), default=0) or 1
+        for segment in segments():
+            customers, spent = now.segments.get(segment.name, (0, Decimal(0)))
+            change = customers - then.segments.get(segment.name, (0, Decimal(0)))[0]
+            table.add_row(
+                segment.name,
+                f"{customers:,}",
+                Text(f"{change:+,}" if change else "·", style="green" if change > 0 else "red" if change else "dim"),
+                f"{spent:,.0f}",
+                Text("█" * round(30 * customers / largest), style="cyan"),
+            )
+        return table
+
+
+def one_line(now: Snapshot) -> str:
+    """The snapshot as one line of text, for where no terminal is."""
+    counts = ", ".join(f"{s.name} {now.segments.get(s.name, (0, 0))[0]:,}" for s in segments())
+    return (
+        f"{now.invoices:,} invoices, lag {now.lag:,}, rejected {now.rejected:,}, "
+        f"latency p50 {_milliseconds(now.p50)} p99 {_milliseconds(now.p99)} | {counts}"
+    )
+
+
+def _milliseconds(value: Decimal | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.1f} s"

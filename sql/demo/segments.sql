@@ -1,0 +1,1 @@
+SELECT customer_segment, customers, monetary FROM mart.segment_count
