@@ -25,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
 )
 _console = Console(highlight=False)
-_errors = Console(stderr=True, highlight=False)
+_errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 _MOST_DECIMALS = 6
 
 

@@ -26,6 +26,12 @@ def jars() -> None:
         typer.echo(jar)
 
 
+@app.command(name="spark-jars")
+def submitted_jars() -> None:
+    """Print the jars of Spark's connectors in one line, for `spark-submit --jars "$(python -m jvm spark-jars)"`."""
+    typer.echo(",".join(map(str, spark_jars())))
+
+
 if __name__ == "__main__":
     try:
         app()

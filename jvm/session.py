@@ -6,10 +6,11 @@ import os
 import sys
 from collections.abc import Mapping
 
+from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from conf.settings import Settings
+from conf.settings import Settings, SettingsError
 from jvm.jars import spark_jars
 from jvm.java import java_home
 
@@ -17,17 +18,18 @@ from jvm.java import java_home
 def spark_session(application: str, settings: Settings, extra: Mapping[str, str] | None = None) -> SparkSession:
     """Start Spark (or take the running session) with the Kafka and Delta jars.
 
-    What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here.
+    What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here. Raises SettingsError under a
+    spark-submit without the jars.
     """
     os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     # Spark resolves the host's name to find its own address; on a laptop that may be slow or wrong.
     if settings.spark_master.startswith("local"):
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    if "PYSPARK_GATEWAY_PORT" in os.environ:  # under spark-submit: read what it was given
+    submitted = "PYSPARK_GATEWAY_PORT" in os.environ
+    if submitted:  # by spark-submit: read what it was given
         SparkContext._ensure_initialized()
     conf = SparkConf()
-    jars = [str(jar) for jar in spark_jars()]
     defaults = {
         "spark.app.name": application,
         "spark.master": settings.spark_master,
@@ -48,14 +50,28 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         "spark.sql.catalog.spark_catalog": "org.apache.spark.sql.delta.catalog.DeltaCatalog",
         "spark.databricks.delta.snapshotPartitions": "2",
     }
-    if settings.spark_master.startswith("local"):
+    if submitted:
+        _require_jars()
+    elif settings.spark_master.startswith("local"):
         # In place of spark.jars, which copies every jar into a temporary folder at each start.
-        defaults["spark.driver.extraClassPath"] = os.pathsep.join(jars)
+        defaults["spark.driver.extraClassPath"] = os.pathsep.join(map(str, spark_jars()))
         defaults["spark.driver.bindAddress"] = "127.0.0.1"
     else:
-        defaults["spark.jars"] = ",".join(jars)
+        defaults["spark.jars"] = ",".join(map(str, spark_jars()))
     for key, value in {**defaults, **(extra or {})}.items():
         conf.setIfMissing(key, value)
     session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     return session
+
+
+def _require_jars() -> None:
+    """spark-submit's JVM runs already: jars that it was not given cannot be added to the driver any more."""
+    loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
+    try:
+        for needed in ("io.delta.sql.DeltaSparkSessionExtension", "org.apache.spark.sql.kafka010.KafkaSourceProvider"):
+            loader.loadClass(needed)
+    except Py4JJavaError:
+        raise SettingsError(
+            f'spark-submit was not given the jar of {needed}: add --jars "$(python -m jvm spark-jars)"'
+        ) from None

@@ -21,14 +21,14 @@ from jvm.session import spark_session
 from stack import database
 from streaming.migrate import migrate
 
-_ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[1]
 # UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.
 UCI = next(
     (
         folder
         for folder in (
             Path(os.environ.get("UCI_ONLINE_RETAIL") or "data/uci-online-retail"),
-            _ROOT.parent / "shared" / "data" / "uci-online-retail",
+            ROOT.parent / "shared" / "data" / "uci-online-retail",
         )
         if folder.is_dir()
     ),

@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import random
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import psycopg2
+import pyspark
 import pytest
 
-from tests.conftest import Line
+from jvm import java_home, spark_jars
+from tests.conftest import ROOT, Line
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
@@ -119,3 +124,24 @@ def test_wrong_settings_end_with_one_clear_line(line, tmp_path):
         assert job.process.wait(timeout=120) == 4
         assert "Kafka at 127.0.0.1:1 does not answer" in job.text()
         assert "Traceback" not in job.text()
+
+
+def test_runs_under_spark_submit(line, tmp_path):
+    events = random_events(300, customers=50, seed=14)
+    send(line.bootstrap_servers, line.topic, encode(events))
+    submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local[1]"]
+    command = ["streaming/__main__.py", "run", "--available-now", "--warm-up-rounds", "0"]
+    environment = {
+        **line.environment(),
+        "SPARK_HOME": str(Path(pyspark.__file__).parent),
+        "JAVA_HOME": str(java_home()),
+        "PYSPARK_PYTHON": sys.executable,
+        "PYTHONPATH": str(ROOT),
+    }
+    without = subprocess.run([*submit, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert without.returncode == 1
+    assert 'add --jars "$(python -m jvm spark-jars)"' in without.stdout + without.stderr  # spark-submit merges them
+    jars = ["--jars", ",".join(map(str, spark_jars()))]
+    done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))

@@ -107,6 +107,7 @@ def test_taken_ports_are_replaced(home):
     _, controller = broker._last_ports(home.resolve())
     with socket.socket() as a, socket.socket() as b, socket.socket() as c:
         for squatter, port in ((a, old.broker.port), (b, controller), (c, old.database.port)):
+            squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closing connections do not matter
             squatter.bind(("127.0.0.1", port))
             squatter.listen()
         moved = stack.up(home)

@@ -1,0 +1,75 @@
+"""Settings: where they come from, what is refused, and that the README shows all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from conf.__main__ import settings_table
+from conf.settings import Settings, SettingsError, settings
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("MART_HOME", str(tmp_path))
+    settings.cache_clear()
+    yield tmp_path
+    settings.cache_clear()
+
+
+def test_environment_over_state_file_over_default(own_home, monkeypatch):
+    assert settings().kafka_topic == "invoices"
+    (own_home / "stack.json").write_text(json.dumps({"kafka_bootstrap_servers": "127.0.0.1:9", "mart_dsn": "of-stack"}))
+    settings.cache_clear()
+    assert settings().require_kafka() == "127.0.0.1:9"
+    assert settings().require_mart() == "of-stack"
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:1")
+    monkeypatch.setenv("KAFKA_TOPIC", "sales")
+    settings.cache_clear()
+    assert settings().require_kafka() == "broker:1"
+    assert settings().kafka_topic == "sales"
+    assert settings().require_mart() == "of-stack"
+
+
+def test_external_mart_hides_every_dsn_of_the_embedded_one(own_home, monkeypatch):
+    (own_home / "stack.json").write_text(json.dumps({"mart_dsn": "a", "mart_owner_dsn": "b", "mart_reader_dsn": "c"}))
+    monkeypatch.setenv("MART_DSN", "mine")
+    assert {settings().require_mart(role) for role in ("writer", "owner", "reader")} == {"mine"}
+
+
+def test_missing_servers_name_the_fix():
+    with pytest.raises(SettingsError, match=r"`python -m stack up`, or set KAFKA_BOOTSTRAP_SERVERS"):
+        settings().require_kafka()
+    with pytest.raises(SettingsError, match=r"`python -m stack up`, or set MART_DSN"):
+        settings().require_mart()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SHOP_TIME_ZONE", "Mars/Olympus"),
+        ("RETURNS_POLICY", "perhaps"),
+        ("MAX_INVOICES_PER_BATCH", "0"),
+        ("KAFKA_TIMEOUT_SECONDS", "soon"),
+    ],
+)
+def test_wrong_value_is_named_with_its_variable(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=rf"{name}: .*'?{value}'?"):
+        settings()
+
+
+def test_passwords_do_not_show(monkeypatch):
+    monkeypatch.setenv("MART_DSN", "postgresql://writer:hidden-word@host/mart")
+    assert "hidden-word" not in repr(settings()) + str(settings())
+    assert "hidden-word" in settings().require_mart()
+
+
+def test_readme_shows_the_table_of_settings():
+    assert settings_table() in README.read_text(encoding="utf-8"), "put the output of `python -m conf` into README.md"

@@ -1,0 +1,38 @@
+"""`python -m demo`, as a new user runs it, on a shop of two days."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+def test_demo_ends_equal(tmp_path):
+    demo = subprocess.run(
+        [sys.executable, "-m", "demo", "--days", "2", "--rate", "200/s"],
+        env={**os.environ, "MART_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    assert "equal: every customer, every column, to the cent" in demo.stdout
+    status = subprocess.run(
+        [sys.executable, "-m", "stack", "status"],
+        env={**os.environ, "MART_HOME": str(tmp_path / "demo")},
+        capture_output=True,
+        text=True,
+    )
+    assert status.returncode == 3, "its servers are down again"
+
+
+def test_demo_on_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
+    demo = subprocess.run(
+        [sys.executable, "-m", "demo", "--data", str(tmp_path / "nowhere")], capture_output=True, text=True
+    )
+    assert demo.returncode == 2
+    assert "does not exist" in " ".join(demo.stderr.replace("│", " ").split())
