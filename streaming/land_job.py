@@ -21,6 +21,8 @@ from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
 from streaming.source import Topic, describe_topic, read_topic
 
+_NICENESS = 10
+
 
 class LandJob(Job):
     """Its state beside the query's: the topic, and the lake as it was at the last commit."""
@@ -55,8 +57,9 @@ class LandJob(Job):
         """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is away."""
         assert self._table is not None and self._topic is not None  # noqa: S101, PT018
         parse_start = time.perf_counter()
-        # One task: it leaves Spark's other slots to apply.
-        parsed = parse(records.coalesce(1), self.settings.shop_time_zone, self.settings.max_message_bytes)
+        settings = self.settings
+        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
+        parsed = parse(records.coalesce(1), settings.shop_time_zone, settings.max_message_bytes, _NICENESS)
         batch = parsed.drop("detail", "raw").toArrow()
         parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
         for attempt in self.patiently():

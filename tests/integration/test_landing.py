@@ -189,7 +189,8 @@ def test_landing_waits_for_a_full_batch_or_for_its_trigger(line, tmp_path):
         send(line.bootstrap_servers, line.topic, events[60:])
         job.wait_for('"event": "landed"', times=4)
         assert job.stop() == 0
-        assert 310 <= lake_rows.counts(line.settings.lake)[0] < 360  # 3 full batches; the rest waits for its hour
+        # 3 full batches (Spark rounds each partition's share down); the rest waits for its hour.
+        assert 290 <= lake_rows.counts(line.settings.lake)[0] < 360
     with running(line.environment(), tmp_path / "last", "--only", "land", "--available-now") as job:
         assert job.process.wait(timeout=60) == 0
     assert lake_rows.counts(line.settings.lake) == (360, 360)
@@ -244,9 +245,13 @@ def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
     for life in range(10):
         send(line.bootstrap_servers, line.topic, records[life * 600 : (life + 1) * 600])
         with running(environment, tmp_path / f"life-{life}", "--only", "land", "--available-now",
-                     "--max-invoices-per-batch", "20") as job:  # fmt: skip
-            job.wait_for('"event": "reading"' if life % 3 == 0 else '"event": "landed"')
-            time.sleep(rng.uniform(0, 2))
+                     "--max-invoices-per-batch", "40") as job:  # fmt: skip
+            if life % 3 == 0:  # before or in the first batch
+                job.wait_for('"event": "reading"')
+                time.sleep(rng.uniform(0, 3))
+            else:  # in one of the batches after it
+                job.wait_for('"event": "landed"', times=rng.randint(2, 5))
+                time.sleep(rng.uniform(0, 1))
             assert job.process.poll() is None, job.text()[-3000:]
         if not older.exists() and list(checkpoints.rglob("offsets/[1-9]*")):
             shutil.copytree(checkpoints, older)
@@ -264,7 +269,7 @@ def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
         assert now >= landed_before
         landed_before = now
     assert older.exists()
-    assert 1000 <= landed_before < 10 * 600, "the kills came before or after all of the work: they prove nothing"
+    assert 6 * 2 * 30 <= landed_before < 10 * 600, "the kills came before or after all of the work: they prove nothing"
     send(line.bootstrap_servers, line.topic, records[10 * 600 :])
     with running(environment, tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
