@@ -10,41 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
+from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.event import event
 
-LAKE_SCHEMA = pa.schema(
-    [
-        ("invoice", pa.string()),
-        ("invoice_date", pa.timestamp("us")),
-        ("business_date", pa.date32()),
-        ("customer_id", pa.string()),
-        (
-            "lines",
-            pa.list_(
-                pa.struct(
-                    [
-                        ("stock_code", pa.string()),
-                        ("description", pa.string()),
-                        ("quantity", pa.int32()),
-                        ("price", pa.decimal128(18, 2)),
-                    ]
-                )
-            ),
-        ),
-        ("content_sha256", pa.string()),
-        ("topic", pa.string()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("kafka_timestamp", pa.timestamp("us", "UTC")),
-    ]
-)
-_LAKE_COLUMNS = (
-    "invoice STRING, invoice_date TIMESTAMP_NTZ, business_date DATE, customer_id STRING, "
-    "lines ARRAY<STRUCT<stock_code: STRING, description: STRING, quantity: INT, price: DECIMAL(18,2)>>, "
-    "content_sha256 STRING, topic STRING, partition INT, offset BIGINT, kafka_timestamp TIMESTAMP"
-)
 _LANDED_FROM = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -71,8 +42,8 @@ def landed(invoices: Iterable[Invoice], first_offset: int = 0) -> pa.Table:
 
 def write_lake(spark: SparkSession, rows: pa.Table, path: str) -> int:
     """Append the rows to the Delta table at `path` (created if absent); returns the table's new version."""
-    frame = spark.createDataFrame(rows, schema=_LAKE_COLUMNS)
-    frame.repartition(2, "business_date").write.format("delta").partitionBy("business_date").mode("append").save(path)
+    frame = spark.createDataFrame(rows, schema=from_arrow_schema(LAKE_SCHEMA, prefer_timestamp_ntz=True))
+    frame.repartition(2, LAKE_PARTITION).write.format("delta").partitionBy(LAKE_PARTITION).mode("append").save(path)
     newest = spark.sql(f"DESCRIBE HISTORY delta.`{path}` LIMIT 1").first()
     assert newest is not None  # noqa: S101
     return int(newest["version"])

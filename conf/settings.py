@@ -85,7 +85,13 @@ class Settings(BaseSettings):
         None, description="Ivy settings file naming a mirror for the jars. Default: Maven Central."
     )
     lake_path: str | None = Field(
-        None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake."
+        None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake/invoices."
+    )
+    lake_retention_hours: int = Field(
+        168, ge=1, description="`compact` deletes files that left the lake's newest version longer ago (hours)."
+    )
+    landing_trigger_seconds: float = Field(
+        60, ge=1, description="The lake is at most this far behind the topic; a full batch lands sooner."
     )
     checkpoint_dir: str | None = Field(
         None,

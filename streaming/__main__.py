@@ -4,23 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import Annotated
+from typing import Annotated, Literal
 
 import psycopg2
 import typer
 from rich.console import Console
+from rich.filesize import decimal
+from rich.table import Table
 
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
 from streaming.errors import AwayError, FencedError, StreamingError
 
 app = typer.Typer(
-    help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL, exactly once.",
+    help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL and a Delta table, exactly once.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+_console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+Query = Literal["apply", "land"]
 
 
 @app.command()
@@ -28,22 +34,28 @@ def run(
     available_now: Annotated[
         bool, typer.Option("--available-now", help="Catch up with the topic as it is now, then stop.")
     ] = False,
+    only: Annotated[
+        Query | None,
+        typer.Option(help="One query alone: apply (to the mart) or land (to the lake). [default: both]"),
+    ] = None,
     max_invoices_per_batch: Annotated[
         int | None, typer.Option(min=1, help="Upper bound of invoices in one micro-batch. [default: 40000]")
     ] = None,
     accept_gap: Annotated[
         bool,
-        typer.Option("--accept-gap", help="Go on although the broker deleted records before they were applied."),
+        typer.Option("--accept-gap", help="Go on although the broker deleted records before they were read."),
     ] = False,
     warm_up_rounds: Annotated[
         int, typer.Option(min=0, help="Made-up batches that warm the JVM before the first real one.")
     ] = 8,
     master: Annotated[str | None, typer.Option(help="Spark master. [default: local[*]]")] = None,
 ) -> None:
-    """Apply the topic's invoices to the mart until stopped (Ctrl-C or SIGTERM end it between two transactions).
+    """Apply the topic's invoices to the mart and land them in the lake, until stopped (Ctrl-C or SIGTERM).
+
+    A stop ends both queries between two transactions; the next start goes on where the mart and the lake are.
 
     Exit codes: 0 stopped or caught up, 1 an operator has something to do, 2 usage, 3 fenced by a newer job,
-    4 Kafka or PostgreSQL stayed away.
+    4 Kafka, PostgreSQL or the lake stayed away.
     """
     from streaming.main import RunOptions
     from streaming.main import run as run_job  # pyspark takes a second to import: not for --help
@@ -52,7 +64,7 @@ def run(
         chosen = {"max_invoices_per_batch": max_invoices_per_batch, "spark_master": master}
         current = settings().model_copy(update={k: v for k, v in chosen.items() if v is not None})
         configure_logs(current)
-        run_job(current, RunOptions(available_now, accept_gap, warm_up_rounds))
+        run_job(current, RunOptions(available_now, accept_gap, warm_up_rounds, only))
 
 
 @app.command()
@@ -66,12 +78,19 @@ def migrate() -> None:
 
 
 @app.command()
-def rewind() -> None:
-    """Forget how far the topic is applied: the next run reads it from its first record.
+def rewind(
+    only: Annotated[
+        Query | None, typer.Option(help="Rewind only the mart (apply) or only the lake (land). [default: both]")
+    ] = None,
+) -> None:
+    """Forget how far the topic is applied and landed: the next run reads it from its first record.
 
-    Invoices that are in the mart are recognised and not counted again. Also the way on after the topic was deleted
+    Invoices that are in the mart are recognised and not counted again. The lake takes a second copy of what the topic
+    still holds; its readers count each invoice once, the earliest copy. Also the way on after the topic was deleted
     and created anew. Stop the running job first; if you do not, it stops with an error and changes nothing.
     """
+    from streaming.land import existing_lake, lake_exists
+    from streaming.land import forget as forget_landed
     from streaming.mart import application_name, connect
     from streaming.positions import forget, take_over
     from streaming.source import describe_topic
@@ -79,14 +98,42 @@ def rewind() -> None:
     with _clear_errors():
         current: Settings = settings()
         topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
-        with (
-            closing(connect(current.require_mart())) as connection,
-            connection,
-            connection.cursor() as cursor,
-        ):
-            take_over(cursor, topic, f"{application_name()} (rewind)")
-            forget(cursor, topic.name)
-        typer.echo(f"topic {topic.name!r} will be read from its first record again")
+        if only != "land":
+            with (
+                closing(connect(current.require_mart())) as connection,
+                connection,
+                connection.cursor() as cursor,
+            ):
+                take_over(cursor, topic, f"{application_name()} (rewind)")
+                forget(cursor, topic.name)
+            typer.echo(f"topic {topic.name!r} will be applied from its first record again")
+        if only != "apply":
+            if only is None and not lake_exists(current.lake):
+                return
+            forget_landed(existing_lake(current.lake), topic)
+            typer.echo(f"topic {topic.name!r} will be landed from its first record again")
+
+
+@app.command()
+def compact() -> None:
+    """Merge the lake's small files, and delete those that its newest version left LAKE_RETENTION_HOURS ago.
+
+    Safe while the stream runs, and to run again.
+    """
+    from streaming.compact import compact as compact_lake
+
+    with _clear_errors():
+        current = settings()
+        with Console(stderr=True).status(f"compacting {current.lake}"):
+            done = compact_lake(current.lake, current.lake_retention_hours)
+        table = Table("lake", "files", "size")
+        table.add_row("before", f"{done.files_before:,}", decimal(done.bytes_before))
+        table.add_row("after", f"{done.files_after:,}", decimal(done.bytes_after))
+        _console.print(table)
+        _console.print(
+            f"{done.merged:,} files merged, {done.deleted:,} files that left the lake more than "
+            f"{current.lake_retention_hours} hours ago deleted, in {done.seconds:.1f} s; version {done.version}"
+        )
 
 
 @contextmanager

@@ -9,8 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
@@ -310,17 +313,30 @@ def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
     )
 
 
-def parse(records: DataFrame, zone_name: str, max_bytes: int) -> DataFrame:
-    """Kafka's records (value, partition, offset, timestamp) → PARSED_COLUMNS, one row a record."""
+def parse(records: DataFrame, zone_name: str, max_bytes: int, niceness: int = 0) -> DataFrame:
+    """Kafka's records (value, partition, offset, timestamp) → PARSED_COLUMNS, one row a record.
+
+    `niceness` is added to the parsing thread's, on Linux: work that may wait does not take the processor from other
+    work on the same executors.
+    """
     return records.select("value", "partition", "offset", "timestamp").mapInArrow(
-        _parser(zone_name, max_bytes), PARSED_COLUMNS
+        _parser(zone_name, max_bytes, niceness), PARSED_COLUMNS
     )
 
 
-def _parser(zone_name: str, max_bytes: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _parser(
+    zone_name: str, max_bytes: int, niceness: int
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         zone = ZoneInfo(zone_name)
-        for batch in batches:
-            yield parse_records(batch, zone, max_bytes)
+        if not niceness or sys.platform != "linux":
+            for batch in batches:
+                yield parse_records(batch, zone, max_bytes)
+            return
+        # In a thread, which on Linux has a niceness of its own: a worker cannot be made less nice again, and the next
+        # task that Spark gives it may be urgent.
+        with ThreadPoolExecutor(1, initializer=os.nice, initargs=(niceness,)) as thread:
+            for batch in batches:
+                yield thread.submit(parse_records, batch, zone, max_bytes).result()
 
     return parse_batches

@@ -1,4 +1,4 @@
-"""Positions: who may write, and from where. The mart's own positions decide, never Spark's checkpoint."""
+"""Positions: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says."""
 
 from __future__ import annotations
 
@@ -57,8 +57,10 @@ def check_topic(cursor: Cursor, topic: Topic) -> None:
         )
 
 
-def starting_offsets(positions: Mapping[int, int], topic: Topic, accept_gap: bool = False) -> dict[int, int]:
-    """Where each partition is to be read from: the mart's position, or the first record of a new partition.
+def starting_offsets(
+    positions: Mapping[int, int], topic: Topic, accept_gap: bool = False, store: str = "the mart"
+) -> dict[int, int]:
+    """Where each partition is to be read from: the store's position, or the first record of a new partition.
 
     Raises GapError where the broker no longer holds the position (retention deleted unread records), unless
     `accept_gap`, and where the position lies past the end (the broker lost records that the mart has).
@@ -69,12 +71,12 @@ def starting_offsets(positions: Mapping[int, int], topic: Topic, accept_gap: boo
         if position < first and not accept_gap:
             raise GapError(
                 f"topic {topic.name!r} partition {partition}: offsets {position} to {first - 1} "
-                f"({first - position} records) were deleted by the broker before they were applied. Replay them "
+                f"({first - position} records) were deleted by the broker before {store} had them. Replay them "
                 "from their source, or go on without them: `python -m streaming run --accept-gap`"
             )
         if position > topic.end_offsets[partition]:
             raise GapError(
-                f"topic {topic.name!r} partition {partition}: the mart is at offset {position}, but the broker "
+                f"topic {topic.name!r} partition {partition}: {store} is at offset {position}, but the broker "
                 f"ends at {topic.end_offsets[partition]}: it has lost records. To read what it has again from the "
                 "start (nothing is counted twice): `python -m streaming rewind`"
             )
@@ -82,8 +84,8 @@ def starting_offsets(positions: Mapping[int, int], topic: Topic, accept_gap: boo
     return start
 
 
-def due_records(batch: pa.Table, positions: Mapping[int, int]) -> pa.Table:
-    """The rows of a batch that the mart has not applied: those at or after its positions.
+def due_records(batch: pa.Table, positions: Mapping[int, int], store: str = "the mart") -> pa.Table:
+    """The rows of a batch that the store does not have: those at or after its positions.
 
     `batch` has columns partition and offset. A partition without a position starts at 0. Raises GapError if a
     partition's first row lies after its position.
@@ -96,8 +98,8 @@ def due_records(batch: pa.Table, positions: Mapping[int, int]) -> pa.Table:
         position = positions.get(partition, 0)
         if first > position:
             raise GapError(
-                f"partition {partition}: the batch starts at offset {first}, the mart's position is {position}: "
-                f"{first - position} records would be lost, so nothing of it is applied"
+                f"partition {partition}: the batch starts at offset {first}, {store}'s position is {position}: "
+                f"{first - position} records would be lost, so nothing of it is taken"
             )
         if first < position:
             stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], position))

@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import structlog
 
 from streaming.apply import Applied
+from streaming.land import Landed
 from streaming.positions import Writer
+from streaming.source import Topic
 
 log = structlog.get_logger()
 
 
-def report(applied: Applied, writer: Writer | None) -> None:
+def report_reading(query: str, topic: Topic, start: Mapping[int, int], **more: object) -> None:
+    """Log where a query begins to read, and how many records it is behind the topic's end."""
+    lag = sum(topic.end_offsets[partition] - offset for partition, offset in start.items())
+    log.info("reading", query=query, topic=topic.name, start=dict(start), lag=lag, **more)
+
+
+def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, int]) -> None:
+    """Warn of each partition that is read from after its position: --accept-gap gave up the records between."""
+    for partition in sorted(positions.keys() & start.keys()):
+        if start[partition] > positions[partition]:
+            lost = start[partition] - positions[partition]
+            log.warning("accepted a gap", query=query, partition=partition, lost=lost)
+
+
+def report_applied(applied: Applied, writer: Writer) -> None:
     """Log what a committed batch did: counts, milliseconds a phase, and how old its oldest and newest record are
     now that it is visible (milliseconds since the record's Kafka timestamp)."""
     now = datetime.now(UTC)
     log.info(
         "applied",
-        epoch=writer.epoch if writer else None,
+        epoch=writer.epoch,
         invoices=applied.invoices,
         duplicates=applied.duplicates,
         rejected=applied.rejected,
@@ -27,6 +44,21 @@ def report(applied: Applied, writer: Writer | None) -> None:
         latency_ms_oldest=_age_milliseconds(applied.oldest_kafka_timestamp, now),
         next_offsets=applied.next_offsets,
         ms=applied.milliseconds,
+    )
+
+
+def report_landed(landed: Landed) -> None:
+    """Log what a batch added to the lake: rows, files, the version that its commit made, milliseconds a phase, and the
+    positions that it moved. `skipped` records were in the lake before: another job landed them."""
+    log.info(
+        "landed",
+        rows=landed.rows,
+        rejected=landed.rejected,
+        skipped=landed.skipped,
+        files=landed.files,
+        version=landed.version,
+        next_offsets=landed.next_offsets,
+        ms=landed.milliseconds,
     )
 
 

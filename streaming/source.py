@@ -63,12 +63,14 @@ def read_topic(
     topic: Topic,
     start: Mapping[int, int],
     max_records: int,
+    patience_seconds: float | None = None,
 ) -> DataFrame:
     """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
 
-    At most `max_records` records a micro-batch. The stream fails rather than skip records that are gone.
+    At most `max_records` records a micro-batch; with `patience_seconds`, fewer only after so long a wait. The stream
+    fails rather than skip records that are gone.
     """
-    return (
+    stream = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", bootstrap_servers)
         .option("subscribe", topic.name)
@@ -80,5 +82,8 @@ def read_topic(
         .option("kafka.request.timeout.ms", "5000")
         .option("kafka.reconnect.backoff.max.ms", "1000")
         .option("fetchOffset.numRetries", "2")
-        .load()
     )
+    if patience_seconds is not None:
+        stream = stream.option("minOffsetsPerTrigger", str(max_records))
+        stream = stream.option("maxTriggerDelay", f"{round(patience_seconds * 1000)}ms")
+    return stream.load()

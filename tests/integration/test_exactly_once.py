@@ -27,8 +27,8 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark]
 def catch_up(spark, line: Line):
     """Apply all that is on the topic now; returns the number of batches."""
 
-    def run(options: RunOptions = RunOptions(available_now=True), **changes) -> int:
-        return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())
+    def run(options: RunOptions = RunOptions(available_now=True, only="apply"), **changes) -> int:
+        return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())["apply"]
 
     return run
 

@@ -1,0 +1,113 @@
+"""The job that applies: Kafka → parse → clean → apply → PostgreSQL."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+from conf.settings import Settings
+from streaming.apply import Coordinates, apply_batch
+from streaming.clean import clean
+from streaming.errors import AwayError
+from streaming.job import Job, RunOptions
+from streaming.mart import application_name, connect, describe_shop
+from streaming.parse import parse
+from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
+from streaming.progress import report_applied, report_gaps, report_reading
+from streaming.source import describe_topic, read_topic
+
+
+class ApplyJob(Job):
+    """Its state beside the query's: the mart connection, and the right to write."""
+
+    name = "apply"
+
+    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
+        super().__init__(settings, options, stopping)
+        self._writer: Writer | None = None
+        self._connection: Connection | None = None
+
+    def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
+        """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
+        settings = self.settings
+        topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
+        with self._mart() as connection:
+            describe_shop(connection, settings)
+            with connection, connection.cursor() as cursor:
+                self._writer = take_over(cursor, topic, application_name())
+                check_topic(cursor, topic)
+                positions = read_positions(cursor, topic)
+                start = starting_offsets(positions, topic, self.options.accept_gap)
+                report_gaps(self.name, positions, start)
+                advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
+        report_reading(self.name, topic, start, epoch=self._writer.epoch)
+        records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch)
+        return records, _fresh_checkpoint(settings, self._writer)
+
+    def process(self, records: DataFrame) -> None:
+        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
+        assert self._writer is not None  # noqa: S101
+        settings = self.settings
+        parse_start = time.perf_counter()
+        batch = clean(parse(records, settings.shop_time_zone, settings.max_message_bytes)).toArrow()
+        parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
+        for attempt in self.patiently():
+            with attempt, self._mart() as connection:
+                applied = apply_batch(
+                    connection,
+                    self._writer,
+                    batch,
+                    settings.returns_policy,
+                    lambda coordinates: _raw_values(records, coordinates),
+                )
+        applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
+        report_applied(applied, self._writer)
+
+    def check_superseded(self) -> None:
+        """A newer job on this machine also clears away this one's checkpoint: then FencedError says so."""
+        assert self._writer is not None  # noqa: S101
+        with self._mart() as connection, connection, connection.cursor() as cursor:
+            check_fence(cursor, self._writer)
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    @contextmanager
+    def _mart(self) -> Iterator[Connection]:
+        """The connection to the mart, made anew where it broke. Raises AwayError if PostgreSQL fails meanwhile."""
+        try:
+            if self._connection is None or self._connection.closed:
+                self._connection = connect(self.settings.require_mart())
+            yield self._connection
+        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            self.close()
+            raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
+
+
+def _fresh_checkpoint(settings: Settings, writer: Writer) -> str:
+    """A checkpoint folder that no earlier run used: a restart begins where the mart says, whatever lies there."""
+    parent = f"{settings.checkpoints}/{writer.topic.name}"
+    if "://" not in parent:
+        for earlier in Path(parent).glob("epoch-*"):
+            shutil.rmtree(earlier, ignore_errors=True)
+    return f"{parent}/epoch-{writer.epoch}"
+
+
+def _raw_values(records: DataFrame, coordinates: Collection[Coordinates]) -> dict[Coordinates, bytes]:
+    """Read the values of a few records of a micro-batch once more, from Kafka."""
+    wanted = F.struct("partition", "offset").isin(
+        *(F.struct(F.lit(partition), F.lit(offset).cast("bigint")) for partition, offset in coordinates)
+    )
+    rows = records.where(wanted).select("partition", "offset", "value").collect()
+    return {(row["partition"], row["offset"]): bytes(row["value"]) for row in rows}

@@ -1,0 +1,179 @@
+"""Job: one streaming query that is kept running, through outages, until its end or a stop signal."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import structlog
+from pyspark.errors import StreamingQueryException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    sleep_using_event,
+    stop_after_delay,
+    stop_any,
+    stop_when_event_set,
+    wait_exponential,
+)
+
+from conf.settings import Settings
+from streaming.errors import AwayError, StreamingError
+
+log = structlog.get_logger()
+_POLL_SECONDS = 1
+_FAILURES_IN_A_ROW = 5
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How to run: until the end of the topic as it is now (`available_now`), past records that the broker has
+    deleted (`accept_gap`), with so many warm-up rounds before the first batch, both queries or `only` one."""
+
+    available_now: bool = False
+    accept_gap: bool = False
+    warm_up_rounds: int = 8
+    only: Literal["apply", "land"] | None = None
+
+
+class Job(ABC):
+    """One query's running state: how it is going, and that it is not stopped within a batch."""
+
+    name: ClassVar[str]
+    trigger_seconds: ClassVar[int] = 0
+
+    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
+        self.settings = settings
+        self.options = options
+        self.stopping = stopping
+        self.committed_batches = 0
+        self._failure: BaseException | None = None
+        self._in_batch = threading.Lock()
+
+    @abstractmethod
+    def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
+        """The stream of records from where the job's own store says, and a checkpoint folder that no run used.
+
+        Raises StreamingError when an operator has something to do, AwayError when a server does not answer.
+        """
+
+    @abstractmethod
+    def process(self, records: DataFrame) -> None:
+        """One micro-batch into the store, whole or not at all."""
+
+    def close(self) -> None:  # noqa: B027
+        """Let go of what the job holds; called when it has ended, however it did."""
+
+    def check_superseded(self) -> None:  # noqa: B027
+        """Raise if a newer job is the reason of a failure in Spark itself."""
+
+    def patiently(self) -> Retrying:
+        """Try again while something is away, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop signal."""
+        return Retrying(
+            retry=retry_if_exception_type(AwayError),
+            wait=wait_exponential(multiplier=0.5, max=15),
+            stop=stop_any(stop_after_delay(self.settings.outage_patience_seconds), stop_when_event_set(self.stopping)),
+            sleep=sleep_using_event(self.stopping),
+            before_sleep=self._say_away,
+            reraise=True,
+        )
+
+    def run(self, spark: SparkSession) -> None:
+        """Run until the end of the topic (`available_now`) or until `stopping` is set.
+
+        Raises StreamingError when an operator has something to do; AwayError when Kafka or the store stayed away for
+        longer than OUTAGE_PATIENCE_SECONDS.
+        """
+        try:
+            self._run_until_done(spark)
+        finally:
+            self.close()
+
+    def _run_until_done(self, spark: SparkSession) -> None:
+        # What the query's own thread runs inherits the pool; see conf/fairscheduler.xml.
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
+        failures, committed = 0, 0
+        while not self.stopping.is_set():
+            try:
+                for attempt in self.patiently():
+                    with attempt:
+                        records, checkpoint = self.prepare(spark)
+            except AwayError:
+                if self.stopping.is_set():
+                    return
+                raise
+            query = (
+                records.writeStream.foreachBatch(self._micro_batch)
+                .option("checkpointLocation", checkpoint)
+                .queryName(self.name)
+            )
+            query = (
+                query.trigger(availableNow=True)
+                if self.options.available_now
+                else query.trigger(processingTime=f"{self.trigger_seconds} seconds")
+            )
+            try:
+                if self._wait(query.start()):
+                    return
+            except AwayError as away:
+                failures = 1 if self.committed_batches > committed else failures + 1
+                committed = self.committed_batches
+                if failures == _FAILURES_IN_A_ROW:
+                    raise
+                log.warning(
+                    "query failed, starting it again", query=self.name, reason=str(away), failures_in_a_row=failures
+                )
+                self.stopping.wait(failures)
+
+    def _micro_batch(self, records: DataFrame, _spark_batch_id: int) -> None:
+        """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used."""
+        try:
+            with self._in_batch:
+                if self.stopping.is_set():
+                    return
+                self.process(records)
+                self.committed_batches += 1
+        except BaseException as failure:
+            self._failure = failure
+            raise
+
+    def _wait(self, query: StreamingQuery) -> bool:
+        """Wait for the query's end or a stop signal. True: done; raises what made it fail."""
+        try:
+            while not self.stopping.is_set():
+                if query.awaitTermination(_POLL_SECONDS):
+                    return True
+            # Not between a batch's transaction and its commit: the next batch sees the signal and does nothing.
+            with self._in_batch:
+                query.stop()
+            return True
+        except StreamingQueryException as error:
+            failure, self._failure = self._failure, None
+            if isinstance(failure, StreamingError | AwayError):
+                raise failure from None
+            message = str(error)
+            if failure is None:
+                self.check_superseded()
+            if failure is None and "org.apache.kafka.common.errors" in message:
+                raise AwayError(_first_line(message)) from error
+            raise
+
+    def _say_away(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        wait = state.next_action.sleep if state.next_action else 0
+        log.warning(
+            "waiting",
+            query=self.name,
+            reason=str(error),
+            attempt=state.attempt_number,
+            next_try_seconds=round(wait, 1),
+        )
+
+
+def _first_line(message: str) -> str:
+    return next((line.strip() for line in message.splitlines() if line.strip()), "")[:500]

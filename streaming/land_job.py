@@ -1,0 +1,87 @@
+"""The job that lands: Kafka → parse → land → the Delta table."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+from deltalake import DeltaTable
+from pyspark.sql import DataFrame, SparkSession
+
+from conf.settings import Settings
+from streaming.job import Job, RunOptions
+from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
+from streaming.parse import parse
+from streaming.positions import starting_offsets
+from streaming.progress import report_gaps, report_landed, report_reading
+from streaming.source import Topic, describe_topic, read_topic
+
+_NICENESS = 10
+
+
+class LandJob(Job):
+    """Its state beside the query's: the topic, and the lake as it was at the last commit."""
+
+    name = "land"
+    trigger_seconds = 1  # how often to look; how long to wait for a full batch is LANDING_TRIGGER_SECONDS
+
+    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
+        super().__init__(settings, options, stopping)
+        self._topic: Topic | None = None
+        self._table: DeltaTable | None = None
+        self._checkpoint: Path | None = None
+
+    def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
+        """Read the topic from the lake's positions, with a checkpoint folder of this start's own."""
+        settings = self.settings
+        topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
+        table = open_lake(settings.lake)
+        check_topic(table, topic)
+        positions = read_positions(table, topic, topic.end_offsets)
+        start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
+        report_gaps(self.name, positions, start)
+        if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
+            advance(table, topic, moved)
+        self._topic, self._table = topic, table
+        report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
+        patience = None if self.options.available_now else settings.landing_trigger_seconds
+        records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch, patience)
+        return records, self._fresh_checkpoint()
+
+    def process(self, records: DataFrame) -> None:
+        """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is away."""
+        assert self._table is not None and self._topic is not None  # noqa: S101, PT018
+        parse_start = time.perf_counter()
+        settings = self.settings
+        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
+        parsed = parse(records.coalesce(1), settings.shop_time_zone, settings.max_message_bytes, _NICENESS)
+        batch = parsed.drop("detail", "raw").toArrow()
+        parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
+        for attempt in self.patiently():
+            with attempt:
+                landed = land_batch(self._table, self._topic, batch)
+        landed.milliseconds = {"parse": parse_milliseconds, **landed.milliseconds}
+        report_landed(landed)
+
+    def close(self) -> None:
+        if self._checkpoint is not None:
+            shutil.rmtree(self._checkpoint, ignore_errors=True)
+        self._checkpoint = None
+
+    def _fresh_checkpoint(self) -> str:
+        """A checkpoint folder that no earlier start used: it begins where the lake says, whatever lies there."""
+        self.close()
+        parent = f"{self.settings.checkpoints}/{self.settings.kafka_topic}"
+        name = f"land-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        if "://" not in parent:
+            for earlier in Path(parent).glob("land-*-*"):  # of jobs that were killed
+                pid = earlier.name.split("-")[1]
+                if pid.isdigit() and not psutil.pid_exists(int(pid)):
+                    shutil.rmtree(earlier, ignore_errors=True)
+            self._checkpoint = Path(parent, name)
+        return f"{parent}/{name}"
