@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg2
+import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
@@ -23,7 +24,11 @@ from streaming.mart import application_name, connect, describe_shop
 from streaming.parse import parse
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
+from streaming.score import check_scores, thin_history
 from streaming.source import describe_topic, read_topic
+
+log = structlog.get_logger()
+_THIN_SECONDS = 3600
 
 
 class ApplyJob(Job):
@@ -35,6 +40,7 @@ class ApplyJob(Job):
         super().__init__(settings, options, stopping)
         self._writer: Writer | None = None
         self._connection: Connection | None = None
+        self._thinned_at: float | None = None
 
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
@@ -71,6 +77,19 @@ class ApplyJob(Job):
                 )
         applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
         report_applied(applied, self._writer)
+
+    def look_after(self) -> None:
+        """Check all scores when it is time, and thin the history once an hour."""
+        settings = self.settings
+        try:
+            with self._mart() as connection:
+                if self.options.check_every and self.committed_batches % self.options.check_every == 0:
+                    check_scores(connection)
+                if self._thinned_at is None or time.monotonic() - self._thinned_at > _THIN_SECONDS:
+                    thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
+                    self._thinned_at = time.monotonic()
+        except AwayError as away:  # the next batch waits for PostgreSQL
+            log.warning("scores not checked", reason=str(away))
 
     def check_superseded(self) -> None:
         """A newer job on this machine also clears away this one's checkpoint: then FencedError says so."""

@@ -33,11 +33,13 @@ _FAILURES_IN_A_ROW = 5
 @dataclass(frozen=True)
 class RunOptions:
     """How to run: until the end of the topic as it is now (`available_now`), past records that the broker has
-    deleted (`accept_gap`), with so many warm-up rounds before the first batch, both queries or `only` one."""
+    deleted (`accept_gap`), with so many warm-up rounds before the first batch, checking all scores each `check_every`
+    batches (0: never), both queries or `only` one."""
 
     available_now: bool = False
     accept_gap: bool = False
     warm_up_rounds: int = 8
+    check_every: int = 1000
     only: Literal["apply", "land"] | None = None
 
 
@@ -65,6 +67,9 @@ class Job(ABC):
     @abstractmethod
     def process(self, records: DataFrame) -> None:
         """One micro-batch into the store, whole or not at all."""
+
+    def look_after(self) -> None:  # noqa: B027
+        """Between two batches: what the store needs now and then. The batch before it is committed already."""
 
     def close(self) -> None:  # noqa: B027
         """Let go of what the job holds; called when it has ended, however it did."""
@@ -138,6 +143,7 @@ class Job(ABC):
                     return
                 self.process(records)
                 self.committed_batches += 1
+                self.look_after()
         except BaseException as failure:
             self._failure = failure
             raise
