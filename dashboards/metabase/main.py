@@ -232,8 +232,8 @@ def _keep_database(api: Metabase, wanted: Wanted, database_id: int | None) -> in
         where = f"{wanted.details['host']}:{wanted.details['port']}"
         raise MetabaseError(
             f"{error}. Metabase looked for PostgreSQL at {where} as {wanted.details['user']}: if that is not "
-            "its address as seen from Metabase (from a container, localhost is the container), set METABASE_DATABASE_HOST and "
-            "METABASE_DATABASE_PORT"
+            "its address as seen from Metabase (from a container, localhost is the container), set "
+            "METABASE_DATABASE_HOST and METABASE_DATABASE_PORT"
         ) from None
     api.post(f"/api/database/{database_id}/sync_schema")
     return database_id

@@ -191,7 +191,7 @@ def _sql(card: Card, filters: Sequence[Filter]) -> str:
         return card.sql
     conditions = {SEGMENT: "customer_segment IN ({{segment}})", DAY: f"CAST({names[0]} AS date) = {{{{day}}}}"}
     optional = [f"[[AND {conditions[chosen]}]]" for chosen in filters]
-    enclosed = [f"SELECT {columns} FROM (", card.sql, ") AS card"]  # noqa: S608: our own SQL and column names
+    enclosed = [f"SELECT {columns} FROM (", card.sql, ") AS card"]  # noqa: S608  # our own SQL and names
     return "\n".join([*enclosed, "WHERE true", *optional] if optional else enclosed)
 
 
