@@ -312,7 +312,8 @@ def serving(fake: FakeMetabase) -> Iterator[str]:
     """Serve the fake on a free port; gives its URL."""
     methods = ["GET", "POST", "PUT", "DELETE"]
     application = Starlette(routes=[Route("/{path:path}", fake.answer, methods=methods)])
-    with socket.socket() as listening:
+    # named as TCP, else asyncio leaves Nagle on for its connections and each answer waits 40 ms
+    with socket.socket(proto=socket.IPPROTO_TCP) as listening:
         listening.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(application, log_level="error", lifespan="off"))
         thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
