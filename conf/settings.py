@@ -108,6 +108,7 @@ class Settings(BaseSettings):
         description="How long the job retries while Kafka or PostgreSQL is away, before it gives up.",
     )
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
+    currency: str = Field("Rp", max_length=8, description="Sign of the shop's currency on the dashboards: Rp, £, €.")
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
