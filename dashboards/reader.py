@@ -55,7 +55,7 @@ class Reader:
                     return [[_plain(value) for value in row] for row in cursor.fetchall()]
             except psycopg2.Error as error:
                 if not connection.closed:
-                    raise RefusedError(_one_line(error)) from None
+                    raise RefusedError(error.diag.message_primary or _one_line(error)) from None
                 self._connection = None
                 raise AwayError(_one_line(error)) from None
 

@@ -131,7 +131,7 @@ function matrix(card, body, rows) {
       const row = at.get(`${r} ${c}`), amount = row?.[2] ?? 0, strength = most ? amount / most : 0;
       const cell = make("span", { class: "cell" }, format.compact(amount));
       cell.style.background = `rgb(var(--heat) / ${(0.06 + 0.84 * strength).toFixed(3)})`;
-      if (strength > 0.5) cell.style.color = isDark() ? "#06231f" : "#fff";
+      if (strength > (isDark() ? 0.62 : 0.5)) cell.style.color = isDark() ? "#06231f" : "#fff";
       if (!amount) cell.classList.add("nothing");
       cell.title = `${format.caption(down.name)} ${r}, ${format.caption(across.name).toLowerCase()} ${c}: ${format.text(amount, value.unit)} ${value.unit ? "" : value.name}`;
       nodes.push(cell);
@@ -221,6 +221,17 @@ function tooltipHead(options, seconds) {
   return options;
 }
 
+/** How many lines the legend wraps to, by the width of its letters. */
+function legendLines(names, width) {
+  let lines = 1, used = 0;
+  for (const name of names) {
+    const item = 26 + 6.6 * name.length;
+    if (used && used + item > width) { lines += 1; used = 0; }
+    used += item;
+  }
+  return lines;
+}
+
 function lines(card, body, rows) {
   const area = card.chart === "area", bySeries = card.columns[1].type === "text";
   const value = card.columns[bySeries ? 2 : 1], names = bySeries ? [...new Set(rows.map((r) => r[1]))] : card.columns.slice(1).map((c) => format.caption(c.name));
@@ -232,7 +243,7 @@ function lines(card, body, rows) {
   const options = tooltipHead(axes(value.unit), seconds);
   if (names.length > 1) {
     options.legend = { bottom: 0, left: 0, icon: "roundRect", itemWidth: 9, itemHeight: 9, itemGap: 11, textStyle: { color: css("--dim"), fontSize: 11.5 }, data: names };
-    options.grid.bottom = names.length > 3 ? 44 : 26;
+    options.grid.bottom = 8 + 19 * legendLines(names, body.clientWidth);
   }
   options.series = names.map((name, i) => {
     const color = seriesColor(name, i);

@@ -73,7 +73,7 @@ function state() {
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
     const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
-    const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, started ${format.moment(status.writer_started_at)}.` : "";
+    const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
     return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`python -m streaming run\`.`];
   }
   if (since === null) return ["idle", "waiting for the first invoice"];
@@ -85,7 +85,11 @@ function showState() {
   if (pill.lastElementChild.textContent !== words) pill.lastElementChild.textContent = words;
   pill.title = status?.writer_application ? `Writer: ${status.writer_application}, epoch ${status.writer_epoch}` : "";
   notice.hidden = !headline;
-  if (headline && notice.textContent !== headline + textOf) notice.replaceChildren(make("strong", {}, headline), make("span", {}, textOf));
+  if (headline && notice.dataset.said !== headline + textOf) {
+    notice.dataset.said = headline + textOf;
+    const parts = textOf.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
+    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts));
+  }
   document.body.classList.toggle("stale", ["lost", "away"].includes(name));
   if (status?.mart === "here") {
     $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
