@@ -1,4 +1,5 @@
--- Two temporary tables of the writer's session, emptied at each commit: what came, and what of it was new.
+-- Temporary tables of the writer's session, emptied at each commit: what came, what of it was new, and the customers to
+-- score anew, with what stood before the batch (all null for a customer who had no score).
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
     invoice         text COLLATE "C" NOT NULL,
     invoice_date    timestamp NOT NULL,
@@ -20,4 +21,15 @@ CREATE TEMPORARY TABLE IF NOT EXISTS fresh_invoice (
     counting_lines integer NOT NULL,
     purchased      numeric(38, 2) NOT NULL,
     returned       numeric(38, 2) NOT NULL
+) ON COMMIT DELETE ROWS;
+
+CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
+    customer_id   text COLLATE "C" PRIMARY KEY,
+    last_purchase date,
+    frequency     bigint,
+    monetary      numeric(38, 2),
+    r             smallint,
+    f             smallint,
+    m             smallint,
+    segment       text
 ) ON COMMIT DELETE ROWS;

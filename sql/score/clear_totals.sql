@@ -1,0 +1,1 @@
+DELETE FROM mart.score_total
