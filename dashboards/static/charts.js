@@ -131,7 +131,7 @@ function matrix(card, body, rows) {
       const row = at.get(`${r} ${c}`), amount = row?.[2] ?? 0, strength = most ? amount / most : 0;
       const cell = make("span", { class: "cell" }, format.compact(amount));
       cell.style.background = `rgb(var(--heat) / ${(0.06 + 0.84 * strength).toFixed(3)})`;
-      if (strength > (isDark() ? 0.62 : 0.5)) cell.style.color = isDark() ? "#06231f" : "#fff";
+      if (strength > (isDark() ? 0.7 : 0.78)) cell.style.color = isDark() ? "#06231f" : "#fff";
       if (!amount) cell.classList.add("nothing");
       cell.title = `${format.caption(down.name)} ${r}, ${format.caption(across.name).toLowerCase()} ${c}: ${format.text(amount, value.unit)} ${value.unit ? "" : value.name}`;
       nodes.push(cell);
@@ -245,6 +245,10 @@ function lines(card, body, rows) {
     options.legend = { bottom: 0, left: 0, icon: "roundRect", itemWidth: 9, itemHeight: 9, itemGap: 11, textStyle: { color: css("--dim"), fontSize: 11.5 }, data: names };
     options.grid.bottom = 8 + 19 * legendLines(names, body.clientWidth);
   }
+  // A mart's first minutes would otherwise be drawn on an axis of days.
+  const last = Date.parse(rows.at(-1)[0]);
+  options.xAxis.min = Math.min(Date.parse(rows[0][0]), last - 600e3);
+  options.xAxis.max = last;
   options.series = names.map((name, i) => {
     const color = seriesColor(name, i);
     return {

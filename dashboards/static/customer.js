@@ -13,6 +13,8 @@ const MOVES = [
   { name: "cause", type: "text" }, { name: "scores", type: "text", caption: "r f m" },
 ];
 
+const MOST = 25;  // invoices that the server sends
+
 /** Show a customer; `first`: the viewer came just now, so clear what was there. */
 export async function openCustomer(box, id, first) {
   const back = make("a", { class: "back", href: "#/" }, "← All cards");
@@ -28,8 +30,8 @@ export async function openCustomer(box, id, first) {
   segment.style.setProperty("--segment", segmentColor(customer.customer_segment) ?? "");
   box.replaceChildren(back, make("h1", {}, `Customer ${customer.customer_id}`, segment), make("div", { class: "grid" },
     figures(customer), scores(tiles),
-    card("Moves between segments", "wider", tableOf(MOVES, moves.map((m) => [...m.slice(0, 5), scoreMove(m)]), "No move yet.")),
-    card("Purchases", "narrower", tableOf(INVOICES, invoices, "No invoice.")),
+    card("Moves between segments", "full", tableOf(MOVES, moves.map((m) => [...m.slice(0, 5), scoreMove(m)]), "No move yet.")),
+    card(invoices.length < MOST ? "Purchases" : `Newest ${MOST} purchases`, "full", tableOf(...purchases(invoices), "No invoice.")),
   ));
 }
 
@@ -41,6 +43,11 @@ function tableOf(columns, rows, nothing) {
   const element = make("table", {}, make("thead"), make("tbody"));
   fillTable(element, columns, rows);
   return make("div", { class: "scroll" }, element);
+}
+/** Columns and rows of the purchases; nobody wants a column of zeros where nothing was ever returned. */
+function purchases(invoices) {
+  const returns = invoices.some((row) => row[4]);
+  return returns ? [INVOICES, invoices] : [INVOICES.slice(0, 4), invoices.map((row) => row.slice(0, 4))];
 }
 function scoreMove([, , , , , , fromR, fromF, fromM, toR, toF, toM]) {
   return fromR === null ? `${toR} ${toF} ${toM}` : `${fromR} ${fromF} ${fromM} → ${toR} ${toF} ${toM}`;

@@ -64,7 +64,7 @@ SELECT total.invoices,
        coalesce(recent.slowest_ms, last.oldest_latency_ms) AS latency_ms,
        last.newest_latency_ms AS behind_ms,
        last.applied_at AS last_batch_at,
-       round(1000 * extract(epoch FROM clock_timestamp() - last.applied_at)) AS since_batch_ms,
+       round(1000 * extract(epoch FROM now() - last.applied_at)) AS since_batch_ms,
        shop.newest_invoice_date,
        shop.time_zone,
        writer.topic AS writer_topic,
@@ -81,7 +81,7 @@ LEFT JOIN LATERAL (SELECT * FROM mart.stream_batch ORDER BY id DESC LIMIT 1) las
 LEFT JOIN LATERAL (
     SELECT sum(invoices) AS invoices, max(oldest_latency_ms) AS slowest_ms
     FROM mart.stream_batch
-    WHERE applied_at > clock_timestamp() - interval '10 seconds'
+    WHERE applied_at > now() - interval '10 seconds'
 ) recent ON true
 LEFT JOIN LATERAL (SELECT * FROM mart.stream_writer ORDER BY started_at DESC LIMIT 1) writer ON true;
 COMMENT ON VIEW mart.stream_status IS 'One row: what the stream has applied in all, how fast and how far behind it is now, and who writes.';
