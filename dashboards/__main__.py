@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import Annotated
 
@@ -48,10 +49,11 @@ def serve(
         listening = open_socket(host, port)
         received = serve_page(current, host, listening, lambda url: typer.echo(f"live page: {url}"))
     except (SettingsError, CardError) as error:
-        _errors.print(str(error), style="red", markup=False)
+        _errors.print(str(error), style="red", markup=False, soft_wrap=True)
         raise typer.Exit(1) from None
     except OSError as error:
-        _errors.print(f"cannot listen on {host} port {port}: {error.strerror}; try another --port", style="red")
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        _errors.print(f"cannot listen on {host} port {port}: {reason}; try another --port", style="red", soft_wrap=True)
         raise typer.Exit(1) from None
     raise typer.Exit(130 if received == signal.SIGINT else 0)
 

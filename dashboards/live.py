@@ -16,6 +16,7 @@ from sql import statement
 
 _TICK_SECONDS = 1.0
 _PUSH_SECONDS = 0.5  # a new batch is shown at once, but not more often than this
+_STALE_SECONDS = 2.0
 _STATUS_COLUMNS = [
     "invoices",
     "last_batch_at",
@@ -50,6 +51,7 @@ class Live:
         self._asked_at: dict[str, float] = {}
         self.version = 0
         self._away_since: datetime | None = None
+        self._refreshed_at = 0.0
         self._viewers = 0
         self._wanted = threading.Event()
         self._stopping = threading.Event()
@@ -67,6 +69,9 @@ class Live:
 
     def enter(self) -> None:
         """A viewer came. Pair with `leave`; both from one thread."""
+        if not self._viewers and time.monotonic() - self._refreshed_at > _STALE_SECONDS:
+            self._answers.clear()  # nobody watched, so nobody asked: better nothing for a moment than the past
+            self._asked_at.clear()
         self._viewers += 1
         self._wanted.set()
 
@@ -81,16 +86,15 @@ class Live:
         return max((a.version for a in newer), default=version), [a.text for a in newer]
 
     def _run(self) -> None:
-        last = 0.0
         while not self._stopping.is_set():
             self._wanted.wait()
             try:
-                pushed = self._reader.batch_came(max(0.0, last + _TICK_SECONDS - time.monotonic()))
+                pushed = self._reader.batch_came(max(0.0, self._refreshed_at + _TICK_SECONDS - time.monotonic()))
                 if pushed:
-                    self._stopping.wait(max(0.0, last + _PUSH_SECONDS - time.monotonic()))
+                    self._stopping.wait(max(0.0, self._refreshed_at + _PUSH_SECONDS - time.monotonic()))
                 if self._stopping.is_set():
                     return
-                last = time.monotonic()
+                self._refreshed_at = time.monotonic()
                 self.refresh(pushed)
             except AwayError as away:
                 self._say_away(str(away))

@@ -55,9 +55,9 @@ class Reader:
                     return [[_plain(value) for value in row] for row in cursor.fetchall()]
             except psycopg2.Error as error:
                 if not connection.closed:
-                    raise RefusedError(error.diag.message_primary or _one_line(error)) from None
+                    raise RefusedError(error.diag.message_primary or _first_line(error)) from None
                 self._connection = None
-                raise AwayError(_one_line(error)) from None
+                raise AwayError(_first_line(error)) from None
 
     def records(self, question: str, parameters: Mapping[str, Any], columns: list[str]) -> list[dict[str, Value]]:
         """The rows as one mapping each, by the given names."""
@@ -72,7 +72,7 @@ class Reader:
                     connection.poll()
             except psycopg2.Error as error:
                 self._connection = None
-                raise AwayError(_one_line(error)) from None
+                raise AwayError(_first_line(error)) from None
             came = bool(connection.notifies)
             connection.notifies.clear()
             return came
@@ -101,7 +101,7 @@ class Reader:
                 with connection.cursor() as cursor:
                     cursor.execute(statement("dashboards/listen"))
         except (psycopg2.Error, SettingsError) as error:
-            raise AwayError(_one_line(error)) from None
+            raise AwayError(_first_line(error)) from None
         self._connection = connection
         return connection
 
@@ -116,5 +116,6 @@ def _plain(value: Any) -> Value:
     return plain
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _first_line(error: Exception) -> str:
+    """What happened; the lines after it are psql's advice to a person at a terminal."""
+    return (str(error).splitlines() or [type(error).__name__])[0].strip()

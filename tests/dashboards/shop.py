@@ -132,7 +132,13 @@ class Shop:
             [
                 (
                     *(run_id, n, [one], [self.names[one]], other, self.names[other], one, together, single[one]),
-                    *(single[other], together / total, confidence, lift, together / total - single[one] / total * share),
+                    *(
+                        single[other],
+                        together / total,
+                        confidence,
+                        lift,
+                        together / total - single[one] / total * share,
+                    ),
                     *(None if confidence == 1 else (1 - share) / (1 - confidence), 0.5),
                 )
                 for n, (one, other, together, confidence, lift, share) in enumerate(rules, 1)

@@ -89,7 +89,7 @@ def test_every_card_gives_the_columns_of_its_header_to_the_reader(shop, fresh_ma
             with reader.cursor() as cursor:
                 cursor.execute(card.sql)
                 found = cursor.fetchall()
-                types = {oid: name for oid, name in _type_names(reader, cursor.description or ())}
+                types = dict(_type_names(reader, cursor.description or ()))
                 given = tuple((column.name, types[column.type_code]) for column in cursor.description or ())
             if given != card.columns or not found:
                 wrong[card.name] = (given, len(found))
@@ -134,8 +134,8 @@ INSERT INTO mart.shop (returns_policy, recency_clock, time_zone, newest_invoice_
 VALUES ('ignore', 'event', 'Asia/Jakarta', '2025-03-01');
 INSERT INTO mart.invoice (invoice, invoice_date, customer_id, line_count, counting_lines, purchased, returned,
                           content_sha256, kafka_partition, kafka_offset, kafka_timestamp, applied_at)
-SELECT n, '2025-01-01'::timestamp + n * interval '20 seconds', n % 50000, 3, 3, n % 1000, 0, sha256(n::text::bytea), 0, n,
-       now() - (200000 - n) * interval '1 second', now() - (200000 - n) * interval '1 second'
+SELECT n, '2025-01-01'::timestamp + n * interval '20 seconds', n % 50000, 3, 3, n % 1000, 0, sha256(n::text::bytea), 0,
+       n, now() - (200000 - n) * interval '1 second', now() - (200000 - n) * interval '1 second'
 FROM generate_series(1, 200000) n;
 INSERT INTO mart.customer (customer_id, last_purchase, frequency, monetary, r, f, m, segment)
 SELECT n, '2025-01-01'::timestamp + n * interval '1 minute', 4, n % 7919, n % 5 + 1, n / 7 % 5 + 1, n / 3 % 5 + 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import psycopg2
 import pytest
@@ -96,7 +97,7 @@ def test_minutes_of_the_last_hour_have_no_holes(mart):
         cursor.execute("UPDATE mart.batch SET applied_at = %s WHERE invoices = 2", (before,))
     minutes = mart.rows("SELECT minute, invoices, revenue, rejected FROM mart.recent_minute ORDER BY 1")
     assert len(minutes) == 60
-    assert [b[0] - a[0] for a, b in zip(minutes, minutes[1:], strict=False)] == [timedelta(minutes=1)] * 59
+    assert [b[0] - a[0] for a, b in pairwise(minutes)] == [timedelta(minutes=1)] * 59
     busy = [row for row in minutes if row[1:] != (0, 0, 0)]
     assert [row[1:] for row in busy] == [(2, Decimal("12.50"), 0), (0, 0, 1)]
     assert busy[0][0] == before.replace(second=0, microsecond=0)
@@ -122,7 +123,9 @@ def test_grid_of_scores_and_quarantine_have_all_their_rows(mart):
         wrong(6, b"y", "bad_date"),
         wrong(7, b"z"),
     )
-    grid = {(r, f): (n, spent) for r, f, n, spent in mart.rows("SELECT r, f, customers, monetary FROM mart.score_count")}
+    grid = {
+        (r, f): (n, spent) for r, f, n, spent in mart.rows("SELECT r, f, customers, monetary FROM mart.score_count")
+    }
     assert len(grid) == 25
     assert {cell: found for cell, found in grid.items() if found[0]} == {
         (n, n): (1, Decimal(f"{n}.00")) for n in range(1, 6)
