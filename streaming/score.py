@@ -14,7 +14,7 @@ from sql import one_row, statement
 log = structlog.get_logger()
 Cause = Literal["definition changed", "policy changed", "repaired"]
 
-# A batch that changes a larger share of the customers than this is scored by building the cuts anew: measured by
+# A batch that changes a larger share of the customers than this is scored by a full ntile: measured by
 # `python -m bench.quintiles --crossover`. Both ways are exact.
 FULL_SHARE = 0.3
 
@@ -51,21 +51,15 @@ def score(cursor: Cursor, full_share: float = FULL_SHARE) -> int:
     if not due:
         return 0
     if customers is None or due > customers * full_share or not _move_cuts(cursor):
-        _build_cuts(cursor)
-    moved = _rescore(cursor, None)
-    cursor.execute(statement("score/record_history"))
-    return moved
+        return score_all(cursor)
+    return _write_scores(cursor, "score/by_cuts")
 
 
-def score_all(cursor: Cursor, cause: Cause) -> int:
-    """Score every customer anew, in the caller's transaction, under `lock_scores`: after something else than a batch
-    changed the customers or the definitions. Returns how many moved; their segment_change says `cause`."""
-    _build_cuts(cursor)
-    moved = _rescore(cursor, cause)
-    cursor.execute(statement("score/clear_totals"))
-    cursor.execute(statement("score/build_totals"))
-    cursor.execute(statement("score/record_history"))
-    return moved
+def score_all(cursor: Cursor, cause: Cause | None = None) -> int:
+    """Score every customer anew by a full ntile, in the caller's transaction, under `lock_scores`; returns how many
+    customers moved. `cause` says why in their segment_change where it is not the batch in fresh_invoice."""
+    cursor.execute(statement("score/clear"))
+    return _write_scores(cursor, "score/by_ntile", cause)
 
 
 def check_scores(connection: Connection) -> Check:
@@ -100,17 +94,12 @@ def _move_cuts(cursor: Cursor) -> bool:
     cursor.execute(statement("score/move_cuts"))
     (moved,) = one_row(cursor)
     if not moved:
-        log.error("the cuts did not fit the customers, building them anew")
+        log.error("the cuts did not fit the customers, scoring everyone anew")
     return bool(moved)
 
 
-def _build_cuts(cursor: Cursor) -> None:
-    cursor.execute(statement("score/clear_cuts"))
-    cursor.execute(statement("score/build_cuts"))
-    cursor.execute(statement("score/add_wrong"))
-
-
-def _rescore(cursor: Cursor, cause: Cause | None) -> int:
-    cursor.execute(statement("score/rescore"), {"cause": cause})
+def _write_scores(cursor: Cursor, way: str, cause: Cause | None = None) -> int:
+    cursor.execute(statement(way).format(moves=statement("score/moves")), {"cause": cause})
     (moved,) = one_row(cursor)
+    cursor.execute(statement("score/record_history"))
     return int(moved)

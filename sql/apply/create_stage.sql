@@ -1,5 +1,6 @@
 -- Temporary tables of the writer's session, emptied at each commit: what came, what of it was new, and the customers to
--- score anew, with what stood before the batch (all null for a customer who had no score).
+-- score anew, with what stands now (null where the customer has none now) and what stood before the batch (null where the
+-- customer had none).
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
     invoice         text COLLATE "C" NOT NULL,
     invoice_date    timestamp NOT NULL,
@@ -24,12 +25,16 @@ CREATE TEMPORARY TABLE IF NOT EXISTS fresh_invoice (
 ) ON COMMIT DELETE ROWS;
 
 CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
-    customer_id   text COLLATE "C" PRIMARY KEY,
-    last_purchase date,
-    frequency     bigint,
-    monetary      numeric(38, 2),
-    r             smallint,
-    f             smallint,
-    m             smallint,
-    segment       text
+    customer_id       text COLLATE "C" PRIMARY KEY,
+    row_id            tid,
+    last_purchase     date,
+    frequency         bigint,
+    monetary          numeric(38, 2),
+    old_last_purchase date,
+    old_frequency     bigint,
+    old_monetary      numeric(38, 2),
+    old_r             smallint,
+    old_f             smallint,
+    old_m             smallint,
+    old_segment       text
 ) ON COMMIT DELETE ROWS;

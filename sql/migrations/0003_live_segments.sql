@@ -30,29 +30,6 @@ COMMENT ON COLUMN mart.quintile_cut.f_customer_id IS 'Frequency: that customer.'
 COMMENT ON COLUMN mart.quintile_cut.m_value IS 'Monetary of the tile''s last customer.';
 COMMENT ON COLUMN mart.quintile_cut.m_customer_id IS 'Monetary: that customer.';
 
-CREATE VIEW mart.customer_tile AS
-SELECT c.customer_id,
-       (1 + ((c.last_purchase::date, c.customer_id) > (b1.r_value, b1.r_customer_id))::int
-          + ((c.last_purchase::date, c.customer_id) > (b2.r_value, b2.r_customer_id))::int
-          + ((c.last_purchase::date, c.customer_id) > (b3.r_value, b3.r_customer_id))::int
-          + ((c.last_purchase::date, c.customer_id) > (b4.r_value, b4.r_customer_id))::int)::smallint AS r,
-       (1 + ((c.frequency, c.customer_id) > (b1.f_value, b1.f_customer_id))::int
-          + ((c.frequency, c.customer_id) > (b2.f_value, b2.f_customer_id))::int
-          + ((c.frequency, c.customer_id) > (b3.f_value, b3.f_customer_id))::int
-          + ((c.frequency, c.customer_id) > (b4.f_value, b4.f_customer_id))::int)::smallint AS f,
-       (1 + ((c.monetary, c.customer_id) > (b1.m_value, b1.m_customer_id))::int
-          + ((c.monetary, c.customer_id) > (b2.m_value, b2.m_customer_id))::int
-          + ((c.monetary, c.customer_id) > (b3.m_value, b3.m_customer_id))::int
-          + ((c.monetary, c.customer_id) > (b4.m_value, b4.m_customer_id))::int)::smallint AS m,
-       c.monetary
-FROM mart.customer c
-JOIN mart.quintile_cut b1 ON b1.boundary = 1
-JOIN mart.quintile_cut b2 ON b2.boundary = 2
-JOIN mart.quintile_cut b3 ON b3.boundary = 3
-JOIN mart.quintile_cut b4 ON b4.boundary = 4
-WHERE c.frequency > 0;
-COMMENT ON VIEW mart.customer_tile IS 'One row a customer: the scores that the cuts give, and monetary.';
-
 -- Works on the writer's temporary table due_customer (sql/apply/create_stage.sql). Every statement is planned when it
 -- runs: a plan kept from an emptier mart would read the whole table later on.
 CREATE FUNCTION mart.move_cuts() RETURNS boolean
@@ -80,15 +57,14 @@ BEGIN
                ARRAY[k.r, k.f, k.m] AS shift
         FROM mart.quintile_cut q
         CROSS JOIN LATERAL (
-            SELECT count(c.customer_id) - count(d.frequency) AS arrived,
-                   count(*) FILTER (WHERE (c.last_purchase::date, c.customer_id) <= (q.r_value, q.r_customer_id))
-                   - count(*) FILTER (WHERE (d.last_purchase, d.customer_id) <= (q.r_value, q.r_customer_id)) AS r,
-                   count(*) FILTER (WHERE (c.frequency, c.customer_id) <= (q.f_value, q.f_customer_id))
-                   - count(*) FILTER (WHERE (d.frequency, d.customer_id) <= (q.f_value, q.f_customer_id)) AS f,
-                   count(*) FILTER (WHERE (c.monetary, c.customer_id) <= (q.m_value, q.m_customer_id))
-                   - count(*) FILTER (WHERE (d.monetary, d.customer_id) <= (q.m_value, q.m_customer_id)) AS m
-            FROM due_customer d
-            LEFT JOIN mart.customer c ON c.customer_id = d.customer_id AND c.frequency > 0
+            SELECT count(frequency) - count(old_frequency) AS arrived,
+                   count(*) FILTER (WHERE (last_purchase, customer_id) <= (q.r_value, q.r_customer_id))
+                   - count(*) FILTER (WHERE (old_last_purchase, customer_id) <= (q.r_value, q.r_customer_id)) AS r,
+                   count(*) FILTER (WHERE (frequency, customer_id) <= (q.f_value, q.f_customer_id))
+                   - count(*) FILTER (WHERE (old_frequency, customer_id) <= (q.f_value, q.f_customer_id)) AS f,
+                   count(*) FILTER (WHERE (monetary, customer_id) <= (q.m_value, q.m_customer_id))
+                   - count(*) FILTER (WHERE (old_monetary, customer_id) <= (q.m_value, q.m_customer_id)) AS m
+            FROM due_customer
         ) k
         ORDER BY q.boundary
     $shift$
@@ -103,14 +79,16 @@ BEGIN
             EXECUTE format(
                 $walk$
                 WITH passed AS MATERIALIZED (
-                    SELECT %1$s AS value, customer_id, last_purchase::date, frequency, monetary, r, f, m, segment
+                    SELECT %1$s AS value, customer_id, ctid, last_purchase::date, frequency, monetary, r, f, m, segment
                     FROM mart.customer
                     WHERE frequency > 0 AND (%1$s, customer_id) %2$s (%3$L::%4$s, %5$L)
                     ORDER BY %1$s %6$s, customer_id %6$s
                     LIMIT %7$s
                 ), due AS (
                     INSERT INTO due_customer
-                    SELECT customer_id, last_purchase, frequency, monetary, r, f, m, segment FROM passed
+                    SELECT customer_id, ctid, last_purchase, frequency, monetary, last_purchase, frequency, monetary,
+                           r, f, m, segment
+                    FROM passed
                     ON CONFLICT (customer_id) DO NOTHING
                 )
                 SELECT value::text, customer_id FROM passed OFFSET %7$s - 1
@@ -336,7 +314,6 @@ COMMENT ON FUNCTION mart.explain_moves IS 'The newest moves of a customer betwee
 GRANT SELECT, INSERT, UPDATE, DELETE ON mart.quintile_cut, mart.score_total, mart.segment_trend TO mart_writer;
 GRANT SELECT, INSERT, UPDATE ON mart.segment_flow_total TO mart_writer;
 GRANT SELECT, INSERT ON mart.score_check TO mart_writer;
-GRANT SELECT ON mart.customer_tile TO mart_writer;
 GRANT SELECT ON mart.segment_flow, mart.segment_count_history TO mart_writer, analytics_reader;
 REVOKE EXECUTE ON FUNCTION mart.move_cuts, mart.explain_scores, mart.explain_purchases, mart.explain_moves FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION mart.move_cuts TO mart_writer;

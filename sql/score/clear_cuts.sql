@@ -1,1 +1,0 @@
-DELETE FROM mart.quintile_cut

@@ -1,1 +1,0 @@
-DELETE FROM mart.score_total
