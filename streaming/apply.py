@@ -20,7 +20,7 @@ from sql import statement
 from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
-from streaming.score import score
+from streaming.score import lock_scores, score
 
 STAGED_COLUMNS = [
     "invoice",
@@ -109,6 +109,7 @@ def _apply_due(
         if applied.invoices < valid.num_rows:
             rejected += _conflicting_duplicates(cursor, raw_values)
     with applied.phase("customers"):
+        lock_scores(cursor)
         cursor.execute(statement("apply/advance_clock"))
         cursor.execute(statement("apply/upsert_customers"), {"returns_policy": returns_policy})
     with applied.phase("score"):

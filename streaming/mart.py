@@ -11,6 +11,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError, StreamingError
+from streaming.score import score_all
 
 
 def connect(dsn: str) -> Connection:
@@ -49,7 +50,7 @@ def describe_shop(connection: Connection, settings: Settings) -> None:
             cursor.execute(statement("apply/describe_shop"), rules)
             if row is not None and row[0] != settings.returns_policy:
                 cursor.execute(statement("apply/rebuild_customers"), rules)
-                cursor.execute(statement("apply/score"))
+                score_all(cursor, "policy changed")
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
 

@@ -1,15 +1,105 @@
-"""Score: exact quintiles r, f, m of every customer, their segments, and who moved."""
+"""Score: exact quintiles r, f, m of every customer, their segments, who moved, and what is kept of it."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import structlog
+from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from sql import statement
+from sql import one_row, statement
+
+log = structlog.get_logger()
+Cause = Literal["definition changed", "policy changed", "repaired"]
+
+# A batch that changes a larger share of the customers than this is scored by a full ntile: measured by
+# `python -m bench.quintiles --crossover`. Both ways are exact.
+FULL_SHARE = 0.3
 
 
-def score(cursor: Cursor) -> int:
-    """Bring every customer's scores and segment up to date, in the caller's transaction.
+@dataclass(frozen=True)
+class Check:
+    """What a self-check found: customers that ought to be scored, and how many of their scores or segments, of the 12
+    cuts and of the totals were wrong before the repair."""
 
-    Writes a segment_change for each customer who moved; returns how many did. Customers of the batch are told
-    from those that were overtaken by the temporary table fresh_invoice.
+    customers: int
+    wrong_scores: int
+    wrong_cuts: int
+    wrong_totals: int
+
+    @property
+    def is_right(self) -> bool:
+        return not (self.wrong_scores or self.wrong_cuts or self.wrong_totals)
+
+
+def lock_scores(cursor: Cursor) -> None:
+    """Be the only one who changes customers until the transaction's end: scores depend on all of them."""
+    cursor.execute(statement("apply/lock_shop"))
+
+
+def score(cursor: Cursor, full_share: float = FULL_SHARE) -> int:
+    """Bring every customer's scores and segment up to date after a batch, in the caller's transaction, under
+    `lock_scores`; returns how many customers moved between segments.
+
+    The temporary table due_customer holds each customer that the batch wrote or deleted, with what stood before. Writes
+    a segment_change for each who moved; fresh_invoice tells their own purchases from being overtaken.
     """
-    cursor.execute(statement("apply/score"))
-    return cursor.rowcount
+    cursor.execute(statement("score/count_due"))
+    customers, due = one_row(cursor)
+    if not due:
+        return 0
+    if customers is None or due > customers * full_share or not _move_cuts(cursor):
+        return score_all(cursor)
+    return _write_scores(cursor, "score/by_cuts")
+
+
+def score_all(cursor: Cursor, cause: Cause | None = None) -> int:
+    """Score every customer anew by a full ntile, in the caller's transaction, under `lock_scores`; returns how many
+    customers moved. `cause` says why in their segment_change where it is not the batch in fresh_invoice."""
+    cursor.execute(statement("score/clear"))
+    return _write_scores(cursor, "score/by_ntile", cause)
+
+
+def check_scores(connection: Connection) -> Check:
+    """Compare scores, cuts and totals with a full ntile, repair what is wrong, and record both, in a transaction of its
+    own. Reads every customer (2-4 s a million)."""
+    with connection, connection.cursor() as cursor:
+        lock_scores(cursor)
+        cursor.execute(statement("score/check"))
+        check = Check(*one_row(cursor))
+        if not check.is_right:
+            score_all(cursor, "repaired")
+        cursor.execute(statement("score/record_check"), vars(check))
+    if check.is_right:
+        log.info("scores checked", customers=check.customers)
+    else:
+        log.error("scores were wrong and are repaired", **vars(check))
+    return check
+
+
+def thin_history(connection: Connection, minutes_kept_days: int, hours_kept_days: int) -> int:
+    """Thin the segments' trend: minutes to hours after so many days, hours to days after so many; returns the rows
+    removed. A kept row is the last of its hour or day, unchanged."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            statement("score/thin_history"),
+            {"minutes_kept_days": minutes_kept_days, "hours_kept_days": hours_kept_days},
+        )
+        return cursor.rowcount
+
+
+def _move_cuts(cursor: Cursor) -> bool:
+    cursor.execute(statement("score/move_cuts"))
+    (moved,) = one_row(cursor)
+    if not moved:
+        log.error("the cuts did not fit the customers, scoring everyone anew")
+    return bool(moved)
+
+
+def _write_scores(cursor: Cursor, way: str, cause: Cause | None = None) -> int:
+    cursor.execute(statement(way).format(moves=statement("score/moves")), {"cause": cause})
+    (moved,) = one_row(cursor)
+    cursor.execute(statement("score/record_history"))
+    return int(moved)

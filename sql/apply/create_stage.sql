@@ -1,4 +1,6 @@
--- Two temporary tables of the writer's session, emptied at each commit: what came, and what of it was new.
+-- Temporary tables of the writer's session, emptied at each commit: what came, what of it was new, and the customers to
+-- score anew, with what stands now (null where the customer has none now) and what stood before the batch (null where the
+-- customer had none).
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
     invoice         text COLLATE "C" NOT NULL,
     invoice_date    timestamp NOT NULL,
@@ -20,4 +22,19 @@ CREATE TEMPORARY TABLE IF NOT EXISTS fresh_invoice (
     counting_lines integer NOT NULL,
     purchased      numeric(38, 2) NOT NULL,
     returned       numeric(38, 2) NOT NULL
+) ON COMMIT DELETE ROWS;
+
+CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
+    customer_id       text COLLATE "C" PRIMARY KEY,
+    row_id            tid,
+    last_purchase     date,
+    frequency         bigint,
+    monetary          numeric(38, 2),
+    old_last_purchase date,
+    old_frequency     bigint,
+    old_monetary      numeric(38, 2),
+    old_r             smallint,
+    old_f             smallint,
+    old_m             smallint,
+    old_segment       text
 ) ON COMMIT DELETE ROWS;

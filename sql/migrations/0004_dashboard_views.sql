@@ -64,7 +64,7 @@ SELECT total.invoices,
        coalesce(recent.slowest_ms, last.oldest_latency_ms) AS latency_ms,
        last.newest_latency_ms AS behind_ms,
        last.applied_at AS last_batch_at,
-       round(1000 * extract(epoch FROM clock_timestamp() - last.applied_at)) AS since_batch_ms,
+       round(1000 * extract(epoch FROM now() - last.applied_at)) AS since_batch_ms,
        shop.newest_invoice_date,
        shop.time_zone,
        writer.topic AS writer_topic,
@@ -81,7 +81,7 @@ LEFT JOIN LATERAL (SELECT * FROM mart.stream_batch ORDER BY id DESC LIMIT 1) las
 LEFT JOIN LATERAL (
     SELECT sum(invoices) AS invoices, max(oldest_latency_ms) AS slowest_ms
     FROM mart.stream_batch
-    WHERE applied_at > clock_timestamp() - interval '10 seconds'
+    WHERE applied_at > now() - interval '10 seconds'
 ) recent ON true
 LEFT JOIN LATERAL (SELECT * FROM mart.stream_writer ORDER BY started_at DESC LIMIT 1) writer ON true;
 COMMENT ON VIEW mart.stream_status IS 'One row: what the stream has applied in all, how fast and how far behind it is now, and who writes.';
@@ -132,20 +132,6 @@ SELECT id, changed_at, event_time, customer_id, from_segment, to_segment, cause,
 FROM mart.segment_change;
 COMMENT ON VIEW mart.segment_move IS 'One row each time a customer entered or changed a segment; the newest has the highest id.';
 
-CREATE VIEW mart.customer_invoice AS
-SELECT customer_id,
-       invoice,
-       invoice_date,
-       line_count,
-       counting_lines,
-       purchased,
-       returned,
-       kafka_timestamp,
-       applied_at
-FROM mart.invoice
-WHERE customer_id IS NOT NULL;
-COMMENT ON VIEW mart.customer_invoice IS 'One row an applied invoice of a known customer.';
-
 CREATE VIEW mart.quarantine_count AS
 SELECT reason.reason, reason.meaning, coalesce(rejected.records, 0) AS records, rejected.newest_at
 FROM mart.reject_reason reason
@@ -157,13 +143,12 @@ LEFT JOIN LATERAL (
 COMMENT ON VIEW mart.quarantine_count IS 'One row a reason, also those that never occurred: records quarantined for it, and when the newest was.';
 
 CREATE VIEW mart.score_count AS
-SELECT grid.r::smallint AS r, grid.f::smallint AS f, coalesce(c.customers, 0) AS customers, coalesce(c.monetary, 0) AS monetary
-FROM (SELECT r, f FROM generate_series(1, 5) r CROSS JOIN generate_series(1, 5) f) grid
-LEFT JOIN (
-    SELECT r, f, count(*) AS customers, sum(monetary) AS monetary FROM mart.customer WHERE frequency > 0 GROUP BY r, f
-) c USING (r, f);
+SELECT s.r, s.f, coalesce(sum(t.customers), 0)::bigint AS customers, coalesce(sum(t.monetary), 0) AS monetary
+FROM mart.segment_score s
+LEFT JOIN mart.score_total t USING (r, f, m)
+GROUP BY s.r, s.f;
 COMMENT ON VIEW mart.score_count IS 'One row a pair of recency and frequency score: customers now in it and what they spent in all.';
 
 GRANT SELECT, UPDATE ON mart.stream_total TO mart_writer;
-GRANT SELECT ON mart.stream_status, mart.recent_minute, mart.recent_latency, mart.segment_move, mart.customer_invoice,
+GRANT SELECT ON mart.stream_status, mart.recent_minute, mart.recent_latency, mart.segment_move,
     mart.quarantine_count, mart.score_count TO mart_writer, analytics_reader;

@@ -1,4 +1,4 @@
--- Exact ntile(5) of every customer; writes only the rows whose scores changed, and who moved between segments.
+-- The usual way, for comparison: a full ntile(5) of each metric a batch; writes the rows that changed, and who moved.
 WITH tile AS (
     SELECT customer_id, r AS from_r, f AS from_f, m AS from_m, segment AS from_segment,
            ntile(5) OVER (ORDER BY last_purchase::date, customer_id) AS to_r,

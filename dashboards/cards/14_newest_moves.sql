@@ -6,4 +6,4 @@
 SELECT changed_at, customer_id, from_segment, to_segment, cause, invoice
 FROM mart.segment_move
 ORDER BY id DESC
-LIMIT 12
+LIMIT 10

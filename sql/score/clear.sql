@@ -1,0 +1,2 @@
+DELETE FROM mart.quintile_cut;
+DELETE FROM mart.score_total;

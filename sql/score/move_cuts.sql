@@ -1,0 +1,1 @@
+SELECT mart.move_cuts()
