@@ -45,6 +45,13 @@ def file(settings: Settings) -> Path:
     return settings.mart_home / FILE_NAME
 
 
+def log_in(settings: Settings) -> str:
+    """With what a person logs in, without the password itself."""
+    where = "METABASE_ADMIN_PASSWORD" if settings.metabase_admin_password else f"in {file(settings)}"
+    known = known_account(settings)
+    return f"{known.email if known else settings.metabase_admin_email}, password {where}"
+
+
 def _read(settings: Settings) -> dict[str, dict[str, str]]:
     try:
         kept = json.loads(file(settings).read_text(encoding="utf-8"))

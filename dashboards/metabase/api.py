@@ -118,7 +118,7 @@ class Metabase:
     def _use_session(self, answer: Any) -> None:
         if not isinstance(answer, dict) or not answer.get("id"):
             raise MetabaseError(f"Metabase at {self.url} gave no session to log in with")
-        self._http.headers["X-Metabase-Session"] = answer["id"]
+        self._http.headers["X-Metabase-Session"] = str(answer["id"])
         self._logged_in = True
 
     def get(self, path: str, **query: str) -> Any:

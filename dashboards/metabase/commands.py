@@ -43,10 +43,11 @@ def apply() -> None:
         applied = apply_cards(settings(), cards(), _say, _show)
         _tell(applied.changes, "done")
         _console.print(f"dashboard: {applied.dashboard_url}", soft_wrap=True)
+        _console.print(f"log in as: {applied.log_in}", markup=False, soft_wrap=True)
         _console.print(
-            "With #refresh=1 Metabase asks every question anew each second, its fastest: figures change in place, "
-            "lines move on by a step, tables are laid out anew, and the numbers are 1 to 2 s behind the mart. "
-            "Each open page costs one query a card and second. The live page (python -m dashboards) is pushed to."
+            "#refresh=1 is Metabase's fastest: it asks every question anew each second and keeps the old picture until "
+            "the new one is there, so what is seen is a second and the queries' own time old. An open page costs one "
+            "query a question and second; #refresh=10 costs a tenth. The live page (python -m dashboards) is pushed to."
         )
 
 

@@ -22,10 +22,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done, and the address of the dashboard that refreshes itself."""
+    """What was done, the address of the dashboard that refreshes itself, and with what to log in there."""
 
     changes: Sequence[Change]
     dashboard_url: str
+    log_in: str
 
 
 def apply(settings: Settings, cards: Sequence[Card], say: Say, done: Callable[[Change], None]) -> Applied:
@@ -51,7 +52,7 @@ def apply(settings: Settings, cards: Sequence[Card], say: Say, done: Callable[[C
         if existing.dashboard is None:
             raise AssertionError("unreachable: a missing dashboard is a change")
         url = f"{settings.metabase_url}/dashboard/{existing.dashboard['id']}#refresh={REFRESH_SECONDS}"
-        return Applied([*first, *made], url)
+        return Applied([*first, *made], url, account.log_in(settings))
 
 
 def diff(settings: Settings, cards: Sequence[Card], say: Say) -> list[Change]:

@@ -7,7 +7,7 @@ import pytest
 
 from conf.settings import Settings
 from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
-from tests.dashboards.metabase.fake import FakeMetabase, serving
+from tests.dashboards.metabase.fake import FakeMetabase, RefusalError, serving
 
 TILE_KEYS = ("col", "row", "size_x", "size_y")
 
@@ -211,6 +211,7 @@ def test_a_generated_password_is_kept_for_its_owner_alone_and_never_shown(metaba
     assert url.startswith("http://127.0.0.1:")
     assert metabase.users[EMAIL]["password"] == account["password"]
     assert account["password"] not in output
+    assert f"log in as: {EMAIL}, password in {kept}" in output
     assert READER["password"] not in output
     assert [path.name for path in home.iterdir()] == ["metabase.json"]
 
@@ -221,6 +222,7 @@ def test_a_password_from_the_environment_is_used_and_not_kept(metabase, command_
     applied(command_line)
     assert metabase.users["boss@shop.example"]["password"] == "correct horse 1"
     assert not (home / "metabase.json").exists()
+    assert "log in as: boss@shop.example, password METABASE_ADMIN_PASSWORD" in applied(command_line)
 
 
 def test_another_metabase_keeps_its_own_generated_password(metabase, command_line, home, monkeypatch):
@@ -372,3 +374,21 @@ def test_what_metabase_does_not_keep_is_an_error(metabase, command_line, monkeyp
 def test_the_settings_are_documented():
     for name in ("metabase_url", "metabase_admin_email", "metabase_admin_password", "metabase_database_host"):
         assert Settings.model_fields[name].description
+
+
+def test_an_apply_that_broke_off_goes_on_where_it_was(metabase, command_line, monkeypatch):
+    add = metabase._add_card
+
+    def fail_at_the_third(body):
+        if body["name"] == "Trend":
+            raise RefusalError(500, {"message": "out of memory"})
+        return add(body)
+
+    monkeypatch.setattr(metabase, "_add_card", fail_at_the_third)
+    code, output = command_line("apply")
+    assert (code, "out of memory" in output) == (1, True)
+    assert (len(metabase.cards), len(metabase.dashboards)) == (2, 0)
+    monkeypatch.setattr(metabase, "_add_card", add)
+    assert "2 created" in applied(command_line)
+    assert (len(metabase.cards), len(metabase.dashboards), len(metabase.collections)) == (3, 1, 1)
+    assert "no changes" in applied(command_line)

@@ -54,7 +54,7 @@ def test_every_question_gives_its_cards_columns_and_filters_only_leave_rows_out(
                 assert columns == [name for name, _ in card.columns]
                 if card.chart != "sankey":
                     # enclosed, the rows keep their order
-                    assert sorted_if_equal(reader(card.sql)[1], everything)
+                    assert same_order(reader(card.sql)[1], everything)
             for chosen in question.filters:
                 at = columns.index("customer_segment") if chosen.slug == "segment" else 0
                 present = list(dict.fromkeys(row[at] for row in everything))
@@ -70,7 +70,7 @@ def test_every_question_gives_its_cards_columns_and_filters_only_leave_rows_out(
     assert filtered >= 4
 
 
-def sorted_if_equal(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
+def same_order(one: list[tuple[Any, ...]], other: list[tuple[Any, ...]]) -> bool:
     """The same rows in the same order; a row that has grown meanwhile (a running minute, an age) may differ."""
     return [row[0] for row in one] == [row[0] for row in other]
 
