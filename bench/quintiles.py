@@ -1,4 +1,4 @@
-"""Benchmark of exact scores after each batch: moved cuts beside building the cuts anew and beside a full ntile x 3.
+"""Benchmark of exact scores after each batch: by moved cuts, beside our full ntile and the usual one.
 
 In each compared batch the ways run one after the other on the same customers (a savepoint takes the first ones back)
 and must leave the same scores of every customer before a time counts.
@@ -44,7 +44,8 @@ def main(
     batches: Annotated[int, typer.Option(min=1, help="Batches timed with moved cuts.")] = 20,
     compared: Annotated[int, typer.Option(min=1, help="Of these, batches in which the other ways run too.")] = 3,
     crossover: Annotated[
-        bool, typer.Option("--crossover", help="Instead: from which share of changed customers on are built cuts faster?")
+        bool,
+        typer.Option("--crossover", help="Instead: from which share of changed customers on is a full ntile faster?"),
     ] = False,
 ) -> None:
     """Milliseconds that a batch's scores cost, by way and number of customers, on an embedded PostgreSQL."""
@@ -54,14 +55,20 @@ def main(
         server = database.start(home)
         try:
             run = _crossover if crossover else _by_customers
-            run(home, server.port, customers or ([4_000, 100_000] if crossover else [10_000, 100_000, 1_000_000]),
-                changed, batches, compared)
+            run(
+                home,
+                server.port,
+                customers or ([4_000, 100_000] if crossover else [10_000, 100_000, 1_000_000]),
+                changed,
+                batches,
+                compared,
+            )
         finally:
             database.stop(home, server)
 
 
 class Shop:
-    """A mart of made-up customers, scored; `bootstrap_seconds`: the first cuts and totals of all of them."""
+    """A mart of made-up customers, scored; `bootstrap_seconds`: the first scores, cuts and totals of all of them."""
 
     def __init__(self, home: Path, port: int, customers: int) -> None:
         owner_dsn, name = database.dsn(home, database.OWNER, port), f"shop_{customers}"
@@ -128,7 +135,7 @@ class Shop:
 def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches: int, compared: int) -> None:
     table = Table(
         title=f"Scores after a batch of {changed:,} changed customers, milliseconds (median of {batches} batches)",
-        caption=f"Other ways: {compared} of the batches, on the same customers, the same scores. Upsert and commit are no part.",
+        caption=f"by ntile, usual: in {compared} of the batches, on the same customers, same scores; without upsert, commit",
     )
     for heading in ("customers", "bootstrap, s", "upsert", "rescored", "by cuts", "p95", "by ntile", "usual ntile"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -139,8 +146,7 @@ def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches
             shop = Shop(home, port, size)
             shop.apply(changed, {"by cuts": WAYS["by cuts"]})
             taken = [
-                shop.apply(changed, WAYS if n % every == 0 else {"by cuts": WAYS["by cuts"]})
-                for n in range(batches)
+                shop.apply(changed, WAYS if n % every == 0 else {"by cuts": WAYS["by cuts"]}) for n in range(batches)
             ]
             shop.close()
         ours = [t["by cuts"] for t in taken]

@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         ge=0,
         description="How long the job retries while Kafka or PostgreSQL is away, before it gives up.",
     )
+    history_minutes_days: int = Field(
+        2, ge=1, description="Days that the segments' history keeps by the minute; older: the last of each hour."
+    )
+    history_hours_days: int = Field(
+        60, ge=1, description="Days that it keeps by the hour; older: the last of each day."
+    )
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
     currency: str = Field("Rp", max_length=8, description="Sign of the shop's currency on the dashboards: Rp, £, €.")
     metabase_url: str = Field("http://127.0.0.1:3000", description="Metabase, as a browser reaches it.")

@@ -28,6 +28,7 @@ _HEADERS = {
     # Nothing but our own files, so that the page works offline and a wrong value in the mart cannot load anything.
     b"content-security-policy": b"default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; "
     b"frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    b"cache-control": b"no-cache",  # ask each time whether the file is still the same: an update is seen at once
     b"x-content-type-options": b"nosniff",
     b"referrer-policy": b"no-referrer",
 }
@@ -96,7 +97,7 @@ class Page:
             self._news.notify_all()
 
     async def _index(self, _request: Request) -> Response:
-        return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+        return FileResponse(STATIC / "index.html")
 
     async def _describe(self, _request: Request) -> Response:
         """What the page is made of: the cards (without their SQL), the segments in order, the currency."""
@@ -185,7 +186,8 @@ class _Headers:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", []), *_HEADERS.items()]
+                own = dict(message.get("headers", []))
+                message["headers"] = [*own.items(), *((k, v) for k, v in _HEADERS.items() if k not in own)]
             await send(message)
 
         await self._app(scope, receive, with_headers if scope["type"] == "http" else send)

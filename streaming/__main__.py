@@ -38,6 +38,10 @@ def run(
     warm_up_rounds: Annotated[
         int, typer.Option(min=0, help="Made-up batches that warm the JVM before the first real one.")
     ] = 8,
+    check_every: Annotated[
+        int,
+        typer.Option(min=0, help="Compare all scores with a full ntile each so many batches, and repair; 0: never."),
+    ] = 1000,
     master: Annotated[str | None, typer.Option(help="Spark master. [default: local[*]]")] = None,
 ) -> None:
     """Apply the topic's invoices to the mart until stopped (Ctrl-C or SIGTERM end it between two transactions).
@@ -52,7 +56,7 @@ def run(
         chosen = {"max_invoices_per_batch": max_invoices_per_batch, "spark_master": master}
         current = settings().model_copy(update={k: v for k, v in chosen.items() if v is not None})
         configure_logs(current)
-        run_job(current, RunOptions(available_now, accept_gap, warm_up_rounds))
+        run_job(current, RunOptions(available_now, accept_gap, warm_up_rounds, check_every))
 
 
 @app.command()
@@ -61,8 +65,25 @@ def migrate() -> None:
     from streaming.migrate import migrate as apply_migrations
 
     with _clear_errors(), closing(psycopg2.connect(settings().require_mart("owner"))) as connection:
+        configure_logs(settings())
         applied = apply_migrations(connection)
         typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply: the mart is up to date")
+
+
+@app.command()
+def explain(
+    customer: Annotated[str, typer.Argument(help="The customer's id, exactly as in the invoices.")],
+    newest: Annotated[int, typer.Option(min=1, help="How many purchases and moves to show.")] = 20,
+) -> None:
+    """Show why a customer is in their segment: purchases, ranks, the way to the next tile, each move with its cause.
+
+    Reads as MART_READER_DSN, else as MART_DSN. Exit code 1 for an unknown customer.
+    """
+    from streaming.explain import describe
+    from streaming.explain import explain as explain_customer
+
+    with _clear_errors(), closing(psycopg2.connect(settings().require_mart("reader"))) as connection:
+        Console(highlight=False).print(describe(explain_customer(connection, customer, newest)))
 
 
 @app.command()

@@ -40,22 +40,26 @@ from streaming.mart import application_name, connect, describe_shop
 from streaming.parse import parse
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report
+from streaming.score import check_scores, thin_history
 from streaming.source import describe_topic, read_topic
 from streaming.warm_up import warm_up
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
 _FAILURES_IN_A_ROW = 5
+_THIN_SECONDS = 3600
 
 
 @dataclass(frozen=True)
 class RunOptions:
     """How to run: until the end of the topic as it is now (`available_now`), past records that the broker has
-    deleted (`accept_gap`), with so many warm-up rounds before the first batch."""
+    deleted (`accept_gap`), with so many warm-up rounds before the first batch, checking all scores each `check_every`
+    batches (0: never)."""
 
     available_now: bool = False
     accept_gap: bool = False
     warm_up_rounds: int = 8
+    check_every: int = 1000
 
 
 @dataclass
@@ -64,10 +68,12 @@ class Job:
 
     settings: Settings
     stopping: threading.Event
+    check_every: int = 0
     writer: Writer | None = None
     connection: Connection | None = None
     failure: BaseException | None = None
     committed_batches: int = 0
+    thinned_at: float | None = None
     applying: threading.Lock = field(default_factory=threading.Lock)
 
     def patiently(self) -> Retrying:
@@ -117,6 +123,7 @@ class Job:
                 applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
                 self.committed_batches += 1
                 report(applied, self.writer)
+                self._look_after_scores()
         except BaseException as failure:
             self.failure = failure
             raise
@@ -134,6 +141,19 @@ class Job:
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self.disconnect()
             raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
+
+    def _look_after_scores(self) -> None:
+        """Between two batches: check all scores when it is time, and thin the history once an hour."""
+        try:
+            if self.check_every and self.committed_batches % self.check_every == 0:
+                check_scores(self.connected())
+            if self.thinned_at is None or time.monotonic() - self.thinned_at > _THIN_SECONDS:
+                settings = self.settings
+                thin_history(self.connected(), settings.history_minutes_days, settings.history_hours_days)
+                self.thinned_at = time.monotonic()
+        except (AwayError, psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            self.disconnect()  # the batch is committed; the next one waits for PostgreSQL
+            log.warning("scores not checked", reason=" ".join(str(error).split()))
 
 
 def run(settings: Settings, options: RunOptions) -> None:
@@ -162,7 +182,7 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
     Raises StreamingError when an operator has something to do; AwayError when Kafka or PostgreSQL stayed away for
     longer than OUTAGE_PATIENCE_SECONDS.
     """
-    job = Job(settings, stopping)
+    job = Job(settings, stopping, options.check_every)
     try:
         _run_until_done(spark, job, options)
     finally:

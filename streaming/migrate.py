@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extras import execute_values
 
@@ -14,7 +15,9 @@ from conf.segments import segment_scores
 from sql import FOLDER, one_row, statement
 from streaming.errors import StreamingError
 from streaming.reject_reason import MEANING
+from streaming.score import follow_definitions, lock_scores
 
+log = structlog.get_logger()
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
 
 
@@ -49,6 +52,8 @@ def migrations(folder: Path = FOLDER / "migrations") -> list[Migration]:
 def migrate(connection: Connection, listed: list[Migration] | None = None) -> list[str]:
     """Bring the database to the newest migration and fill the tables that mirror `conf/`; returns the names applied.
 
+    Other segment definitions than before segment every customer anew.
+
     Safe to run again, and by two at once (an advisory lock). Raises StreamingError if a migration that was applied
     has been edited since, or the database is newer than this code.
     """
@@ -81,6 +86,11 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
             raise StreamingError(
                 f"the database is at migration {newest}, this code knows {len(listed)}: update the code"
             )
-        execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))
         execute_values(cursor, statement("migrate/fill_reject_reason"), list(MEANING.items()))
+        lock_scores(cursor)
+        execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))
+        cursor.execute(statement("apply/create_stage"))
+        moved = follow_definitions(cursor)
+        if moved is not None:
+            log.info("customers scored anew", moved=moved)
     return applied_now

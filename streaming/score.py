@@ -62,6 +62,15 @@ def score_all(cursor: Cursor, cause: Cause | None = None) -> int:
     return _write_scores(cursor, "score/by_ntile", cause)
 
 
+def follow_definitions(cursor: Cursor) -> int | None:
+    """After mart.segment_score was filled: score everyone anew if the customers' segments are by other definitions, or
+    if there are no cuts yet, in the caller's transaction, under `lock_scores`. Returns how many moved, None if nothing
+    was to be done; their segment_change says "definition changed"."""
+    cursor.execute(statement("score/is_outdated"))
+    (outdated,) = one_row(cursor)
+    return score_all(cursor, "definition changed") if outdated else None
+
+
 def check_scores(connection: Connection) -> Check:
     """Compare scores, cuts and totals with a full ntile, repair what is wrong, and record both, in a transaction of its
     own. Reads every customer (2-4 s a million)."""

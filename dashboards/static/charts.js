@@ -107,7 +107,7 @@ function bar(card, body, rows) {
 }
 function change(value) {
   if (!value) return make("span", { class: "change" }, value === null ? "" : "·");
-  return make("span", { class: `change ${value > 0 ? "up" : "down"}` }, `${value > 0 ? "▲" : "▼"} ${format.count(Math.abs(value))}`);
+  return make("span", { class: "change" }, `${value > 0 ? "▲" : "▼"} ${format.count(Math.abs(value))}`);
 }
 
 function detail(value, column) {

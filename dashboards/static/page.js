@@ -24,10 +24,11 @@ async function start() {
 function build(card, size) {
   const element = make("section", { class: `card ${size}`, id: `card-${card.name}`, "aria-label": card.title });
   const body = make("div", { class: "body" }, make("div", { class: "empty" }, "…"));
+  const change = card.chart === "bar" && card.columns.find((column) => column.name.startsWith("change"));
   const description = make("p", { class: "description", hidden: "" }, card.description);
   const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}` }, "?");
   info.onclick = () => { description.hidden = !description.hidden; };
-  element.append(make("header", {}, make("h2", {}, card.title), info), description, body);
+  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${format.caption(change.name).toLowerCase()}`)] : []), info), description, body);
   known.set(card.name, { card, element, body, rows: null });
   return element;
 }
@@ -42,8 +43,12 @@ function span(cards, n) {
   return more > 0 ? "wider" : more < 0 ? "narrower" : "wide";
 }
 
+let events = null;
+/** Follow the server while the tab is seen: a browser has few connections to a server, and many tabs. */
 function follow() {
-  const events = new EventSource("/api/events");
+  events?.close();
+  events = document.hidden ? null : new EventSource("/api/events");
+  if (!events) return;
   events.onopen = () => { connected = true; showState(); };
   events.onerror = () => { connected = false; showState(); };
   events.onmessage = (event) => {
@@ -129,6 +134,7 @@ $("theme").addEventListener("click", () => {
   refreshCustomer();
 });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.redrawAll(showAll));
+document.addEventListener("visibilitychange", follow);
 addEventListener("hashchange", route);
 addEventListener("resize", () => charts.resizeAll());
 

@@ -61,8 +61,10 @@ SELECT total.invoices,
        total.rejected,
        total.purchased + CASE WHEN shop.returns_policy = 'net' THEN total.returned ELSE 0 END AS revenue,
        coalesce(recent.invoices / 10.0, 0) AS invoices_per_second,
-       coalesce(recent.slowest_ms, last.oldest_latency_ms) AS latency_ms,
-       last.newest_latency_ms AS behind_ms,
+       coalesce(recent.slowest_ms, round(1000 * extract(epoch FROM last.applied_at - last.oldest_kafka_timestamp)))
+           AS latency_ms,
+       CASE WHEN job.connected THEN round(1000 * extract(epoch FROM last.applied_at - last.newest_kafka_timestamp))
+            ELSE round(1000 * extract(epoch FROM now() - last.newest_kafka_timestamp)) END AS behind_ms,
        last.applied_at AS last_batch_at,
        round(1000 * extract(epoch FROM now() - last.applied_at)) AS since_batch_ms,
        shop.newest_invoice_date,
@@ -71,13 +73,15 @@ SELECT total.invoices,
        writer.epoch AS writer_epoch,
        writer.application AS writer_application,
        writer.started_at AS writer_started_at,
-       EXISTS (
-           SELECT FROM pg_stat_activity
-           WHERE datname = current_database() AND application_name = 'retail-mart streaming'
-       ) AS writer_connected
+       job.connected AS writer_connected
 FROM mart.stream_total total
+CROSS JOIN (
+    SELECT count(*) > 0 AS connected
+    FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name = 'retail-mart streaming'
+) job
 LEFT JOIN mart.shop ON true
-LEFT JOIN LATERAL (SELECT * FROM mart.stream_batch ORDER BY id DESC LIMIT 1) last ON true
+LEFT JOIN LATERAL (SELECT * FROM mart.batch ORDER BY id DESC LIMIT 1) last ON true
 LEFT JOIN LATERAL (
     SELECT sum(invoices) AS invoices, max(oldest_latency_ms) AS slowest_ms
     FROM mart.stream_batch
@@ -88,7 +92,9 @@ COMMENT ON VIEW mart.stream_status IS 'One row: what the stream has applied in a
 COMMENT ON COLUMN mart.stream_status.revenue IS 'Sum over all applied invoices, less returns under the policy net.';
 COMMENT ON COLUMN mart.stream_status.invoices_per_second IS 'Over the last 10 seconds.';
 COMMENT ON COLUMN mart.stream_status.latency_ms IS 'From Kafka timestamp to write, the slowest record of the last 10 seconds'' batches, else of the last batch.';
-COMMENT ON COLUMN mart.stream_status.behind_ms IS 'How old the newest record of the last batch was when written: how far the stream ran behind its topic then.';
+COMMENT ON COLUMN mart.stream_status.behind_ms IS 
+    'How old the newest record of the last batch was when written: how far the stream ran behind its topic. While no job '
+    'is connected: how old it is now, for what was produced since then is not applied.';
 COMMENT ON COLUMN mart.stream_status.writer_connected IS 'Whether a streaming job is connected to this database now.';
 
 CREATE VIEW mart.recent_minute AS

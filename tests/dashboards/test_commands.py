@@ -57,6 +57,7 @@ def test_answers_only_to_its_own_name_and_loads_only_its_own_files():
         assert status == 200
         assert b"Retail mart" in body
         assert headers["content-security-policy"].startswith("default-src 'self'")
+        assert headers["cache-control"] == "no-cache"
         assert get(url, Host="shop.example")[0] == 400
         assert get(url + "static/../cards.py")[0] == 404
         assert get(url + "static/%2e%2e/cards.py")[0] == 404

@@ -129,6 +129,29 @@ def test_theme_can_be_chosen_and_is_remembered(browser, url):
         assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == after
 
 
+def test_currency_is_the_settings(browser, shop, fresh_mart):
+    with served(fresh_mart.reader_dsn, CURRENCY="£") as page, tab(browser, page.url()) as opened:
+        opened.wait_for_text("[data-column=revenue] dd", re.compile(r"£\d"))
+        opened.wait_for_text("#card-at_risk tbody tr:first-child", re.compile(r"£\d{1,3}(,\d{3})+"))
+
+
+def test_hidden_tab_lets_go_of_the_server_and_catches_up_when_seen(browser, url, shop, fresh_mart, sold):
+    hide = (
+        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    with tab(browser, url) as opened:
+        before = f"{total(fresh_mart):,}"
+        opened.wait_for_text("[data-column=invoices] dd", before)
+        opened.page.evaluate(hide, True)
+        shop.apply(sold[-500:])
+        opened.page.wait_for_timeout(1500)
+        assert opened.figure("invoices") == before
+        opened.page.evaluate(hide, False)
+        opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
+        assert opened.state() == "live"
+
+
 def test_customer_page_follows_the_customer(browser, url, shop, fresh_mart, sold, screenshots):
     [(customer,)] = rows(
         fresh_mart.reader_dsn,

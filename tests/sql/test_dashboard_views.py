@@ -63,13 +63,17 @@ def test_status_sums_batches_and_follows_the_returns_policy(mart):
 
 
 def test_status_knows_whether_a_job_is_connected(mart):
-    question = "SELECT writer_connected, writer_application FROM mart.stream_status"
-    assert mart.rows(question) == [(True, "test")]
+    question = "SELECT writer_connected, writer_application, behind_ms FROM mart.stream_status"
+    mart.apply(aged(1, cleaned(0, "1", "2025-03-01T10:00:00", "a")))
+    [(connected, application, behind)] = mart.rows(question)
+    assert (connected, application) == (True, "test")
+    assert mart.rows(question)[0][2] == behind  # caught up: time alone leaves nothing behind
     mart.connection.close()
-    for _ in range(100):  # the server notices within moments
-        if mart.rows(question) == [(False, "test")]:
-            break
-    assert mart.rows(question) == [(False, "test")]
+    while mart.rows(question)[0][0]:  # the server notices within moments
+        pass
+    [(connected, application, without_job)] = mart.rows(question)
+    assert (connected, application) == (False, "test")
+    assert mart.rows(question)[0][2] > without_job > behind  # what comes now is not applied
 
 
 def test_reader_is_told_of_each_committed_batch(mart, fresh_mart):
