@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -120,6 +121,23 @@ class Settings(BaseSettings):
         60, ge=1, description="Days that it keeps by the hour; older: the last of each day."
     )
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
+    currency: str = Field("Rp", max_length=8, description="Sign of the shop's currency on the dashboards: Rp, £, €.")
+    metabase_url: str = Field("http://127.0.0.1:3000", description="Metabase, as a browser reaches it.")
+    metabase_admin_email: str = Field(
+        "admin@mart.example", description="Metabase's administrator; `metabase apply` creates the first one."
+    )
+    metabase_admin_password: SecretStr | None = Field(
+        None, description="Its password. Default: the one kept in MART_HOME/metabase.json, else a generated one."
+    )
+    metabase_timeout_seconds: float = Field(
+        180, gt=0, description="How long `metabase apply` waits for a Metabase that is starting."
+    )
+    metabase_database_host: str | None = Field(
+        None, description="PostgreSQL's host as Metabase reaches it. Default: that of MART_READER_DSN."
+    )
+    metabase_database_port: int | None = Field(
+        None, ge=1, le=65535, description="PostgreSQL's port as Metabase reaches it. Default: that of MART_READER_DSN."
+    )
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
@@ -131,6 +149,13 @@ class Settings(BaseSettings):
         if value not in available_timezones():
             raise ValueError(f"{value!r} is not an IANA time zone; use one like Asia/Jakarta")
         return value
+
+    @field_validator("metabase_url")
+    @classmethod
+    def _web_address(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
+            raise ValueError("give it like http://127.0.0.1:3000, without an account, a query or a fragment")
+        return value.rstrip("/")
 
     @field_validator("mart_home", "mart_cache")
     @classmethod

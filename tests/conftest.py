@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -93,9 +93,9 @@ def fresh_topic(servers: stack.State) -> Iterator[str]:
     stack.delete_topic(servers.kafka_bootstrap_servers, name)
 
 
-@pytest.fixture
-def fresh_mart(servers: stack.State) -> Iterator[Mart]:
-    """An empty database owned by mart_owner, dropped after the test whoever is still connected."""
+@contextmanager
+def new_mart(servers: stack.State) -> Iterator[Mart]:
+    """An empty database owned by mart_owner, dropped at the end whoever is still connected."""
     assert servers.mart_dsn
     owner = servers.mart_owner_dsn or servers.mart_dsn
     admin = servers.superuser_dsn or owner
@@ -114,6 +114,13 @@ def fresh_mart(servers: stack.State) -> Iterator[Mart]:
             )
         finally:
             cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def fresh_mart(servers: stack.State) -> Iterator[Mart]:
+    """An empty database of one test."""
+    with new_mart(servers) as mart:
+        yield mart
 
 
 @pytest.fixture(scope="session")

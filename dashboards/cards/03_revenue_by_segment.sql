@@ -1,0 +1,9 @@
+-- title: Revenue by segment
+-- chart: bar
+-- description: One bar a segment: what the customers who are in it now have spent in all.
+-- refresh: 1 s
+-- columns: customer_segment text, revenue numeric, customers bigint
+-- unit: revenue = currency
+SELECT customer_segment, monetary AS revenue, customers
+FROM mart.segment_count
+ORDER BY monetary DESC, customer_segment

@@ -1,0 +1,9 @@
+-- title: Segments, last hour
+-- chart: line
+-- description: One point a minute and segment: the customers who were in the segment at that minute's end.
+-- refresh: 5 s
+-- columns: minute timestamptz, customer_segment text, customers bigint
+SELECT at AS minute, customer_segment, customers
+FROM mart.segment_count_history
+WHERE at >= now() - interval '1 hour'
+ORDER BY at, customer_segment

@@ -1,0 +1,66 @@
+"""Serve: the page on a port of this machine, until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+
+from conf.settings import Settings
+from dashboards.cards import cards
+from dashboards.page import Page
+from dashboards.reader import Reader, reader_dsn
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: uvicorn's own handling ends with a killed process instead of an exit code."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one. Raises OSError where the port is taken or the host is not ours."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.create_server((host, port), family=family, backlog=128)
+    listening.setblocking(False)
+    return listening
+
+
+def serve(settings: Settings, host: str, listening: socket.socket, ready: Callable[[str], None]) -> signal.Signals:
+    """Serve until a signal, and return it; `ready` gets the URL once the page answers. Raises CardError."""
+    page = Page(cards(), settings.currency, Reader(reader_dsn, listen=True), Reader(reader_dsn))
+    local = host in ("127.0.0.1", "localhost", "::1")
+    application = page.application(["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
+    config = uvicorn.Config(
+        application, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=3, lifespan="on"
+    )
+    shown = f"[{host}]" if ":" in host else host
+    url = f"http://{shown}:{listening.getsockname()[1]}/"
+    return asyncio.run(_until_signal(_Server(config), page, listening, lambda: ready(url)))
+
+
+async def _until_signal(
+    server: uvicorn.Server, page: Page, listening: socket.socket, ready: Callable[[], None]
+) -> signal.Signals:
+    loop, received = asyncio.get_running_loop(), [signal.SIGTERM]
+
+    def stop(number: signal.Signals) -> None:
+        received[0] = number
+        page.stop()
+        server.should_exit = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    while not server.started and not serving.done():
+        await asyncio.sleep(0.01)
+    if server.started:
+        ready()
+    await serving
+    return received[0]

@@ -1,0 +1,292 @@
+// One renderer a chart type; each draws any card of that type from its columns and rows.
+import * as format from "./format.js";
+
+// Okabe and Ito's palette, told apart also by those who see no red or green; brighter blues on dark ground.
+const LIGHT = ["#009e73", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#8d97a6", "#cc79a7", "#b5a300"];
+const DARK = ["#1fb98c", "#4c9fe0", "#8fd0f5", "#f0793a", "#f2b63c", "#8792a2", "#dd94bd", "#f0e442"];
+let order = [];
+const charts = new Map();
+
+export function setSegments(names) { order = names; }
+export function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+/** A segment's colour, everywhere the same; undefined for what is no segment. */
+export function segmentColor(name) {
+  const place = order.indexOf(name);
+  return place < 0 ? undefined : (isDark() ? DARK : LIGHT)[place % LIGHT.length];
+}
+function seriesColor(name, index) {
+  return segmentColor(name) ?? (isDark() ? ["#42b8a7", "#f2b63c", "#8fd0f5"] : ["#0b6e63", "#e69f00", "#56b4e9"])[index % 3];
+}
+const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export function make(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "class") node.className = value; else if (value !== undefined && value !== null) node.setAttribute(name, value);
+  }
+  node.append(...children);
+  return node;
+}
+
+export function draw(card, body, rows) {
+  if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "Nothing to show yet.");
+  const time = card.chart === "bar" && card.columns[0].type.startsWith("timestamp");
+  if (time && !rows.some((row) => row[1])) return empty(card, body, "No invoices in this time.");
+  if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number"))) {
+    return empty(card, body, "No invoices in this time.");
+  }
+  (time ? columns : RENDERERS[card.chart])(card, body, rows);
+}
+const EMPTY = {
+  quarantine: "Nothing in quarantine: every record was applied.",
+  top_rules: "No rules yet: the nightly job has not run.",
+  rule_drift: "No change: there is no earlier run, or it found the same rules.",
+  at_risk: "Nobody is at risk.",
+  newest_moves: "Nobody has moved yet.",
+};
+
+export function empty(card, body, words, isError = false) {
+  forget(card, body);
+  body.replaceChildren(make("div", { class: isError ? "empty error" : "empty" }, words));
+}
+function forget(card, body) {
+  charts.get(card.name)?.dispose();
+  charts.delete(card.name);
+  if (body.dataset.drawn) { delete body.dataset.drawn; body.replaceChildren(); }
+}
+/** The card's own element of that class, made anew only if another kind of thing is there now. */
+function keep(card, body, kind, build) {
+  if (body.dataset.drawn !== kind) { forget(card, body); body.replaceChildren(build()); body.dataset.drawn = kind; }
+  return body.firstElementChild;
+}
+export function redrawAll(redraw) {
+  for (const chart of charts.values()) chart.dispose();
+  charts.clear();
+  redraw();
+}
+export function resizeAll() { for (const chart of charts.values()) chart.resize(); }
+
+function scalar(card, body, rows) {
+  const list = keep(card, body, "figures", () => make("dl", { class: "figures" }, ...card.columns.map((column) =>
+    make("div", { class: "figure", "data-column": column.name }, make("dt", {}, format.caption(column.name)), make("dd")))));
+  card.columns.forEach((column, i) => {
+    const value = rows[0]?.[i];
+    const [figure, unit] = format.measure(value, column.unit, {
+      short: column.unit === "currency" || Math.abs(value) >= 1e9, digits: Number.isInteger(value) || Math.abs(value) >= 100 ? 0 : 1,
+    });
+    const shown = list.children[i].querySelector("dd");
+    shown.replaceChildren(figure, ...(unit ? [make("small", {}, unit)] : []));
+    shown.title = typeof value === "number" ? format.text(value, column.unit) : "";
+    if (typeof value === "number") shown.dataset.value = value;
+  });
+}
+
+function bar(card, body, rows) {
+  const list = keep(card, body, "bars", () => make("div", { class: "bars" }));
+  const [name, value] = card.columns, changeAt = card.columns.findIndex((c) => c.name.startsWith("change"));
+  const most = Math.max(...rows.map((row) => Math.abs(row[1] ?? 0)), 0);
+  const known = new Map([...list.children].map((node) => [node.dataset.key, node]));
+  const nodes = rows.map((row) => {
+    const key = String(row[0] ?? "");
+    const node = known.get(key) ?? make("div", { class: "row", "data-key": key },
+      make("span", { class: "name" }), make("div", { class: "track" }, make("div", { class: "fill" })), make("span", { class: "value" }));
+    const [label, track, figure] = node.children, shown = format.text(row[1], value.unit, { short: value.unit === "currency" });
+    label.textContent = label.title = name.type === "text" ? key.replaceAll("_", " ") : key;
+    track.firstElementChild.style.width = `${most ? (100 * Math.abs(row[1] ?? 0)) / most : 0}%`;
+    track.firstElementChild.style.background = segmentColor(key) ?? "";
+    track.firstElementChild.classList.toggle("none", !row[1]);
+    figure.dataset.value = row[1];
+    figure.replaceChildren(shown, ...(changeAt > 0 ? [change(row[changeAt])] : []));
+    track.title = card.columns.slice(1).map((c, i) => `${format.caption(c.name)}: ${detail(row[i + 1], c)}`).join("\n");
+    return node;
+  });
+  list.replaceChildren(...nodes);
+}
+function change(value) {
+  if (!value) return make("span", { class: "change" }, value === null ? "" : "·");
+  return make("span", { class: "change" }, `${value > 0 ? "▲" : "▼"} ${format.count(Math.abs(value))}`);
+}
+
+function detail(value, column) {
+  if (value === null) return "—";
+  if (column.type === "timestamptz") return format.moment(value);
+  if (column.type === "timestamp" || column.type === "date") return format.local(value);
+  return format.text(value, column.unit);
+}
+
+function matrix(card, body, rows) {
+  const [down, across, value] = card.columns;
+  const rowNames = [...new Set(rows.map((row) => row[0]))], columnNames = [...new Set(rows.map((row) => row[1]))];
+  const grid = keep(card, body, "heat", () => make("div", { class: "heat" }));
+  grid.style.setProperty("--columns", columnNames.length);
+  const most = Math.max(...rows.map((row) => row[2] ?? 0), 0);
+  const at = new Map(rows.map((row) => [`${row[0]} ${row[1]}`, row]));
+  const nodes = [];
+  for (const r of rowNames) {
+    nodes.push(make("span", { class: "label" }, String(r)));
+    for (const c of columnNames) {
+      const row = at.get(`${r} ${c}`), amount = row?.[2] ?? 0, strength = most ? amount / most : 0;
+      const cell = make("span", { class: "cell" }, format.compact(amount));
+      cell.style.background = `rgb(var(--heat) / ${(0.06 + 0.84 * strength).toFixed(3)})`;
+      if (strength > (isDark() ? 0.7 : 0.78)) cell.style.color = isDark() ? "#06231f" : "#fff";
+      if (!amount) cell.classList.add("nothing");
+      cell.title = `${format.caption(down.name)} ${r}, ${format.caption(across.name).toLowerCase()} ${c}: ${format.text(amount, value.unit)} ${value.unit ? "" : value.name}`;
+      nodes.push(cell);
+    }
+  }
+  nodes.push(make("span"), ...columnNames.map((c) => make("span", { class: "label bottom" }, String(c))));
+  nodes.push(make("span", { class: "axis" }, `↑ ${format.caption(down.name)} · ${format.caption(across.name)} →`));
+  grid.replaceChildren(...nodes);
+}
+
+function table(card, body, rows) {
+  const wrap = keep(card, body, "table", () => make("div", { class: "scroll" }, make("table", {}, make("thead"), make("tbody"))));
+  fillTable(wrap.firstElementChild, card.columns, rows);
+}
+const NUMBERS = new Set(["smallint", "integer", "bigint", "numeric", "double precision"]);
+
+/** Fill a table element; new rows light up, unless so many are new that everything would. */
+export function fillTable(element, columnsOf, rows) {
+  const [head, tbody] = [element.tHead, element.tBodies[0]];
+  if (!head.rows.length) {
+    head.append(make("tr", {}, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col" }, c.caption ?? format.caption(c.name)))));
+  }
+  const digits = columnsOf.map((c, i) => format.digitsOf(rows.map((row) => row[i]), c.type, c.unit));
+  const before = new Set([...tbody.rows].map((row) => row.dataset.key)), keys = rows.map((row) => JSON.stringify(row));
+  const quiet = keys.filter((key) => before.has(key)).length < rows.length / 2;
+  tbody.replaceChildren(...rows.map((row, n) => {
+    const key = keys[n];
+    return make("tr", { "data-key": key, class: quiet || before.has(key) ? "" : "flash" }, ...row.map((value, i) => cell(value, columnsOf[i], digits[i])));
+  }));
+}
+const SHORT = new Set(["cause", "invoice", "change", "stock_code", "scores"]);  // never broken into two lines
+
+function cell(value, column, digits) {
+  if (value === null) {
+    const words = column.name === "from_segment" ? "new" : "—";
+    return make("td", { class: `nothing ${NUMBERS.has(column.type) ? "number" : ""}` }, words);
+  }
+  if (NUMBERS.has(column.type)) return make("td", { class: "number" }, format.text(value, column.unit, { digits }));
+  if (column.type === "timestamptz") return make("td", { class: "time" }, format.moment(value));
+  if (column.type === "timestamp" || column.type === "date") return make("td", { class: "time" }, format.local(value));
+  if (column.name === "customer_id") {
+    return make("td", {}, make("a", { class: "customer-link", href: `#/customer/${encodeURIComponent(value)}` }, value));
+  }
+  const color = segmentColor(value);
+  if (color) { const node = make("td", {}, make("span", { class: "segment" }, value)); node.firstChild.style.setProperty("--segment", color); return node; }
+  return make("td", { class: SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
+}
+
+function plot(card, body) {
+  const box = keep(card, body, "chart", () => make("div", { class: "chart", role: "img", "aria-label": card.description }));
+  if (!charts.has(card.name)) { box.replaceChildren(); charts.set(card.name, echarts.init(box, null, { renderer: "svg" })); }
+  return charts.get(card.name);
+}
+function axes(unit) {
+  const line = css("--line"), dim = css("--dim"), label = { color: dim, fontSize: 11 };
+  return {
+    animation: false,
+    textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
+    grid: { left: 4, right: 10, top: 12, bottom: 2, outerBoundsMode: "same", outerBoundsContain: "axisLabel" },
+    xAxis: {
+      type: "time", axisLine: { lineStyle: { color: line } }, axisTick: { show: false }, splitLine: { show: false }, splitNumber: 3,
+      axisLabel: { ...label, hideOverlap: true, formatter: (ms) => format.axisTime(ms, false) },
+    },
+    yAxis: {
+      type: "value", splitNumber: 3, splitLine: { lineStyle: { color: line, type: [3, 3] } }, min: 0,
+      axisLabel: { ...label, formatter: (v) => format.text(v, unit, { short: true }) },
+    },
+    tooltip: {
+      trigger: "axis", confine: true, backgroundColor: css("--paper"), borderColor: line, padding: [7, 11], transitionDuration: 0,
+      textStyle: { color: css("--ink"), fontSize: 12.5 }, axisPointer: { type: "line", lineStyle: { color: dim, type: "solid", width: 1 } },
+      valueFormatter: (v) => (v === undefined || v === null ? "—" : format.text(v, unit)),
+    },
+  };
+}
+function tooltipHead(options, seconds) {
+  options.xAxis.axisPointer = { label: { show: false } };
+  options.tooltip.formatter = (points) => {
+    const box = make("div"), list = [...points].sort((a, b) => (b.value[1] ?? 0) - (a.value[1] ?? 0));
+    box.append(make("div", {}, format.axisTime(points[0].value[0], seconds)));
+    for (const point of list) {
+      const dot = make("span"); dot.style.cssText = `display:inline-block;width:8px;height:8px;border-radius:2px;margin-right:7px;background:${point.color}`;
+      const figure = make("b"); figure.style.cssText = "float:right;margin-left:18px;font-weight:600"; figure.textContent = options.tooltip.valueFormatter(point.value[1]);
+      box.append(make("div", {}, dot, point.seriesName, figure));
+    }
+    return box;
+  };
+  return options;
+}
+
+/** How many lines the legend wraps to, by the width of its letters. */
+function legendLines(names, width) {
+  let lines = 1, used = 0;
+  for (const name of names) {
+    const item = 26 + 6.6 * name.length;
+    if (used && used + item > width) { lines += 1; used = 0; }
+    used += item;
+  }
+  return lines;
+}
+
+function lines(card, body, rows) {
+  const area = card.chart === "area", bySeries = card.columns[1].type === "text";
+  const value = card.columns[bySeries ? 2 : 1], names = bySeries ? [...new Set(rows.map((r) => r[1]))] : card.columns.slice(1).map((c) => format.caption(c.name));
+  if (bySeries) names.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+  const points = names.map((name, i) => bySeries
+    ? rows.filter((r) => r[1] === name).map((r) => [Date.parse(r[0]), r[2]])
+    : rows.map((r) => [Date.parse(r[0]), r[i + 1]]));
+  const seconds = rows.length > 1 && Date.parse(rows.at(-1)[0]) - Date.parse(rows[0][0]) < 900e3;
+  const options = tooltipHead(axes(value.unit), seconds);
+  if (names.length > 1) {
+    options.legend = { bottom: 0, left: 0, icon: "roundRect", itemWidth: 9, itemHeight: 9, itemGap: 11, textStyle: { color: css("--dim"), fontSize: 11.5 }, data: names };
+    options.grid.bottom = 8 + 19 * legendLines(names, body.clientWidth);
+  }
+  // A mart's first minutes would otherwise be drawn on an axis of days.
+  const last = Date.parse(rows.at(-1)[0]);
+  options.xAxis.min = Math.min(Date.parse(rows[0][0]), last - 600e3);
+  options.xAxis.max = last;
+  options.series = names.map((name, i) => {
+    const color = seriesColor(name, i);
+    return {
+      name, type: "line", data: points[i], color, lineStyle: { width: 2, color }, connectNulls: bySeries, symbol: "circle", symbolSize: 5,
+      showSymbol: points[i].filter((p) => p[1] !== null).length < 4, showAllSymbol: true,
+      ...(area ? { areaStyle: { color, opacity: bySeries ? 0.75 : 0.18 }, stack: bySeries ? "all" : undefined } : {}),
+    };
+  });
+  plot(card, body).setOption(options, { notMerge: true });
+}
+
+function columns(card, body, rows) {
+  const value = card.columns[1], options = tooltipHead(axes(value.unit), false), color = seriesColor("", 0);
+  options.tooltip.axisPointer = { type: "shadow", shadowStyle: { color: css("--soft"), opacity: 0.6 } };
+  options.series = [{
+    name: format.caption(value.name), type: "bar", barCategoryGap: "22%", color, itemStyle: { borderRadius: [2, 2, 0, 0] },
+    data: rows.map((r) => [Date.parse(r[0]), r[1]]),
+  }];
+  plot(card, body).setOption(options, { notMerge: true });
+}
+
+function sankey(card, body, rows) {
+  const value = card.columns[2], label = (name) => name ?? "new";
+  const rank = (name) => { const at = order.indexOf(name); return at < 0 ? 99 : at; };
+  const side = (at) => [...new Set(rows.map((r) => label(r[at])))].sort((a, b) => rank(a) - rank(b));
+  const node = (prefix, name, position) => ({ name: `${prefix} ${name}`, depth: prefix === "from" ? 0 : 1, itemStyle: { color: segmentColor(name) ?? css("--faint") }, label: { position, formatter: name } });
+  const options = {
+    animation: false, textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
+    tooltip: { confine: true, backgroundColor: css("--paper"), borderColor: css("--line"), padding: [7, 11], textStyle: { color: css("--ink"), fontSize: 12.5 },
+      formatter: (p) => { const box = make("div"); box.textContent = p.dataType === "edge" ? `${p.data.source.slice(5)} → ${p.data.target.slice(3)}: ${format.text(p.value, value.unit)}` : `${p.name}: ${format.text(p.value, value.unit)}`; return box; } },
+    series: [{
+      type: "sankey", left: 4, right: 4, top: 6, bottom: 6, nodeWidth: 9, nodeGap: 9, layoutIterations: 0, draggable: false, emphasis: { focus: "adjacency" },
+      label: { color: css("--ink"), fontSize: 11.5, textBorderWidth: 0 }, lineStyle: { color: "source", opacity: isDark() ? 0.34 : 0.26, curveness: 0.5 },
+      data: [...side(0).map((n) => node("from", n, "right")), ...side(1).map((n) => node("to", n, "left"))],
+      links: rows.filter((r) => r[2] > 0).map((r) => ({ source: `from ${label(r[0])}`, target: `to ${label(r[1])}`, value: r[2] })),
+    }],
+  };
+  plot(card, body).setOption(options, { notMerge: true });
+}
+
+const RENDERERS = { scalar, bar, matrix, table, line: lines, area: lines, sankey };

@@ -1,0 +1,144 @@
+// The live page: builds the cards, follows the server's events, shows in which state the stream is.
+import * as charts from "./charts.js";
+import * as format from "./format.js";
+import { openBasket } from "./basket.js";
+import { openCustomer } from "./customer.js";
+
+const LIVE_MS = 15000;  // no batch for longer: the shop is quiet
+const $ = (id) => document.getElementById(id);
+const { make } = charts;
+const known = new Map();  // name -> { card, element, body, rows, error }
+let status = null, statusAt = 0, connected = false, batch = null;
+
+async function start() {
+  const page = await (await fetch("/api/page")).json();
+  format.shop.currency = page.currency;
+  charts.setSegments(page.segments);
+  page.cards.forEach((card, n) => $("overview").append(build(card, span(page.cards, n))));
+  $("overview").append(openBasket());
+  follow();
+  route();
+  setInterval(showState, 1000);
+}
+
+function build(card, size) {
+  const element = make("section", { class: `card ${size}`, id: `card-${card.name}`, "aria-label": card.title });
+  const body = make("div", { class: "body" }, make("div", { class: "empty" }, "…"));
+  const change = card.chart === "bar" && card.columns.find((column) => column.name.startsWith("change"));
+  const description = make("p", { class: "description", hidden: "" }, card.description);
+  const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}` }, "?");
+  info.onclick = () => { description.hidden = !description.hidden; };
+  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${format.caption(change.name).toLowerCase()}`)] : []), info), description, body);
+  known.set(card.name, { card, element, body, rows: null });
+  return element;
+}
+/** Figures take the whole width, charts a third, tables a half; of a pair of tables the one with more columns more. */
+function span(cards, n) {
+  const { chart } = cards[n];
+  if (chart !== "table") return chart === "scalar" ? "full headline" : "";
+  let run = n;
+  while (run > 0 && cards[run - 1].chart === "table") run -= 1;
+  const other = cards[(n - run) % 2 ? n - 1 : n + 1];
+  const more = other?.chart === "table" ? cards[n].columns.length - other.columns.length : 0;
+  return more > 0 ? "wider" : more < 0 ? "narrower" : "wide";
+}
+
+let events = null;
+/** Follow the server while the tab is seen: a browser has few connections to a server, and many tabs. */
+function follow() {
+  events?.close();
+  events = document.hidden ? null : new EventSource("/api/events");
+  if (!events) return;
+  events.onopen = () => { connected = true; showState(); };
+  events.onerror = () => { connected = false; showState(); };
+  events.onmessage = (event) => {
+    connected = true;
+    for (const news of JSON.parse(event.data)) {
+      if (news.status) { status = news.status; statusAt = performance.now(); format.shop.zone = status.time_zone ?? format.shop.zone; }
+      const entry = known.get(news.card);
+      if (entry) { entry.rows = news.rows ?? null; entry.error = news.error; show(entry); }
+    }
+    showState();
+    if (status?.last_batch_at && status.last_batch_at !== batch) { batch = status.last_batch_at; refreshCustomer(); }
+  };
+}
+
+function show({ card, body, rows, error }) {
+  if (error) charts.empty(card, body, `This card cannot be asked: ${error}`, true);
+  else if (rows && !$("overview").hidden) charts.draw(card, body, rows);
+}
+function showAll() { for (const entry of known.values()) show(entry); }
+
+/** What the viewer must know first: [state, words, headline of the notice, its text]. */
+function state() {
+  if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `python -m dashboards` runs again."];
+  if (!status) return ["connecting", "connecting"];
+  if (status.mart === "away") return ["away", "PostgreSQL is away", "PostgreSQL is away.", `Since ${format.moment(status.since)}: ${status.reason}. What you see is the last that it said; the page goes on by itself when it is back.`];
+  if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`python -m streaming migrate\`.`];
+  const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
+  if (!status.writer_connected) {
+    const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
+    const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
+    return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`python -m streaming run\`.`];
+  }
+  if (since === null) return ["idle", "waiting for the first invoice"];
+  return since < LIVE_MS ? ["live", "live"] : ["idle", `no new invoice for ${format.ago(since)}`];
+}
+function showState() {
+  const [name, words, headline, textOf] = state(), pill = $("state"), notice = $("notice");
+  pill.dataset.state = name;
+  if (pill.lastElementChild.textContent !== words) pill.lastElementChild.textContent = words;
+  pill.title = status?.writer_application ? `Writer: ${status.writer_application}, epoch ${status.writer_epoch}` : "";
+  notice.hidden = !headline;
+  if (headline && notice.dataset.said !== headline + textOf) {
+    notice.dataset.said = headline + textOf;
+    const parts = textOf.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
+    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts));
+  }
+  document.body.classList.toggle("stale", ["lost", "away"].includes(name));
+  if (status?.mart === "here") {
+    $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
+    $("foot").textContent = `Times on the clock are ${format.shop.zone}.`;
+  }
+}
+
+function route() {
+  const match = location.hash.match(/^#\/customer\/(.+)$/);
+  $("overview").hidden = Boolean(match);
+  $("customer").hidden = !match;
+  if (match) refreshCustomer(true);
+  else { showAll(); charts.resizeAll(); }
+  if (match) scrollTo(0, 0);
+}
+let asking = false, again = false;
+async function refreshCustomer(first = false) {
+  const match = location.hash.match(/^#\/customer\/(.+)$/);
+  if (!match) return;
+  if (asking) { again = true; return; }
+  asking = true;
+  try { await openCustomer($("customer"), decodeURIComponent(match[1]), first); }
+  finally { asking = false; }
+  if (again) { again = false; setTimeout(refreshCustomer, 500); }
+}
+
+$("find").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const id = event.target.customer.value.trim();
+  if (id) { location.hash = `#/customer/${encodeURIComponent(id)}`; event.target.customer.blur(); }
+});
+$("theme").addEventListener("click", () => {
+  const next = charts.isDark() ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try { localStorage.setItem("theme", next); } catch { /* storage is off: for this visit */ }
+  charts.redrawAll(showAll);
+  refreshCustomer();
+});
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => charts.redrawAll(showAll));
+document.addEventListener("visibilitychange", follow);
+addEventListener("hashchange", route);
+addEventListener("resize", () => charts.resizeAll());
+
+start().catch((error) => {
+  $("notice").hidden = false;
+  $("notice").replaceChildren(make("strong", {}, "The page could not start."), make("span", {}, String(error)));
+});

@@ -1,0 +1,1 @@
+LISTEN mart_batch

@@ -1,0 +1,76 @@
+"""A fake Metabase, and the command line against it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from conf.settings import settings
+from dashboards.cards import Card
+from dashboards.metabase import commands
+from tests.dashboards.metabase.fake import FakeMetabase, serving
+
+READER = {"host": "10.0.0.5", "port": 5433, "user": "analytics_reader", "password": "sec/ret", "dbname": "mart"}
+EMAIL = "admin@mart.example"
+
+
+def card(name: str, chart: str = "bar", columns: str = "customer_segment text, customers bigint", **more: Any) -> Card:
+    """A card as read from a file; `columns` as in its header."""
+    parsed = tuple((column.split()[0], " ".join(column.split()[1:])) for column in columns.split(", "))
+    known = {"title": name.capitalize(), "description": "One row a thing.", "sql": f"SELECT * FROM mart.{name}"}
+    return Card(**{"name": name, "chart": chart, "columns": parsed, "refresh_seconds": 1, "units": {}, **known, **more})
+
+
+class CommandLine:
+    """`python -m dashboards metabase …` with the cards that a test has put into `cards`."""
+
+    def __init__(self) -> None:
+        self.cards = [
+            card("segments"),
+            card("moves", "table", "changed_at timestamptz, cause text", sql="SELECT * FROM mart.moves LIMIT 5"),
+            card("trend", "line", "minute timestamptz, customer_segment text, customers bigint"),
+        ]
+
+    def __call__(self, command: str) -> tuple[int, str]:
+        settings.cache_clear()
+        result = CliRunner(env={"COLUMNS": "200"}).invoke(commands.app, [command])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result.exit_code, result.output
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty MART_HOME, and the reader's DSN at another address than Metabase's."""
+    for name in ("METABASE_ADMIN_PASSWORD", "METABASE_ADMIN_EMAIL", "METABASE_DATABASE_PORT", "MART_DSN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MART_HOME", str(tmp_path))
+    monkeypatch.setenv("MART_READER_DSN", "postgresql://analytics_reader:sec%2Fret@127.0.0.1:5433/mart")
+    monkeypatch.setenv("METABASE_DATABASE_HOST", "10.0.0.5")
+    monkeypatch.setenv("METABASE_TIMEOUT_SECONDS", "30")
+    yield tmp_path
+    settings.cache_clear()
+
+
+@pytest.fixture
+def command_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
+    run = CommandLine()
+    monkeypatch.setattr(commands, "cards", lambda: run.cards)
+    return run
+
+
+@pytest.fixture
+def metabase(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetabase]:
+    """A fresh Metabase. The test fails if a request or an answer was not of the documented API."""
+    fake = FakeMetabase(READER)
+    with serving(fake) as url:
+        monkeypatch.setenv("METABASE_URL", url)
+        yield fake
+    assert fake.violations == []
+
+
+def kept_accounts(home: Path) -> dict[str, Any]:
+    return json.loads((home / "metabase.json").read_text())

@@ -1,0 +1,267 @@
+"""The live page in a real browser: it moves by itself, says what is wrong, and asks nobody but its own server."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import psycopg2
+import pytest
+
+from dashboards.cards import cards
+from streaming.mart import connect
+from tests.dashboards.served import Wire, served
+from tests.integration.mart_rows import rows
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, headless=True, args=_FLAGS)
+        yield browser
+        browser.close()
+
+
+@dataclass
+class Tab:
+    """A tab of the browser, with what it complained of and whom it asked."""
+
+    page: Any
+    complaints: list[str] = field(default_factory=list)
+    hosts: set[str] = field(default_factory=set)
+
+    def figure(self, column: str) -> str:
+        return self.page.locator(f"[data-column={column}] dd").inner_text()
+
+    def wait_for_text(self, selector: str, text: str | re.Pattern[str]) -> None:
+        from playwright.sync_api import expect
+
+        expect(self.page.locator(selector)).to_contain_text(text, timeout=15_000)
+
+    def state(self) -> str:
+        return self.page.locator("#state").get_attribute("data-state")
+
+
+@contextmanager
+def tab(browser: Any, url: str, size: str = "desktop", scheme: str = "light") -> Iterator[Tab]:
+    """A tab at the page; at its end no error may have been logged and no foreign host asked."""
+    width, height = WIDTHS[size]
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, is_mobile=size == "phone",
+        has_touch=size == "phone", reduced_motion="reduce",
+    )  # fmt: skip
+    opened = Tab(context.new_page())
+    opened.page.on("console", lambda m: m.type in ("error", "warning") and opened.complaints.append(m.text))
+    opened.page.on("pageerror", lambda error: opened.complaints.append(str(error)))
+    context.on("request", lambda request: opened.hosts.add(urlsplit(request.url).hostname))
+    opened.page.goto(url)
+    yield opened
+    assert opened.complaints == []
+    assert opened.hosts == {"127.0.0.1"}
+    context.close()
+
+
+@pytest.fixture
+def url(shop, fresh_mart) -> Iterator[str]:
+    with served(fresh_mart.reader_dsn) as page:
+        yield page.url()
+
+
+def total(mart) -> int:
+    return rows(mart.owner_dsn, "SELECT count(*) FROM mart.invoice")[0][0]
+
+
+def test_counts_change_without_reload_while_batches_come(browser, url, shop, fresh_mart, sold):
+    with tab(browser, url) as opened:
+        opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
+        assert opened.state() == "live"
+        opened.page.evaluate("window.loadedOnce = true")
+        shown = []
+        for start in range(-500, 0, 100):
+            shop.apply(sold[start : start + 100 or None])
+            opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
+            shown.append(opened.figure("invoices"))
+        assert len(set(shown)) == 5
+        assert opened.page.evaluate("window.loadedOnce")
+        # The bars are the mart's counts, name for name; the newest move is the mart's newest.
+        counts = rows(fresh_mart.reader_dsn, "SELECT customer_segment, customers FROM mart.segment_count")
+        for name, customers in counts:
+            row = opened.page.locator(f"#card-customers_by_segment [data-key='{name}'] .value")
+            assert row.get_attribute("data-value") == str(customers)
+        [(mover,)] = rows(fresh_mart.reader_dsn, "SELECT customer_id FROM mart.segment_move ORDER BY id DESC LIMIT 1")
+        opened.wait_for_text("#card-newest_moves tbody tr:first-child", mover)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", WIDTHS)
+def test_every_card_is_drawn_and_fits(browser, url, screenshots, size, scheme):
+    with tab(browser, url, size, scheme) as opened:
+        for card in cards():
+            opened.page.locator(f"#card-{card.name} [data-drawn]").wait_for(state="attached", timeout=15_000)
+        width = WIDTHS[size][0]
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        ground = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
+        assert (brightness > 200) if scheme == "light" else (brightness < 60)
+        opened.page.screenshot(path=screenshots / f"live_page_{size}_{scheme}.png", full_page=True)
+
+
+def test_theme_can_be_chosen_and_is_remembered(browser, url):
+    with tab(browser, url, scheme="light") as opened:
+        before = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        opened.page.click("#theme")
+        after = opened.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert after != before
+        opened.page.reload()
+        assert opened.page.evaluate("getComputedStyle(document.body).backgroundColor") == after
+
+
+def test_currency_is_the_settings(browser, shop, fresh_mart):
+    with served(fresh_mart.reader_dsn, CURRENCY="£") as page, tab(browser, page.url()) as opened:
+        opened.wait_for_text("[data-column=revenue] dd", re.compile(r"£\d"))
+        opened.wait_for_text("#card-at_risk tbody tr:first-child", re.compile(r"£\d{1,3}(,\d{3})+"))
+
+
+def test_hidden_tab_lets_go_of_the_server_and_catches_up_when_seen(browser, url, shop, fresh_mart, sold):
+    hide = (
+        "hidden => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+        " document.dispatchEvent(new Event('visibilitychange')); }"
+    )
+    with tab(browser, url) as opened:
+        before = f"{total(fresh_mart):,}"
+        opened.wait_for_text("[data-column=invoices] dd", before)
+        opened.page.evaluate(hide, True)
+        shop.apply(sold[-500:])
+        opened.page.wait_for_timeout(1500)
+        assert opened.figure("invoices") == before
+        opened.page.evaluate(hide, False)
+        opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
+        assert opened.state() == "live"
+
+
+def test_customer_page_follows_the_customer(browser, url, shop, fresh_mart, sold, screenshots):
+    [(customer,)] = rows(
+        fresh_mart.reader_dsn,
+        "SELECT customer_id FROM mart.customer_segmentation WHERE customer_segment = 'At Risk'"
+        " ORDER BY monetary DESC LIMIT 1",
+    )
+    with tab(browser, url) as opened:
+        opened.page.click(f"#card-at_risk a:text('{customer}')")
+        opened.wait_for_text("#customer h1", f"Customer {customer}")
+        opened.wait_for_text("#customer h1", "At Risk")
+        opened.wait_for_text(
+            "#customer [data-metric=r] .hint", re.compile(r"rank \d+ of \d+ · .+ below the next fifth")
+        )
+        # They buy again, as the last of all: no longer at risk, and the page says so by itself, with the cause.
+        own = next(invoice for invoice in sold[-500:] if len(invoice.lines) > 1)
+        own.customer_id, own.date = customer, sold[-1].date
+        shop.apply([own])
+        opened.wait_for_text("#customer [aria-label='Moves between segments'] tbody tr:first-child", "own purchase")
+        opened.wait_for_text("#customer [aria-label='Purchases'], #customer [aria-label^='Newest']", own.number)
+        opened.page.screenshot(path=screenshots / "live_page_customer.png", full_page=True)
+        opened.page.click("#customer .back")
+        opened.page.locator("#overview").wait_for(state="visible")
+
+
+def test_unknown_customer_is_said_so(browser, url):
+    with tab(browser, url) as opened:
+        opened.page.fill("#find input", "nobody")
+        opened.page.press("#find input", "Enter")
+        opened.wait_for_text("#customer", "The mart knows no customer nobody with a purchase.")
+        [logged] = opened.complaints  # the browser logs the 404 itself
+        assert "404" in logged
+        opened.complaints.clear()
+
+
+def test_basket_is_answered_by_the_rules(browser, url, fresh_mart):
+    with tab(browser, url, "phone") as opened:
+        opened.page.fill("#basket input", "ind-001")
+        opened.page.click("#basket button[type=submit]")
+        opened.wait_for_text("#basket tbody tr:first-child", "Telur Ayam Negeri 1 kg")
+        opened.page.fill("#basket input", "Teh Botol Sosro 350 ml")
+        opened.page.click("#basket button[type=submit]")
+        opened.wait_for_text("#basket tbody", "Aqua Air Mineral 600 ml")
+        shown = opened.page.locator("#basket tbody tr td:first-child").all_inner_texts()
+        expected = rows(fresh_mart.reader_dsn, "SELECT stock_code FROM mart.recommend(ARRAY['IND-001', 'BEV-001'], 5)")
+        assert shown == [code for (code,) in expected]
+        opened.page.click("#basket .chip:has-text('IND-001')")
+        opened.page.click("#basket .chip:has-text('BEV-001')")
+        opened.wait_for_text("#basket", "Empty basket.")
+
+
+def test_stream_is_down_until_a_job_connects(browser, url, shop, fresh_mart, screenshots):
+    with tab(browser, url) as opened:
+        opened.wait_for_text("#state", "live")
+        shop.connection.close()
+        opened.wait_for_text("#state", "the stream is down")
+        opened.wait_for_text("#notice", re.compile(r"The last batch was applied \d+ s ago"))
+        opened.wait_for_text("#notice", "shop-till-1 pid 4711, epoch 1")
+        opened.page.screenshot(path=screenshots / "live_page_stream_down.png")
+        shop.connection = connect(fresh_mart.writer_dsn)
+        opened.wait_for_text("#state", re.compile("live|no new invoice"))
+        assert not opened.page.locator("#notice").is_visible()
+
+
+def test_quiet_shop_is_no_alarm(browser, url, fresh_mart):
+    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("UPDATE mart.batch SET applied_at = applied_at - interval '1 hour'")
+    with tab(browser, url) as opened:
+        opened.wait_for_text("#state", "no new invoice for 60 min")
+        assert not opened.page.locator("#notice").is_visible()
+
+
+def test_postgresql_away_is_said_and_the_page_recovers(browser, shop, fresh_mart, sold, screenshots):
+    wire = Wire(fresh_mart.reader_dsn)
+    with served(wire.dsn) as page, tab(browser, page.url(), "phone") as opened:
+        before = f"{total(fresh_mart):,}"
+        opened.wait_for_text("[data-column=invoices] dd", before)
+        wire.cut()
+        opened.wait_for_text("#state", "PostgreSQL is away")
+        opened.wait_for_text("#notice", "What you see is the last that it said")
+        assert opened.figure("invoices") == before
+        opened.page.screenshot(path=screenshots / "live_page_postgresql_away.png")
+        shop.apply(sold[-500:])
+        wire.mend()
+        opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
+        assert not opened.page.locator("#notice").is_visible()
+    wire.cut()
+
+
+def test_page_server_away_is_said(browser, shop, fresh_mart):
+    with served(fresh_mart.reader_dsn) as page, tab(browser, page.url()) as opened:
+        opened.wait_for_text("#state", "live")
+        page.process.terminate()
+        opened.wait_for_text("#state", "page server is away")
+        opened.complaints.clear()  # the browser logs each refused connection
+
+
+def test_empty_mart_has_empty_states(browser, fresh_mart, screenshots):
+    from tests.dashboards.shop import Shop
+
+    empty = Shop(fresh_mart.owner_dsn, fresh_mart.writer_dsn)
+    with served(fresh_mart.reader_dsn) as page, tab(browser, page.url()) as opened:
+        opened.wait_for_text("#state", "waiting for the first invoice")
+        opened.wait_for_text("#card-quarantine", "Nothing in quarantine")
+        opened.wait_for_text("#card-top_rules", "No rules yet")
+        opened.wait_for_text("#card-newest_moves", "Nobody has moved yet.")
+        assert opened.figure("invoices") == "0"
+        opened.page.screenshot(path=screenshots / "live_page_empty.png", full_page=True)
+    empty.close()
+
+
+def test_database_without_a_mart_names_the_command(browser, fresh_mart):
+    with served(fresh_mart.reader_dsn) as page, tab(browser, page.url()) as opened:
+        opened.wait_for_text("#notice", "python -m streaming migrate")
