@@ -157,9 +157,7 @@ def landed(
     wait: Annotated[
         float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for so long: 30s, 10m, 1h.")
     ] = "0s",  # type: ignore[assignment]
-    allow_empty: Annotated[
-        bool, typer.Option("--allow-empty", help="A day without invoices is right: the shop was closed.")
-    ] = False,
+    allow_empty: Annotated[bool, typer.Option(help="A day without invoices is right: the shop was closed.")] = False,
 ) -> None:
     """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
 
