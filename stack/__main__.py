@@ -17,6 +17,7 @@ from conf.settings import STATE_FILE_NAME, SettingsError, external_servers, sett
 from jvm.jars import JarDownloadError
 from jvm.java import JavaNotFoundError
 from stack import lifecycle
+from stack.airflow import command as run_command
 from stack.airflow import running
 from stack.process import tail
 from stack.state import StackError
@@ -90,15 +91,25 @@ def reset(
     lifecycle.reset(home, _say)
 
 
-@app.command()
-def airflow() -> None:
-    """Run Airflow with the nightly job's DAG until Ctrl-C; its database and logs are below MART_HOME/airflow."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    current = settings()
+@app.command(context_settings={"ignore_unknown_options": True})
+def airflow(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND…", help="Run this airflow command instead, and end.")
+    ] = None,
+) -> None:
+    """Run Airflow with the nightly job's DAG until Ctrl-C; its database and logs are below MART_HOME/airflow.
+
+    With a COMMAND, such as `dags unpause nightly_rules`, that is what `airflow` does to the same database.
+    """
+    current, python = settings(), Path(sys.executable)
+    if command:
+        raise typer.Exit(run_command(current, python, command))
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background job begins without it
+        signal.signal(number, signal.default_int_handler)
     starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
     try:
         starting.start()
-        with running(current, Path(sys.executable)) as server:
+        with running(current, python) as server:
             starting.stop()
             _say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
             _say(f"log: {server.log}")

@@ -7,9 +7,10 @@ import json
 import os
 import secrets
 import signal
+import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,6 +68,13 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
     }
 
 
+def command(settings: Settings, mart_python: Path, arguments: Sequence[str]) -> int:
+    """Run one `airflow` command on this home's database, in the foreground; returns its exit code."""
+    python = airflow_python(settings)
+    variables = environment(settings, python, mart_python)
+    return subprocess.run([str(python), "-m", "airflow", *arguments], env={**os.environ, **variables}).returncode
+
+
 @contextlib.contextmanager
 def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     """Airflow, ready to be used, and stopped with all its processes at the end.
@@ -76,7 +84,7 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     python = airflow_python(settings)
     variables = environment(settings, python, mart_python)
     home = Path(variables["AIRFLOW_HOME"])
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
     with _alone(home):
         passwords = Path(variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
         if not passwords.exists():  # else Airflow makes one up and writes it into its log
@@ -109,8 +117,8 @@ def _alone(home: Path) -> Iterator[None]:
 
 
 def _start(python: Path, variables: Mapping[str, str], log: Path) -> psutil.Process:
-    command = [str(python), "-m", "airflow", "standalone"]
-    return process.start(command, log, cwd=log.parent, environment={**os.environ, **variables})
+    standalone = [str(python), "-m", "airflow", "standalone"]
+    return process.start(standalone, log, cwd=log.parent, environment={**os.environ, **variables})
 
 
 def _stop(server: psutil.Process) -> None:
