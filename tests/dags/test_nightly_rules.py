@@ -107,6 +107,8 @@ def night(airflow, shop, servers, tmp_path):  # noqa: F811
         done = airflow.run(
             "-m", "airflow", "dags", "test", "nightly_rules", "--conf", conf, extra={**variables, **extra}
         )
+        with (tmp_path / "nights.log").open("a") as log:
+            log.write(done.stdout)
         return done.returncode, done.stdout
 
     return run
