@@ -39,15 +39,20 @@ class AirflowCommand:
         )
 
 
-@pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
-    settings = Settings(mart_home=tmp_path_factory.mktemp("airflow"))
+def needed_airflow_python() -> Path:
+    """The Python of Airflow's environment; without one the test is skipped, or failed in CI."""
     try:
-        python = airflow_python(settings)
+        return airflow_python(Settings())
     except StackError as error:
         if os.environ.get("CI"):
             pytest.fail(str(error))
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> AirflowCommand:
+    python = needed_airflow_python()
+    settings = Settings(mart_home=tmp_path_factory.mktemp("airflow"))
     command = AirflowCommand(python, settings.mart_home, environment(settings, python, Path(sys.executable)))
     migrated = command.run("-m", "airflow", "db", "migrate")
     assert migrated.returncode == 0, migrated.stdout[-3000:]
