@@ -61,6 +61,8 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        # `standalone` starts the scheduler and the server that its tasks report to at once: a first task may be early.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
         "MART_HOME": str(settings.mart_home),
         "MART_PYTHON": str(settings.mart_python or mart_python),
         "SHOP_TIME_ZONE": settings.shop_time_zone,
