@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated
@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import AwayError, KeptBackError, NotLandedError, QualityError, RulesError
 from conf.logs import configure_logs
 from conf.settings import SettingsError, settings
 
@@ -40,6 +40,18 @@ def _date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date: give it as YYYY-MM-DD, such as 2026-01-31") from None
+
+
+def _yesterday() -> date:
+    """The business date that ended last, in the shop's zone."""
+    return datetime.now(settings().zone).date() - timedelta(days=1)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"([0-9]{1,6})(s|m|h)", text)
+    if match is None:
+        raise typer.BadParameter(f"{text!r} is not a time: give it as 30s, 10m or 1h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def _days(text: str) -> int:
@@ -69,8 +81,14 @@ def _positive_share(text: str) -> Decimal:
 @app.command()
 def run(
     business_date: Annotated[
-        date, typer.Option(parser=_date, metavar="DATE", help="Last business date of the window, YYYY-MM-DD.")
-    ],
+        date | None,
+        typer.Option(
+            parser=_date,
+            metavar="DATE",
+            help="Last business date of the window, YYYY-MM-DD.",
+            show_default="yesterday in the shop's time zone",
+        ),
+    ] = None,
     window: Annotated[
         int, typer.Option(parser=_days, metavar="DAYS", help="Business dates in the window, such as 90d.")
     ] = "90d",  # type: ignore[assignment]
@@ -84,7 +102,7 @@ def run(
         Decimal, typer.Option(parser=_share, metavar="SHARE", help="Least confidence of a rule.")
     ] = "0.05",  # type: ignore[assignment]
     max_items: Annotated[
-        int | None, typer.Option(min=2, help="Most items of a rule, both sides together. [default: any number]")
+        int | None, typer.Option(min=2, help="Most items of a rule, both sides together.", show_default="any number")
     ] = None,
     max_itemsets: Annotated[
         int, typer.Option(min=1, help="Refuse to go on when more itemsets than this are frequent.")
@@ -96,7 +114,7 @@ def run(
         EngineName, typer.Option(help="What mines: fpgrowth scales over executors, eclat is faster where it fits.")
     ] = EngineName.auto,
     lake_version: Annotated[
-        int | None, typer.Option(min=0, help="Version of the lake to read. [default: the newest]")
+        int | None, typer.Option(min=0, help="Version of the lake to read.", show_default="the newest")
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Show so many of the new rules.")] = 10,
 ) -> None:
@@ -111,7 +129,7 @@ def run(
     with _clear_errors():
         configure_logs(settings())
         options = RunOptions(
-            business_date=business_date,
+            business_date=business_date or _yesterday(),
             window_days=window,
             support=support,
             confidence=confidence,
@@ -128,6 +146,61 @@ def run(
             f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
         )
         _show_top(top)
+
+
+@app.command()
+def landed(
+    business_date: Annotated[
+        date | None,
+        typer.Option(parser=_date, metavar="DATE", help="Business date. [default: yesterday in the shop's time zone]"),
+    ] = None,
+    wait: Annotated[
+        float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for so long: 30s, 10m, 1h.")
+    ] = "0s",  # type: ignore[assignment]
+    allow_empty: Annotated[bool, typer.Option(help="A day without invoices is right: the shop was closed.")] = False,
+) -> None:
+    """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
+
+    Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL does not answer, 5 not yet.
+    """
+    from batch_rules.landed import wait_until_landed
+
+    with _clear_errors():
+        found = wait_until_landed(settings(), business_date or _yesterday(), wait, allow_empty, _console.print)
+        _console.print(f"{found}: landed")
+
+
+@app.command()
+def check(
+    business_date: Annotated[
+        date | None,
+        typer.Option(parser=_date, metavar="DATE", help="The run must be of this date.", show_default="any"),
+    ] = None,
+    max_drift: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Most change against the run before, as a share: of the rules, and of the baskets."
+        ),
+    ] = 0.5,
+) -> None:
+    """Check the current run: its counts, its measures worked out again, its drift against the run before.
+
+    Exit codes: 0 sound, 1 an operator has something to do, 3 not sound (`rollback` brings an earlier run back),
+    4 PostgreSQL does not answer.
+    """
+    from batch_rules.check import checks, quality
+    from batch_rules.publish import mart
+
+    with _clear_errors():
+        with mart(settings().require_mart()) as connection:
+            run = quality(connection)
+        made = checks(run, max_drift, business_date)
+        table = Table("check", "found", "result", title=f"run {run.run_id}")
+        for one in made:
+            table.add_row(one.name, one.found, "good" if one.good else "[red]BAD[/red]")
+        _console.print(table)
+        if bad := [one for one in made if not one.good]:
+            raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))
 
 
 @app.command()
@@ -202,9 +275,15 @@ def _clear_errors() -> Iterator[None]:
     except KeptBackError as error:
         _errors.print(f"kept back, the current rules stay: {error}", style="red")
         raise typer.Exit(3) from None
+    except QualityError as error:
+        _errors.print(f"not sound: {error}", style="red")
+        raise typer.Exit(3) from None
     except AwayError as error:
         _errors.print(str(error), style="red")
         raise typer.Exit(4) from None
+    except NotLandedError as error:
+        _errors.print(f"not landed: {error}", style="red")
+        raise typer.Exit(5) from None
     except (RulesError, SettingsError) as error:
         _errors.print(str(error), style="red")
         raise typer.Exit(1) from None

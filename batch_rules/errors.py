@@ -11,3 +11,11 @@ class AwayError(RulesError):
 
 class KeptBackError(RulesError):
     """A guard kept the run back: the published rules are still those of the last good run."""
+
+
+class QualityError(RulesError):
+    """The published run is there, but a check says that it is not sound."""
+
+
+class NotLandedError(RulesError):
+    """The lake and the mart do not agree on a business date yet: worth another try later."""

@@ -138,6 +138,16 @@ class Settings(BaseSettings):
     metabase_database_port: int | None = Field(
         None, ge=1, le=65535, description="PostgreSQL's port as Metabase reaches it. Default: that of MART_READER_DSN."
     )
+    mart_python: Path | None = Field(
+        None, description="Python that Airflow's tasks run the project with. Default: .venv/bin/python of the project."
+    )
+    airflow_python: Path | None = Field(
+        None, description="Python of Airflow's own environment. Default: .venv-airflow/bin/python of the project."
+    )
+    alert_email_to: str | None = Field(
+        None,
+        description="Addresses (comma between them) told of a failed night and of the next good one. Default: none.",
+    )
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,6 +17,9 @@ from conf.settings import STATE_FILE_NAME, SettingsError, external_servers, sett
 from jvm.jars import JarDownloadError
 from jvm.java import JavaNotFoundError
 from stack import lifecycle
+from stack.airflow import command as run_command
+from stack.airflow import running
+from stack.process import tail
 from stack.state import StackError
 
 _NOT_RUNNING = 3
@@ -84,6 +89,39 @@ def reset(
     if folders and not yes:
         typer.confirm("Delete these for good?", abort=True)
     lifecycle.reset(home, _say)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def airflow(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="COMMAND…", help="Run this airflow command instead, and end.")
+    ] = None,
+) -> None:
+    """Run Airflow with the nightly job's DAG until Ctrl-C; its database and logs are below MART_HOME/airflow.
+
+    With a COMMAND, such as `dags unpause nightly_rules`, that is what `airflow` does to the same database.
+    """
+    current, python = settings(), Path(sys.executable)
+    if command:
+        raise typer.Exit(run_command(current, python, command))
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background job begins without it
+        signal.signal(number, signal.default_int_handler)
+    starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
+    try:
+        starting.start()
+        with running(current, python) as server:
+            starting.stop()
+            _say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
+            _say(f"log: {server.log}")
+            _say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
+            if not current.mart_dsn:
+                _say("No PostgreSQL yet: `python -m stack up`, or MART_DSN here, before the first run.")
+            server.process.wait()
+            raise StackError(f"Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
+    except KeyboardInterrupt:
+        _say("Airflow is stopped")
+    finally:
+        starting.stop()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -84,11 +84,15 @@ def _ends_with(process: psutil.Process, command_end: Sequence[str]) -> bool:
 
 
 def start(
-    command: Sequence[str], log: Path, user: tuple[int, int] | None = None, cwd: Path | None = None
+    command: Sequence[str],
+    log: Path,
+    user: tuple[int, int] | None = None,
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> psutil.Process:
     """Start a process of its own session that outlives us, its output appended to `log`; (uid, gid) to drop to.
 
-    Raises StackError if the executable cannot be run.
+    `environment` None: ours. Raises StackError if the executable cannot be run.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > _LOG_BYTES_KEPT:
@@ -106,6 +110,7 @@ def start(
                 group=gid,
                 extra_groups=[] if user else None,
                 cwd=cwd or "/",
+                env=environment,
             )
     except OSError as error:
         raise StackError(f"cannot run {command[0]}: {error}") from error

@@ -1,0 +1,101 @@
+"""Landed: is a business date whole in the lake? The mart's invoices of the day against the lake's."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from batch_rules.errors import NotLandedError, RulesError
+from batch_rules.publish import mart, rows
+from conf.settings import Settings
+
+_POLL_SECONDS = 5
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """How lake and mart agree on one business date, in distinct invoices.
+
+    `not_landed` are in the mart and not in the lake, `not_applied` in the lake and not in the mart. `newest` is the
+    business date of the mart's newest invoice, None in an empty mart.
+    """
+
+    business_date: date
+    in_lake: int
+    in_mart: int
+    not_landed: int
+    not_applied: int
+    newest: date | None
+
+    def lacks(self, allow_empty: bool = False) -> str | None:
+        """What is still to come, or None: the day is whole.
+
+        A day without invoices is whole if the mart has later ones, or if `allow_empty` says so; else nobody knows
+        whether the shop was closed or the stream stands still.
+        """
+        if self.not_landed or self.not_applied:
+            return f"{self.not_landed:,} not landed yet, {self.not_applied:,} not applied to the mart yet"
+        behind = self.newest is None or self.newest < self.business_date
+        if self.in_mart == 0 and behind and not allow_empty:
+            newest = f"the mart's newest invoice is of {self.newest}" if self.newest else "the mart is empty"
+            return f"{newest}: is the stream behind? If the shop was closed that day, add --allow-empty"
+        return None
+
+    def __str__(self) -> str:
+        return f"{self.business_date}: {self.in_lake:,} invoices in the lake, {self.in_mart:,} in the mart"
+
+
+def landed_invoices(lake: str, business_date: date) -> list[str]:
+    """The distinct invoice numbers in the lake's partition of a business date, read without Spark.
+
+    Raises RulesError if there is no lake or it cannot be read.
+    """
+    try:
+        of_the_day = pc.field("business_date") == business_date
+        invoices = DeltaTable(lake).to_pyarrow_dataset().to_table(columns=["invoice"], filter=of_the_day)
+    except TableNotFoundError:
+        raise RulesError(
+            f"no lake at {lake}: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+        ) from None
+    except (DeltaError, OSError) as error:
+        raise RulesError(f"the lake at {lake} cannot be read: {error}") from None
+    return list(invoices["invoice"].unique().to_pylist())
+
+
+def freshness(settings: Settings, business_date: date) -> Freshness:
+    """Compare the mart with the lake as they are now. Raises RulesError, AwayError."""
+    with mart(settings.require_mart()) as connection:
+        landed = landed_invoices(settings.lake, business_date)  # first the lake: what lands meanwhile is in the mart
+        ((in_mart, not_landed, not_applied, newest),) = rows(
+            connection, "compare_day", {"landed": landed, "business_date": business_date}
+        )
+    return Freshness(business_date, len(landed), in_mart, not_landed, not_applied, newest)
+
+
+def wait_until_landed(
+    settings: Settings, business_date: date, seconds: float, allow_empty: bool, say: Callable[[str], None]
+) -> Freshness:
+    """Compare until the day is whole or the time is up; `say` hears each change.
+
+    Raises NotLandedError with the numbers, RulesError, AwayError.
+    """
+    deadline = time.monotonic() + seconds
+    said: Freshness | None = None
+    while True:
+        found = freshness(settings, business_date)
+        lacks = found.lacks(allow_empty)
+        if lacks is None:
+            return found
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise NotLandedError(f"{found}; {lacks}")
+        if found != said:
+            said = found
+            say(f"{found}; {lacks}")
+        time.sleep(min(_POLL_SECONDS, left))

@@ -1,0 +1,144 @@
+"""Airflow for one machine: scheduler, web page and database below MART_HOME/airflow, with the project's DAGs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fasteners
+import psutil
+
+from conf.settings import Settings
+from stack import process
+from stack.state import StackError, write_private
+
+_PROJECT = Path(__file__).resolve().parents[1]
+_USER = "admin"
+_PREFERRED_PORT = 8080
+_READY_SECONDS = 180
+_STOP_SECONDS = 40
+
+
+@dataclass(frozen=True)
+class Airflow:
+    """A running Airflow. Its page asks for `user` and the password in `passwords`, a file for its owner's eyes."""
+
+    url: str
+    user: str
+    passwords: Path
+    home: Path
+    log: Path
+    python: Path
+    process: psutil.Process
+
+
+def airflow_python(settings: Settings) -> Path:
+    """The Python of Airflow's environment. Raises StackError naming the fix if it is not there."""
+    python = settings.airflow_python or _PROJECT / ".venv-airflow" / "bin" / "python"
+    if not os.access(python, os.X_OK) or not python.with_name("airflow").exists():
+        raise StackError(f"no Airflow at {python}: run `make airflow-env`, or set AIRFLOW_PYTHON")
+    return python
+
+
+def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str, str]:
+    """The variables with which `airflow` works on this home's database and the project's DAGs.
+
+    `mart_python` is what the tasks run the project with where MART_PYTHON says nothing else.
+    """
+    home = settings.mart_home / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(_PROJECT / "dags"),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
+        # `standalone` starts the scheduler and the server that its tasks report to at once: a first task may be early.
+        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+        "MART_HOME": str(settings.mart_home),
+        "MART_PYTHON": str(settings.mart_python or mart_python),
+        "SHOP_TIME_ZONE": settings.shop_time_zone,
+        "PATH": f"{python.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",  # Airflow starts `airflow`
+    }
+
+
+def command(settings: Settings, mart_python: Path, arguments: Sequence[str]) -> int:
+    """Run one `airflow` command on this home's database, in the foreground; returns its exit code."""
+    python = airflow_python(settings)
+    variables = environment(settings, python, mart_python)
+    return subprocess.run([str(python), "-m", "airflow", *arguments], env={**os.environ, **variables}).returncode
+
+
+@contextlib.contextmanager
+def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
+    """Airflow, ready to be used, and stopped with all its processes at the end.
+
+    Raises StackError if its environment is missing, if one runs in this home already, or if it does not get ready.
+    """
+    python = airflow_python(settings)
+    variables = environment(settings, python, mart_python)
+    home = Path(variables["AIRFLOW_HOME"])
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
+    with _alone(home):
+        passwords = Path(variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+        if not passwords.exists():  # else Airflow makes one up and writes it into its log
+            write_private(passwords, json.dumps({_USER: secrets.token_urlsafe(12)}))
+        port = process.free_port(_PREFERRED_PORT)
+        url = f"http://127.0.0.1:{port}"
+        variables |= {
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(port),
+            "AIRFLOW__API__BASE_URL": url,
+        }
+        log = home / "airflow.log"
+        server = _start(python, variables, log)
+        try:
+            process.wait_until_ready(server, "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
+            yield Airflow(url, _USER, passwords, home, log, python, server)
+        finally:
+            _stop(server)
+
+
+@contextlib.contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    lock = fasteners.InterProcessLock(home / "airflow.lock")
+    if not lock.acquire(blocking=False):
+        raise StackError(f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _start(python: Path, variables: Mapping[str, str], log: Path) -> psutil.Process:
+    standalone = [str(python), "-m", "airflow", "standalone"]
+    return process.start(standalone, log, cwd=log.parent, environment={**os.environ, **variables})
+
+
+def _stop(server: psutil.Process) -> None:
+    """SIGINT: on SIGTERM `standalone` would leave its children behind. What is left after it is killed."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        family = server.children(recursive=True)
+        process.stop(server, [(signal.SIGINT, _STOP_SECONDS)])
+        _, left = psutil.wait_procs(family, timeout=5)
+        for child in left:
+            process.kill(child)
+
+
+def _healthy(url: str) -> bool:
+    """Whether database, scheduler and DAG processor are up, as Airflow says itself."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
+            health = json.load(answer)
+    except (OSError, ValueError, urllib.error.HTTPError):
+        return False
+    parts = ("metadatabase", "scheduler", "dag_processor")
+    return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
