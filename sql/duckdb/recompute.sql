@@ -16,11 +16,8 @@ WITH line AS (
     FROM dated
     WHERE customer_id IS NOT NULL
       AND quantity > 0
-      AND price > 0
       AND invoice NOT LIKE 'C%'
-      AND trim(description, ' ') <> ''
-      AND regexp_matches(stock_code, '[0-9]')
-      AND NOT list_contains($admin_codes, upper(trim(stock_code, ' ')))
+      AND {product_line}
 ), customer AS (
     SELECT customer_id,
            count(DISTINCT invoice) AS frequency,

@@ -1,0 +1,1 @@
+SELECT returns_policy FROM mart.shop
