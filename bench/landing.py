@@ -113,7 +113,10 @@ def measure(home: Path, name: str, way: str, rate: str, warm_up: int, seconds: i
             for (niceness, options), log in zip(WAYS[way], logs, strict=True)
         ]
         shop = subprocess.Popen(
-            [sys.executable, "-m", "producer", "live", *traffic], env=environment, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "producer", "live", *traffic],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         time.sleep(warm_up)
         start, used = time.time(), processor_seconds(jobs)

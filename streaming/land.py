@@ -9,6 +9,7 @@ checkpoints and its log's expiry keep them.
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from streaming.positions import due_records, first_offsets
 from streaming.source import Topic
 
 _TRIES = 10
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _FORGOTTEN = -1  # a position of a topic that is to be landed from its first record again
 
 
@@ -188,7 +190,8 @@ def _in_words(schema: pa.Schema) -> str:
 def _explained(error: Exception, path: str) -> StreamingError | AwayError:
     """The storage's failures may pass; what Delta itself says of the table does not."""
     if isinstance(error, OSError):
-        return AwayError(f"the lake at {path} does not answer: {_first_line(error)}")
+        in_one_line = " ".join(_COLOURS.sub("", str(error)).split())
+        return AwayError(f"the lake at {path} does not answer: {in_one_line[:500]}")
     return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")
 
 

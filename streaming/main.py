@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
@@ -41,7 +42,7 @@ def run(settings: Settings, options: RunOptions) -> None:
     if options.only != "land":
         settings.require_mart()
     start = time.perf_counter()
-    spark = spark_session("retail-mart streaming", settings, _POOLS)
+    spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _POOLS)
     with _stop_signals() as stopping:
         log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
         if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
@@ -79,6 +80,13 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
             if pending:
                 stopping.set()
     return {job.name: job.committed_batches for job in jobs}
+
+
+def _with_a_slot_for_landing(settings: Settings, options: RunOptions) -> Settings:
+    """On this machine alone, a slot more than cores: landing's one task never keeps apply waiting for a slot."""
+    if options.only is not None or settings.spark_master != "local[*]":
+        return settings
+    return settings.model_copy(update={"spark_master": f"local[{(os.cpu_count() or 1) + 1}]"})
 
 
 @contextmanager

@@ -68,9 +68,11 @@ def test_the_lake_read_without_spark_equals_the_mart_in_count_and_sum(line, catc
         lake,
         """
         SELECT count(DISTINCT invoice), sum(len(lines)),
-               sum(list_sum(list_transform(list_filter(lines, line ->
-                   line.quantity > 0 AND line.price > 0 AND invoice NOT LIKE 'C%' AND line.description <> ''
-                   AND line.stock_code NOT IN ('ONGKIR', 'DISCOUNT', 'POST')), line -> line.quantity * line.price)))
+               sum(list_sum(list_transform(
+                   list_filter(lines, lambda line:
+                       line.quantity > 0 AND line.price > 0 AND invoice NOT LIKE 'C%' AND line.description <> ''
+                       AND line.stock_code NOT IN ('ONGKIR', 'DISCOUNT', 'POST')),
+                   lambda line: line.quantity * line.price)))
         FROM invoices
         """,
     )
