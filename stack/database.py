@@ -10,7 +10,9 @@ import secrets
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import psycopg2
@@ -66,10 +68,10 @@ def running(home: Path, server: Server | None = None) -> psutil.Process | None:
     return process.find(ending, server.pid if server else None, server.created if server else None)
 
 
-def start(home: Path, server: Server | None = None) -> Server:
+def start(home: Path, server: Server | None = None, configuration: Mapping[str, str] = MappingProxyType({})) -> Server:
     """The home's PostgreSQL, running, with database and roles; started if it does not run, on its last port if free.
 
-    Raises StackError with the end of its log.
+    `configuration` goes over the stack's own where the server is started. Raises StackError with the end of its log.
     """
     if found := running(home, server):
         return _when_ready(home, found, _port_of(found))
@@ -83,7 +85,9 @@ def start(home: Path, server: Server | None = None) -> Server:
     last = server.port if server else None
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port = process.free_port(last)
-        options = [f"-c{name}={value}" for name, value in (_CONFIGURATION | {"port": str(port)}).items()]
+        options = [
+            f"-c{name}={value}" for name, value in (_CONFIGURATION | dict(configuration) | {"port": str(port)}).items()
+        ]
         command = [*way.prefix, str(executable), *options, "-D", str(data)]
         started = process.start(command, log_file(home), way.user)
         try:
