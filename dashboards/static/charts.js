@@ -38,6 +38,9 @@ export function draw(card, body, rows) {
   if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number"))) {
     return empty(card, body, "No invoices in this time.");
   }
+  if (["line", "area"].includes(card.chart) && new Set(rows.map((row) => row[0])).size < 2) {
+    return empty(card, body, "One moment so far: the trend begins with the second.");
+  }
   (time ? columns : RENDERERS[card.chart])(card, body, rows);
 }
 const EMPTY = {
