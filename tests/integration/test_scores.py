@@ -1,0 +1,67 @@
+"""Scores kept batch by batch on the whole line: right after every batch, and put right when they are not."""
+
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+
+from producer.csv_invoices import csv_files, read_invoices
+from producer.event import event, record_key
+from streaming.main import RunOptions, stream
+from tests.conftest import UCI, Line, needs_uci
+from tests.integration.mart_rows import assert_mart_equals, rows
+from tests.integration.oracle import expected_customers, lines_of_events
+from tests.integration.records import encode, random_events, send
+
+pytestmark = [pytest.mark.stack, pytest.mark.spark]
+
+
+def catch_up(spark, line: Line, options: RunOptions, **changes) -> int:
+    return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())
+
+
+@needs_uci
+@pytest.mark.slow
+@pytest.mark.parametrize("returns_policy", ["ignore", "net"])
+def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line, monkeypatch, returns_policy):
+    """The first days of UCI Online Retail, in batches of 100 invoices."""
+    invoices = [invoice for file in csv_files([UCI])[:10] for invoice in read_invoices(file)[0]]
+    send(line.bootstrap_servers, line.topic, [(record_key(i), event(i)) for i in invoices])
+    events = {i.number: json.loads(event(i)) for i in invoices}
+    compared = []
+
+    def compare(applied, writer) -> None:
+        """In place of the log event of a batch: the mart against the oracle on the invoices applied so far."""
+        so_far = [number for (number,) in rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice")]
+        expected = expected_customers(lines_of_events([events[number] for number in so_far]), returns_policy)
+        assert_mart_equals(line.mart.owner_dsn, expected)
+        compared.append(len(expected))
+
+    monkeypatch.setattr("streaming.main.report", compare)
+    options = RunOptions(available_now=True, check_every=7)
+    batches = catch_up(spark, line, options, max_invoices_per_batch=100, returns_policy=returns_policy)
+    assert batches == len(compared) > 10
+    assert compared[-1] > 500
+    checks = rows(line.mart.owner_dsn, "SELECT wrong_scores, wrong_cuts, wrong_totals FROM mart.score_check")
+    assert checks == [(0, 0, 0)] * (batches // 7)
+
+
+def test_self_check_of_the_running_job_repairs_a_wrong_score(spark, line):
+    events = random_events(400, customers=60, seed=11)
+    records = encode(events)
+    send(line.bootstrap_servers, line.topic, records[:200])
+    catch_up(spark, line, RunOptions(available_now=True, check_every=0))
+    assert rows(line.mart.owner_dsn, "SELECT FROM mart.score_check") == []
+    rows(
+        line.mart.owner_dsn,
+        "WITH wrong AS (UPDATE mart.customer SET m = 6 - m WHERE m <> 3 AND frequency > 0 RETURNING 1)"
+        " SELECT count(*) FROM wrong",
+    )
+    send(line.bootstrap_servers, line.topic, records[200:])
+    batches = catch_up(spark, line, RunOptions(available_now=True, check_every=1), max_invoices_per_batch=20)
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    first, *others = rows(line.mart.owner_dsn, "SELECT wrong_scores > 0 FROM mart.score_check ORDER BY id")
+    assert first == (True,)
+    assert others == [(False,)] * (batches - 1)
