@@ -38,6 +38,9 @@ export function draw(card, body, rows) {
   if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number"))) {
     return empty(card, body, "No invoices in this time.");
   }
+  if (["line", "area"].includes(card.chart) && new Set(rows.map((row) => row[0])).size < 2) {
+    return empty(card, body, "One moment so far: the trend begins with the second.");
+  }
   (time ? columns : RENDERERS[card.chart])(card, body, rows);
 }
 const EMPTY = {
@@ -88,6 +91,8 @@ function bar(card, body, rows) {
   const list = keep(card, body, "bars", () => make("div", { class: "bars" }));
   const [name, value] = card.columns, changeAt = card.columns.findIndex((c) => c.name.startsWith("change"));
   const most = Math.max(...rows.map((row) => Math.abs(row[1] ?? 0)), 0);
+  // Segments stand in the order of their definition: bars that overtake one another would jump each second.
+  if (rows.every((row) => order.includes(row[0]))) rows = [...rows].sort((a, b) => order.indexOf(a[0]) - order.indexOf(b[0]));
   const known = new Map([...list.children].map((node) => [node.dataset.key, node]));
   const nodes = rows.map((row) => {
     const key = String(row[0] ?? "");

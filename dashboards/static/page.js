@@ -28,7 +28,7 @@ function build(card, size) {
   const description = make("p", { class: "description", hidden: "" }, card.description);
   const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}` }, "?");
   info.onclick = () => { description.hidden = !description.hidden; };
-  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${format.caption(change.name).toLowerCase()}`)] : []), info), description, body);
+  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
   known.set(card.name, { card, element, body, rows: null });
   return element;
 }

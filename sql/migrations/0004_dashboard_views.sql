@@ -115,7 +115,7 @@ COMMENT ON VIEW mart.recent_minute IS 'One row a minute of the last hour, by the
 
 CREATE VIEW mart.recent_latency AS
 SELECT moment,
-       coalesce(b.invoices, 0) / 5.0 AS invoices_per_second,
+       CASE WHEN moment <= now() - interval '5 seconds' THEN coalesce(b.invoices, 0) / 5.0 END AS invoices_per_second,
        b.fastest_ms,
        b.slowest_ms
 FROM generate_series(
@@ -129,6 +129,7 @@ LEFT JOIN (
     GROUP BY 1
 ) b USING (moment);
 COMMENT ON VIEW mart.recent_latency IS 'One row each 5 seconds of the last 10 minutes: invoices applied a second, latency of the fastest and the slowest record.';
+COMMENT ON COLUMN mart.recent_latency.invoices_per_second IS 'Null in the running 5 seconds, which are not over.';
 COMMENT ON COLUMN mart.recent_latency.fastest_ms IS 'Least time from Kafka timestamp to write, milliseconds; null without a batch.';
 COMMENT ON COLUMN mart.recent_latency.slowest_ms IS 'Most time from Kafka timestamp to write, milliseconds; null without a batch.';
 

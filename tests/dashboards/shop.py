@@ -29,6 +29,13 @@ from tests.streaming.test_apply import SCHEMA
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0}, {0: 0})
 _OTHER_RUNS_SHARE = 0.8  # of the baskets: what the run before the current one saw
 
+_TIMES = {
+    "batch": ("started_at", "applied_at", "oldest_kafka_timestamp", "newest_kafka_timestamp"),
+    "invoice": ("kafka_timestamp", "applied_at"),
+    "segment_change": ("changed_at",),
+    "segment_trend": ("at",),
+}
+
 
 def invoices(folder: Path, days: int, customers: int = 1_500) -> Iterator[Invoice]:
     """The generated shop's invoices in the order of their dates."""
@@ -98,6 +105,13 @@ class Shop:
             "detail": "made for a test",
             "raw": b"{",
         }
+
+    def age(self, minutes: int) -> None:
+        """Let all that was applied have been applied so many minutes earlier."""
+        with closing(psycopg2.connect(self.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+            for table, columns in _TIMES.items():
+                earlier = ", ".join(f"{column} = {column} - make_interval(mins => %(minutes)s)" for column in columns)
+                cursor.execute(f"UPDATE mart.{table} SET {earlier}", {"minutes": minutes})
 
     def publish_rules(self) -> None:
         """Two runs of pair rules, the current one over all baskets, the one before over the first of them."""

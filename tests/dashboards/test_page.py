@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import psycopg2
 import pytest
 
 from dashboards.cards import cards
@@ -107,7 +106,9 @@ def test_counts_change_without_reload_while_batches_come(browser, url, shop, fre
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", WIDTHS)
-def test_every_card_is_drawn_and_fits(browser, url, screenshots, size, scheme):
+def test_every_card_is_drawn_and_fits(browser, url, shop, sold, screenshots, size, scheme):
+    shop.age(minutes=40)  # trends need a past
+    shop.apply(sold[-500:])
     with tab(browser, url, size, scheme) as opened:
         for card in cards():
             opened.page.locator(f"#card-{card.name} [data-drawn]").wait_for(state="attached", timeout=15_000)
@@ -215,9 +216,8 @@ def test_stream_is_down_until_a_job_connects(browser, url, shop, fresh_mart, scr
         assert not opened.page.locator("#notice").is_visible()
 
 
-def test_quiet_shop_is_no_alarm(browser, url, fresh_mart):
-    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
-        cursor.execute("UPDATE mart.batch SET applied_at = applied_at - interval '1 hour'")
+def test_quiet_shop_is_no_alarm(browser, url, shop):
+    shop.age(minutes=60)
     with tab(browser, url) as opened:
         opened.wait_for_text("#state", "no new invoice for 60 min")
         assert not opened.page.locator("#notice").is_visible()
@@ -257,6 +257,7 @@ def test_empty_mart_has_empty_states(browser, fresh_mart, screenshots):
         opened.wait_for_text("#card-quarantine", "Nothing in quarantine")
         opened.wait_for_text("#card-top_rules", "No rules yet")
         opened.wait_for_text("#card-newest_moves", "Nobody has moved yet.")
+        opened.wait_for_text("#card-segments_last_hour", "Nothing to show yet.")
         assert opened.figure("invoices") == "0"
         opened.page.screenshot(path=screenshots / "live_page_empty.png", full_page=True)
     empty.close()

@@ -112,12 +112,19 @@ def test_latency_is_that_of_the_fastest_and_the_slowest_record(mart):
     mart.apply(
         aged(30, cleaned(0, "1", "2025-03-01T10:00:00", "a")), aged(4, cleaned(1, "2", "2025-03-01T10:00:00", "b"))
     )
+    with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute(
+            "UPDATE mart.batch SET applied_at = applied_at - interval '1 minute',"
+            " oldest_kafka_timestamp = oldest_kafka_timestamp - interval '1 minute',"
+            " newest_kafka_timestamp = newest_kafka_timestamp - interval '1 minute'"
+        )
     moments = mart.rows("SELECT invoices_per_second, fastest_ms, slowest_ms FROM mart.recent_latency ORDER BY moment")
     assert len(moments) == 120
+    assert moments[-1] == (None, None, None)  # the running 5 seconds have no rate yet
     [(rate, fastest, slowest)] = [row for row in moments if row[0]]
     assert rate == Decimal("0.4")
     assert 4_000 <= fastest < 30_000 <= slowest < 60_000
-    assert {row[1:] for row in moments if not row[0]} == {(None, None)}
+    assert {row for row in moments if not row[0]} == {(0, None, None), (None, None, None)}
 
 
 def test_grid_of_scores_and_quarantine_have_all_their_rows(mart):
