@@ -26,7 +26,7 @@ _PROJECT = Path(__file__).resolve().parents[1]
 _USER = "admin"
 _PREFERRED_PORT = 8080
 _READY_SECONDS = 180
-_STOP_SECONDS = 15
+_STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -148,12 +148,13 @@ def _stop(servers: Sequence[psutil.Process]) -> None:
     for server in servers:
         with contextlib.suppress(psutil.NoSuchProcess):
             family += server.children(recursive=True)
-    for server in reversed(servers):
-        process.stop(server, [(signal.SIGTERM, _STOP_SECONDS)])
-    _, left = psutil.wait_procs(family, timeout=1)
-    for child in left:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill(child)
+    try:
+        for server in reversed(servers):
+            process.stop(server, [(signal.SIGTERM, _STOP_SECONDS)])
+    finally:  # at once on a second Ctrl-C
+        for left in (*servers, *family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill(left)
 
 
 def _health(url: str) -> dict[str, Any] | None:
