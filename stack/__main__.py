@@ -116,8 +116,12 @@ def airflow(
             _say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
             if not current.mart_dsn:
                 _say("No PostgreSQL yet: `python -m stack up`, or MART_DSN here, before the first run.")
-            server.process.wait()
-            raise StackError(f"Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                _say("Stopping Airflow; a second Ctrl-C does not wait for it")
+                raise
+            raise StackError(f"a part of Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
     except KeyboardInterrupt:
         _say("Airflow is stopped")
     finally:

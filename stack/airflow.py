@@ -8,11 +8,12 @@ import os
 import secrets
 import signal
 import subprocess
-import urllib.error
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import fasteners
 import psutil
@@ -25,7 +26,7 @@ _PROJECT = Path(__file__).resolve().parents[1]
 _USER = "admin"
 _PREFERRED_PORT = 8080
 _READY_SECONDS = 180
-_STOP_SECONDS = 40
+_STOP_SECONDS = 10
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,12 @@ class Airflow:
     passwords: Path
     home: Path
     log: Path
-    python: Path
-    process: psutil.Process
+    servers: tuple[psutil.Process, ...]
+
+    def wait(self) -> None:
+        """Until one of its processes ends."""
+        while all(process.alive(server) for server in self.servers):
+            time.sleep(1)
 
 
 def airflow_python(settings: Settings) -> Path:
@@ -61,8 +66,7 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
-        # `standalone` starts the scheduler and the server that its tasks report to at once: a first task may be early.
-        "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "10",
+        "AIRFLOW__CORE__PARALLELISM": "4",  # that many worker processes wait for tasks; a night is one after the other
         "MART_HOME": str(settings.mart_home),
         "MART_PYTHON": str(settings.mart_python or mart_python),
         "SHOP_TIME_ZONE": settings.shop_time_zone,
@@ -70,11 +74,13 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
     }
 
 
-def command(settings: Settings, mart_python: Path, arguments: Sequence[str]) -> int:
+def command(settings: Settings, mart_python: Path, arguments: Sequence[str], output: IO[bytes] | None = None) -> int:
     """Run one `airflow` command on this home's database, in the foreground; returns its exit code."""
     python = airflow_python(settings)
     variables = environment(settings, python, mart_python)
-    return subprocess.run([str(python), "-m", "airflow", *arguments], env={**os.environ, **variables}).returncode
+    return subprocess.run(
+        [str(python), "-m", "airflow", *arguments], env={**os.environ, **variables}, stdout=output, stderr=output
+    ).returncode
 
 
 @contextlib.contextmanager
@@ -99,12 +105,19 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
             "AIRFLOW__API__BASE_URL": url,
         }
         log = home / "airflow.log"
-        server = _start(python, variables, log)
+        servers: list[psutil.Process] = []
         try:
-            process.wait_until_ready(server, "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
-            yield Airflow(url, _USER, passwords, home, log, python, server)
+            _migrate(settings, mart_python, log)
+            # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before
+            # the server that they report to, and has a triggerer, which nothing here needs.
+            servers.append(_start(python, variables, log, "api-server"))
+            process.wait_until_ready(servers[0], "Airflow", log, lambda: _health(url) is not None, _READY_SECONDS)
+            servers.append(_start(python, variables, log, "dag-processor"))
+            servers.append(_start(python, variables, log, "scheduler", "--skip-serve-logs"))
+            process.wait_until_ready(servers[2], "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
+            yield Airflow(url, _USER, passwords, home, log, tuple(servers))
         finally:
-            _stop(server)
+            _stop(servers)
 
 
 @contextlib.contextmanager
@@ -118,27 +131,42 @@ def _alone(home: Path) -> Iterator[None]:
         lock.release()
 
 
-def _start(python: Path, variables: Mapping[str, str], log: Path) -> psutil.Process:
-    standalone = [str(python), "-m", "airflow", "standalone"]
-    return process.start(standalone, log, cwd=log.parent, environment={**os.environ, **variables})
+def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
+    with log.open("ab") as output:
+        if command(settings, mart_python, ["db", "migrate"], output):
+            raise StackError(f"Airflow's database cannot be made; the end of {log}:\n{process.tail(log)}")
 
 
-def _stop(server: psutil.Process) -> None:
-    """SIGINT: on SIGTERM `standalone` would leave its children behind. What is left after it is killed."""
-    with contextlib.suppress(psutil.NoSuchProcess):
-        family = server.children(recursive=True)
-        process.stop(server, [(signal.SIGINT, _STOP_SECONDS)])
-        _, left = psutil.wait_procs(family, timeout=5)
-        for child in left:
-            process.kill(child)
+def _start(python: Path, variables: Mapping[str, str], log: Path, *arguments: str) -> psutil.Process:
+    server = [str(python), "-m", "airflow", *arguments]
+    return process.start(server, log, cwd=log.parent, environment={**os.environ, **variables})
+
+
+def _stop(servers: Sequence[psutil.Process]) -> None:
+    """The scheduler first. A task that runs is not waited for: it and what it started are killed."""
+    family = []
+    for server in servers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family += server.children(recursive=True)
+    try:
+        for server in reversed(servers):
+            process.stop(server, [(signal.SIGTERM, _STOP_SECONDS)])
+    finally:  # at once on a second Ctrl-C
+        for left in (*servers, *family):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill(left)
+
+
+def _health(url: str) -> dict[str, Any] | None:
+    """What Airflow says of its parts, or None: it does not answer."""
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
+            return dict(json.load(answer))
+    except (OSError, ValueError):
+        return None
 
 
 def _healthy(url: str) -> bool:
-    """Whether database, scheduler and DAG processor are up, as Airflow says itself."""
-    try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
-            health = json.load(answer)
-    except (OSError, ValueError, urllib.error.HTTPError):
-        return False
+    health = _health(url) or {}
     parts = ("metadatabase", "scheduler", "dag_processor")
     return all((health.get(part) or {}).get("status") == "healthy" for part in parts)
