@@ -1,13 +1,18 @@
-# The two commands: `make demo` and `make test`. Everything is built in .venv; nothing outside this folder is changed
-# but the cache of downloaded jars (see `python -m conf`, MART_CACHE).
+# The two commands: `make demo` and `make test`. Everything is built in .venv (and .venv-airflow); nothing outside this
+# folder is changed but the cache of downloaded jars (see `python -m conf`, MART_CACHE).
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
+AIRFLOW_VENV := .venv-airflow
+PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 DATA ?=
 ARGS ?=
+# What `nightly`, `dashboards`, `metabase` and `airflow` work on: the demo's data, unless the environment names another home.
+export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench-latency bench-catch-up bench-generate clean
+.PHONY: help demo nightly dashboards metabase airflow airflow-env test check clean \
+  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,18 +25,45 @@ $(VENV)/bin/python:
 
 $(VENV)/.user: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the project and what it needs into $(VENV) (once, a minute or two)"
-	@$(PY) -m pip install --disable-pip-version-check --quiet --editable '.[stack]'
+	@$(PY) $(PIP_INSTALL) --editable '.[stack,dashboards]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/bin/python
 	@echo "Installing the project, its tests and their tools into $(VENV) (once, a minute or two)"
-	@$(PY) -m pip install --disable-pip-version-check --quiet --editable '.[dev]'
+	@$(PY) $(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.user
 
-demo: $(VENV)/.user ## A shop, Kafka, Spark, PostgreSQL: watch segments move, then the proof (DATA=folder: your CSV)
+$(AIRFLOW_VENV)/.installed: pyproject.toml
+	@echo "Installing Airflow into $(AIRFLOW_VENV) (once, a few minutes, 0.7 GB)"
+	@$(PYTHON) -m venv $(AIRFLOW_VENV)
+	@$(AIRFLOW_VENV)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(AIRFLOW_VENV)/bin/python $(PIP_INSTALL) --group airflow
+	@touch $@
+
+demo: $(VENV)/.user ## A shop, Kafka, Spark, PostgreSQL, the live page: watch segments move, then the proof and tonight's rules
 	@$(PY) -m demo $(if $(DATA),--data '$(DATA)') $(ARGS)
 
-test: $(VENV)/.dev check ## All tests, from nothing
+nightly: $(VENV)/.user ## The nightly job alone, on what the demo landed: compact the lake, mine, publish, check
+	@$(PY) -m stack up
+	@$(PY) -m streaming compact
+	@$(PY) -m batch_rules run --business-date newest $(ARGS)
+	@$(PY) -m batch_rules check
+	@$(PY) -m stack down
+
+dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
+	@$(PY) -m stack up
+	@$(PY) -m dashboards $(ARGS); $(PY) -m stack down
+
+metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
+	@$(PY) -m dashboards metabase apply $(ARGS)
+
+airflow-env: $(AIRFLOW_VENV)/.installed ## Airflow's own environment
+
+airflow: $(VENV)/.user $(AIRFLOW_VENV)/.installed ## Airflow for real, with the nightly DAG; prints its URL, until Ctrl-C
+	@$(PY) -m stack up
+	@$(PY) -m stack airflow $(ARGS); $(PY) -m stack down
+
+test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, from nothing
 	@$(PY) -m pytest $(ARGS)
 
 check: $(VENV)/.dev ## Formatting, lint and types
@@ -45,12 +77,18 @@ bench-generate: $(VENV)/.dev ## Lines/s of the generator beside a plain loop
 bench-latency: $(VENV)/.dev ## End-to-end latency at 1,000 invoices/s
 	@$(PY) -m bench.latency $(ARGS)
 
+bench-landing: $(VENV)/.dev ## Latency with and without landing beside it
+	@$(PY) -m bench.landing $(ARGS)
+
 bench-catch-up: $(VENV)/.dev ## Catch-up of 1,000,000 lines
 	@$(PY) -m bench.catch_up $(ARGS)
+
+bench-quintiles: $(VENV)/.dev ## Score upkeep beside a full ntile at 10 k, 100 k, 1 M customers
+	@$(PY) -m bench.quintiles $(ARGS)
 
 bench-rules: $(VENV)/.dev ## Association rules beside Spark's way, mlxtend and pyfim
 	@$(PY) -m bench.rules $(ARGS)
 
-clean: ## Delete the environment and the demo's data (stops its servers)
+clean: ## Delete the environments and the demo's data (stops its servers)
 	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m stack reset --yes; fi
-	rm -rf $(VENV) .mart
+	rm -rf $(VENV) $(AIRFLOW_VENV) .mart

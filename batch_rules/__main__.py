@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -27,6 +27,7 @@ app = typer.Typer(
 _console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 _MOST_DECIMALS = 6
+_NEWEST = "newest"
 
 
 class EngineName(StrEnum):
@@ -40,6 +41,10 @@ def _date(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise typer.BadParameter(f"{text!r} is not a date: give it as YYYY-MM-DD, such as 2026-01-31") from None
+
+
+def _date_or_newest(text: str) -> date | str:
+    return _NEWEST if text == _NEWEST else _date(text)
 
 
 def _yesterday() -> date:
@@ -81,11 +86,11 @@ def _positive_share(text: str) -> Decimal:
 @app.command()
 def run(
     business_date: Annotated[
-        date | None,
+        Any,
         typer.Option(
-            parser=_date,
+            parser=_date_or_newest,
             metavar="DATE",
-            help="Last business date of the window, YYYY-MM-DD.",
+            help="Last business date of the window: YYYY-MM-DD, or `newest`, the last one in the lake (for replays).",
             show_default="yesterday in the shop's time zone",
         ),
     ] = None,
@@ -123,11 +128,14 @@ def run(
     Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
     last good run are still the current ones), 4 PostgreSQL does not answer.
     """
+    from batch_rules.landed import newest_business_date
     from batch_rules.main import RunOptions
     from batch_rules.main import run as run_job  # pyspark takes a second to import: not for --help
 
     with _clear_errors():
         configure_logs(settings())
+        if business_date == _NEWEST:
+            business_date = newest_business_date(settings().lake)
         options = RunOptions(
             business_date=business_date or _yesterday(),
             window_days=window,

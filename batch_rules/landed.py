@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
@@ -56,16 +57,31 @@ def landed_invoices(lake: str, business_date: date) -> list[str]:
 
     Raises RulesError if there is no lake or it cannot be read.
     """
-    try:
+    with _lake(lake) as table:
         of_the_day = pc.field("business_date") == business_date
-        invoices = DeltaTable(lake).to_pyarrow_dataset().to_table(columns=["invoice"], filter=of_the_day)
+        invoices = table.to_pyarrow_dataset().to_table(columns=["invoice"], filter=of_the_day)
+        return list(invoices["invoice"].unique().to_pylist())
+
+
+def newest_business_date(lake: str) -> date:
+    """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none."""
+    with _lake(lake) as table:
+        dates = [partition["business_date"] for partition in table.partitions()]
+    if not dates:
+        raise RulesError(f"the lake at {lake} holds no invoice yet")
+    return date.fromisoformat(max(dates))
+
+
+@contextmanager
+def _lake(path: str) -> Iterator[DeltaTable]:
+    try:
+        yield DeltaTable(path)
     except TableNotFoundError:
         raise RulesError(
-            f"no lake at {lake}: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+            f"no lake at {path}: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
         ) from None
     except (DeltaError, OSError) as error:
-        raise RulesError(f"the lake at {lake} cannot be read: {error}") from None
-    return list(invoices["invoice"].unique().to_pylist())
+        raise RulesError(f"the lake at {path} cannot be read: {error}") from None
 
 
 def freshness(settings: Settings, business_date: date) -> Freshness:

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conf.settings import settings
-from demo.line import Line, line
+from demo.line import STREAMING_IS_READY, Line, line
 from sql import one_row, statement
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -72,7 +72,7 @@ def main(
     with (
         tempfile.TemporaryDirectory(prefix="mart-bench-") as home,
         line(Path(home), console) as parts,
-        parts.running("streaming", " reading ", "streaming", "run"),
+        parts.running("streaming", STREAMING_IS_READY, "streaming", "run"),
     ):
         start, _ = traffic(parts, rate, warm + seconds)
         with closing(psycopg2.connect(settings().require_mart("owner"))) as owner, owner.cursor() as cursor:

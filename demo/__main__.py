@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import time
+import webbrowser
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -18,18 +21,20 @@ from rich.table import Table
 
 import stack
 from conf.settings import Settings, SettingsError, mart_home, settings
-from demo.line import Line, LineError, line
+from demo.line import STREAMING_IS_READY, Line, LineError, line
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
 from jvm.jars import JarDownloadError, broker_classpath, spark_jars
 from jvm.java import JavaNotFoundError
-from sql import statement
+from sql import one_row, statement
 
 console = Console(highlight=False, soft_wrap=True)
 _REFRESH_SECONDS = 0.5
 _PLAIN_LINE_SECONDS = 5
 _QUIET_SECONDS = 120
 _JOB = "streaming"
+_PAGE_IS_READY = r"live page: (\S+)"
+_WINDOW_DAYS = 90
 
 
 def main(
@@ -43,32 +48,62 @@ def main(
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="Days of the generated shop, 500 invoices each.")] = 45,
     rate: Annotated[str, typer.Option(help="Replay speed, invoices in a time: 500/s.")] = "500/s",
+    browser: Annotated[bool, typer.Option("--browser", help="Open the live page in the browser.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and PostgreSQL running at the end.")] = False,
 ) -> None:
     """Generate a shop, stream it through Kafka and Spark into PostgreSQL, watch segments move, prove the result.
 
-    Everything lives in MART_HOME/demo, made anew by each run. Exit code 0 only if the mart equals a batch recompute
-    of the CSV files, every customer and every cent.
+    Beside it the live page, at the end the mart against the lake, and tonight's association rules. Everything lives in
+    MART_HOME/demo, made anew by each run. Exit code 0 only if the mart equals a batch recompute of the CSV files,
+    every customer and every cent.
     """
     home = mart_home() / "demo"
+    os.environ.setdefault("LANDING_TRIGGER_SECONDS", "5")  # a demo is not long
     try:
         spark_jars(), broker_classpath()  # downloaded once, with a word about it, before anything waits for them
         with line(home, console, keep) as parts:
             folder = data or _generated(parts, days)
-            with parts.running(_JOB, " reading ", "streaming", "run") as job:
-                seconds, last = _replay_and_watch(parts, settings(), job, folder, rate)
+            with parts.running("live page", _PAGE_IS_READY, "dashboards"):
+                _show_page(parts.log("live page").read_text(), browser)
+                with parts.running(_JOB, STREAMING_IS_READY, "streaming", "run") as job:
+                    seconds, last = _replay_and_watch(parts, settings(), job, folder, rate)
+                    verified = parts.run("verifying the mart against the lake", "streaming", "verify", "--wait", "120")
+                console.print(verified.strip())
+                rules = parts.run(
+                    "mining what sells together", "batch_rules", "run", "--business-date", "newest",
+                    "--window", f"{_WINDOW_DAYS}d",
+                )  # fmt: skip
+                console.print(f"\nTonight's rules, of the newest {_WINDOW_DAYS} business dates\n{rules.strip()}")
+                _recommend(parts, settings())
             comparison, unsendable, recompute_seconds = _prove(settings(), folder)
     except (LineError, SettingsError, JavaNotFoundError, JarDownloadError, stack.StackError) as error:
-        console.print(f"[red]{error}")
+        console.print(str(error), style="red", markup=False)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise typer.Exit(130) from None
     _summary(comparison, last, seconds, unsendable, recompute_seconds)
     if keep:
-        console.print(f"Kafka and PostgreSQL run on: MART_HOME={home} python -m stack status")
+        console.print(f"Kafka and PostgreSQL run on; look again with: MART_HOME={home} python -m dashboards")
     if not comparison.equal or unsendable != _rejected_lines(home):
         raise typer.Exit(1)
+
+
+def _show_page(log: str, browser: bool) -> None:
+    found = re.search(_PAGE_IS_READY, log)
+    assert found is not None  # noqa: S101
+    console.print(f"[bold]live page: {found[1]}[/] (segments move on it within a second)")
+    if browser:
+        webbrowser.open(found[1])
+
+
+def _recommend(parts: Line, current: Settings) -> None:
+    """What goes with the product that leads the strongest rule."""
+    with closing(psycopg2.connect(current.require_mart("reader"))) as reader, reader.cursor() as cursor:
+        cursor.execute(statement("demo/leading_product"))
+        code, name = one_row(cursor)
+    found = parts.run("asking for a recommendation", "batch_rules", "recommend", code, "-n", "3")
+    console.print(f"Customers who buy {name} ({code}) also take\n{found.strip()}", markup=False)
 
 
 def _generated(parts: Line, days: int) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from rich.console import Console
 import stack
 from conf.settings import settings
 
+STREAMING_IS_READY = r"reading .*query=apply"
 _STOP_SECONDS = 60
 _TAIL_CHARACTERS = 3000
 
@@ -32,14 +34,15 @@ class Line:
         self.console = console
 
     def log(self, name: str) -> Path:
-        path = self.home / "log" / f"{name}.log"
+        path = self.home / "log" / f"{name.replace(' ', '_')}.log"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def run(self, doing: str, module: str, *arguments: str) -> str:
         """Run `python -m module arguments` to its end; returns what it printed. Raises LineError if it fails."""
+        wide = {**os.environ, "COLUMNS": str(self.console.width)}  # its tables are for our terminal
         with self.console.status(doing):
-            done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+            done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=wide)
         if done.returncode:
             command = " ".join((module, *arguments))
             raise LineError(f"{doing} failed (`python -m {command}`):\n{done.stderr or done.stdout}")
@@ -58,7 +61,7 @@ class Line:
 
     @contextmanager
     def running(self, name: str, ready: str, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """A part that runs until the block's end, from when its log says `ready` on; then stopped by SIGTERM.
+        """A part that runs until the block's end, from when its log matches `ready` on; then stopped by SIGTERM.
 
         Raises LineError if it ends before it is ready, or with a failure.
         """
@@ -66,10 +69,10 @@ class Line:
         part = self.start(name, module, *arguments)
         try:
             with self.console.status(f"starting {name}"):
-                while ready not in self.log(name).read_text(errors="replace"):
+                while not re.search(ready, self.log(name).read_text(errors="replace")):
                     self.check(name, part)
                     time.sleep(0.1)
-            self.console.print(f"{name} is ready ({time.perf_counter() - start:.1f} s), log: {self.log(name)}")
+            self.console.print(f"{name}: ready after {time.perf_counter() - start:.1f} s, log: {self.log(name)}")
             yield part
             part.send_signal(signal.SIGTERM)
             if part.wait(timeout=_STOP_SECONDS) not in (0, -signal.SIGTERM):

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from batch_rules import __main__ as commands
 from batch_rules import landed as landing
 from batch_rules.errors import NotLandedError, RulesError
-from batch_rules.landed import Freshness, freshness, landed_invoices, wait_until_landed
+from batch_rules.landed import Freshness, freshness, landed_invoices, newest_business_date, wait_until_landed
 from tests.batch_rules.conftest import DAY, sale, sales
 
 NEXT_DAY = DAY + timedelta(days=1)
@@ -121,3 +121,13 @@ def test_the_command(shop, monkeypatch):
     assert landed("--business-date", "2030-01-01")[0] == 5
     assert landed("--business-date", "2030-01-01", "--allow-empty")[0] == 0
     assert landed("--wait", "ten")[0] == 2
+
+
+@pytest.mark.stack
+@pytest.mark.spark
+def test_the_newest_business_date_is_the_lakes(shop, tmp_path):
+    shop.land(sales("A B", day=DAY))
+    shop.land(sales("A C", day=DAY - timedelta(days=3), prefix="J"))
+    assert newest_business_date(shop.settings.lake) == DAY
+    with pytest.raises(RulesError, match="no lake at"):
+        newest_business_date(str(tmp_path / "none"))

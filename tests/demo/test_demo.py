@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -17,10 +18,14 @@ def test_demo_ends_equal(tmp_path):
         env={**os.environ, "MART_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
-    assert "equal: every customer, every column, to the cent" in demo.stdout
+    assert re.search(r"live page: http://127\.0\.0\.1:\d+/", demo.stdout)
+    assert "equal: every row, every column, to the cent" in demo.stdout, "mart against lake"
+    assert "also takes" in demo.stdout, "tonight's rules"
+    assert "Customers who buy" in demo.stdout, "one recommendation"
+    assert "equal: every customer, every column, to the cent" in demo.stdout, "mart against CSV files"
     status = subprocess.run(
         [sys.executable, "-m", "stack", "status"],
         env={**os.environ, "MART_HOME": str(tmp_path / "demo")},
