@@ -19,7 +19,7 @@ from streaming.errors import StreamingError
 
 _METRIC = {"r": "recency", "f": "frequency", "m": "monetary"}
 _CAUSE = {
-    "overtaken": "overtaken: others moved the boundary",
+    "overtaken": "overtaken by others",
     "definition changed": "the segments were defined anew",
     "policy changed": "the returns policy was changed",
     "repaired": "the self-check repaired a wrong score",
@@ -230,7 +230,7 @@ def _moves(moves: list[Move]) -> Table:
     table.add_column("applied (UTC)", no_wrap=True)
     table.add_column("as of", no_wrap=True)
     for heading in ("from", "to"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     table.add_column("r f m", no_wrap=True)
     table.add_column("cause", overflow="fold")
     for move in moves:

@@ -69,7 +69,7 @@ def test_customer_whom_others_overtook(mart, reader):
     assert (newest.from_r, newest.from_f, newest.from_m, newest.to_r, newest.to_f, newest.to_m) == (4, 4, 4, 3, 3, 3)
     assert (entered.from_segment, entered.cause, entered.invoice) == (None, "own purchase", "3")
     text = shown(found)
-    assert "overtaken: others moved the boundary" in text
+    assert "overtaken by others" in text
     assert "own purchase: invoice 3" in text
     assert "3 of 5" in text
 
