@@ -15,13 +15,9 @@ import psycopg2
 import pyspark
 import pytest
 
-<<<<<<< HEAD
 from jvm import java_home, spark_jars
 from tests.conftest import ROOT, Line
-=======
-from tests.conftest import Line
 from tests.integration import lake_rows
->>>>>>> land
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
