@@ -114,6 +114,10 @@ class Settings(BaseSettings):
         ge=0,
         description="How long the job retries while Kafka or PostgreSQL is away, before it gives up.",
     )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port of the streaming job's metrics for Prometheus; 0: none."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address that they are served on.")
     history_minutes_days: int = Field(
         2, ge=1, description="Days that the segments' history keeps by the minute; older: the last of each hour."
     )

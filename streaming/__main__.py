@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import Annotated, Literal
@@ -15,6 +16,7 @@ from rich.table import Table
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
 from streaming.errors import AwayError, FencedError, StreamingError
+from streaming.reject_reason import RejectReason
 
 app = typer.Typer(
     help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL and a Delta table, exactly once.",
@@ -22,6 +24,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+rejected = typer.Typer(
+    help="Quarantine: list the records that were not applied, show one, send some again after a fix.",
+    no_args_is_help=True,
+)
+app.add_typer(rejected, name="rejected")
 _console = Console(highlight=False)
 _errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
@@ -180,6 +187,75 @@ def compact() -> None:
             f"{done.merged:,} files merged, {done.deleted:,} files that left the lake more than "
             f"{current.lake_retention_hours} hours ago deleted, in {done.seconds:.1f} s; version {done.version}"
         )
+
+
+Reasons = Annotated[
+    list[RejectReason] | None,
+    typer.Option("--reason", help="Only these reasons; may be repeated.", show_choices=False, metavar="REASON"),
+]
+
+
+@rejected.command("list")
+def list_rejected(
+    reason: Reasons = None,
+    settled: Annotated[bool, typer.Option("--settled", help="Also those that were redriven or erased.")] = False,
+    newest: Annotated[int, typer.Option(min=0, help="Show so many of the newest records.")] = 20,
+) -> None:
+    """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""
+    from streaming import quarantine
+
+    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+        topic = settings().kafka_topic
+        counts = quarantine.count(connection, topic, reason or [], settled)
+        records = quarantine.newest(connection, topic, reason or [], settled, newest)
+        _console.print(quarantine.describe_list(topic, counts, records))
+
+
+@rejected.command()
+def show(
+    record: Annotated[str, typer.Argument(help="Partition and offset, like 0:17.")],
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Write the value alone, byte for byte, for a file or a pipe.")
+    ] = False,
+) -> None:
+    """Show one quarantined record: coordinates, reason, detail and its value, readable."""
+    from streaming import quarantine
+
+    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+        found = quarantine.find(connection, settings().kafka_topic, record)
+        if raw:
+            sys.stdout.buffer.write(found.raw or b"")
+        else:
+            _console.print(quarantine.describe_record(settings().kafka_topic, found))
+
+
+@rejected.command()
+def redrive(
+    records: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="These records.")] = None,
+    reason: Reasons = None,
+    every: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+) -> None:
+    """Parse chosen records again by today's rules, and send those that are right now to KAFKA_TOPIC again.
+
+    The stream applies and lands them like any other record, each invoice once. What is still wrong stays, with the
+    reason of now. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 an operator has something to
+    do, 4 Kafka or PostgreSQL does not answer.
+    """
+    from streaming import quarantine
+    from streaming.redrive import describe
+    from streaming.redrive import redrive as redrive_records
+
+    if bool(records) + bool(reason) + every != 1:
+        raise typer.BadParameter("say which records: PARTITION:OFFSET, or --reason, or --all")
+    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+        chosen = quarantine.check_coordinates(records or [])
+        if dry_run:
+            done = redrive_records(settings(), connection, reason or [], chosen, dry_run)
+        else:
+            with Console(stderr=True).status("redriving"):
+                done = redrive_records(settings(), connection, reason or [], chosen)
+        _console.print(describe(done, dry_run))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 
 @dataclass
 class Applied:
-    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase."""
+    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
+    `kafka_timestamps` of the due records, one each."""
 
     records: int = 0
     invoices: int = 0
@@ -53,6 +55,8 @@ class Applied:
     oldest_kafka_timestamp: datetime | None = None
     newest_kafka_timestamp: datetime | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
+    rejected_by_reason: Counter[RejectReason] = field(default_factory=Counter)
+    kafka_timestamps: pa.ChunkedArray | None = None
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -118,9 +122,11 @@ def _apply_due(
         if rejected:
             quarantine(cursor, writer.topic, rejected)
         applied.rejected = len(rejected)
+        applied.rejected_by_reason = Counter(r.reason for r in rejected)
         applied.duplicates = applied.records - applied.invoices - applied.rejected
         applied.next_offsets = {row["partition"]: row["offset_max"] + 1 for row in first_offsets(due).to_pylist()}
         advance(cursor, writer, applied.next_offsets)
+        applied.kafka_timestamps = due["kafka_timestamp"]
         extremes = pc.min_max(due["kafka_timestamp"]).as_py()
         applied.oldest_kafka_timestamp, applied.newest_kafka_timestamp = extremes["min"], extremes["max"]
         cursor.execute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,15 +20,18 @@ from streaming.apply import Coordinates, apply_batch
 from streaming.clean import clean
 from streaming.errors import AwayError
 from streaming.job import Job, RunOptions
-from streaming.mart import application_name, connect, describe_shop
+from streaming.lag import Lag
+from streaming.mart import application_name, connect, count_segments, describe_shop
+from streaming.metrics import lags, set_segments
 from streaming.parse import parse
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
 from streaming.score import check_scores, thin_history
-from streaming.source import describe_topic, read_topic
+from streaming.source import Topic, describe_topic, read_topic
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600
+_SEGMENTS_SECONDS = 5
 
 
 class ApplyJob(Job):
@@ -41,6 +44,8 @@ class ApplyJob(Job):
         self._writer: Writer | None = None
         self._connection: Connection | None = None
         self._thinned_at: float | None = None
+        self._lag: Lag | None = None
+        self._segments_at: float | None = None
 
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
@@ -56,12 +61,13 @@ class ApplyJob(Job):
                 report_gaps(self.name, positions, start)
                 advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
         report_reading(self.name, topic, start, epoch=self._writer.epoch)
+        self._watch(topic, start)
         records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch)
         return records, _fresh_checkpoint(settings, self._writer)
 
     def process(self, records: DataFrame) -> None:
         """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
-        assert self._writer is not None  # noqa: S101
+        assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
         settings = self.settings
         parse_start = time.perf_counter()
         batch = clean(parse(records, settings.shop_time_zone, settings.max_message_bytes)).toArrow()
@@ -76,18 +82,21 @@ class ApplyJob(Job):
                     lambda coordinates: _raw_values(records, coordinates),
                 )
         applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
-        report_applied(applied, self._writer)
+        report_applied(applied, self._writer, self._lag)
 
     def look_after(self) -> None:
-        """Check all scores when it is time, and thin the history once an hour."""
+        """Check all scores when it is time, thin the history once an hour, and read the segments for the metrics."""
         settings = self.settings
         try:
             with self._mart() as connection:
                 if self.options.check_every and self.committed_batches % self.options.check_every == 0:
                     check_scores(connection)
-                if self._thinned_at is None or time.monotonic() - self._thinned_at > _THIN_SECONDS:
+                if _is_time(self._thinned_at, _THIN_SECONDS):
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()
+                if settings.metrics_port and _is_time(self._segments_at, _SEGMENTS_SECONDS):
+                    set_segments(count_segments(connection))
+                    self._segments_at = time.monotonic()
         except AwayError as away:  # the next batch waits for PostgreSQL
             log.warning("scores not checked", reason=str(away))
 
@@ -98,6 +107,18 @@ class ApplyJob(Job):
             check_fence(cursor, self._writer)
 
     def close(self) -> None:
+        self._disconnect()
+        if self._lag is not None:
+            self._lag.close()
+        self._lag = lags.lag = None
+
+    def _watch(self, topic: Topic, start: Mapping[int, int]) -> None:
+        """Measure the lag from these positions on."""
+        if self._lag is not None:
+            self._lag.close()
+        self._lag = lags.lag = Lag(self.settings.require_kafka(), topic, start)
+
+    def _disconnect(self) -> None:
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -110,8 +131,12 @@ class ApplyJob(Job):
                 self._connection = connect(self.settings.require_mart())
             yield self._connection
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            self.close()
+            self._disconnect()
             raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
+
+
+def _is_time(last: float | None, seconds: float) -> bool:
+    return last is None or time.monotonic() - last > seconds
 
 
 def _fresh_checkpoint(settings: Settings, writer: Writer) -> str:

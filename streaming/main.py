@@ -20,6 +20,7 @@ from jvm.session import spark_session
 from streaming.apply_job import ApplyJob
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
+from streaming.metrics import serving
 from streaming.warm_up import warm_up
 
 __all__ = ["RunOptions", "run", "stream"]
@@ -42,15 +43,16 @@ def run(settings: Settings, options: RunOptions) -> None:
     if options.only != "land":
         settings.require_mart()
     start = time.perf_counter()
-    spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _POOLS)
-    with _stop_signals() as stopping:
-        log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
-        if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
-            log.info("warmed up", seconds=round(warm_up(spark, settings, options.warm_up_rounds), 1))
-        try:
-            batches = stream(spark, settings, options, stopping)
-        finally:
-            spark.stop()
+    with serving(settings):
+        spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _POOLS)
+        with _stop_signals() as stopping:
+            log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
+            if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
+                log.info("warmed up", seconds=round(warm_up(spark, settings, options.warm_up_rounds), 1))
+            try:
+                batches = stream(spark, settings, options, stopping)
+            finally:
+                spark.stop()
     log.info("stopped", batches=batches)
 
 

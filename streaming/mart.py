@@ -55,6 +55,13 @@ def describe_shop(connection: Connection, settings: Settings) -> None:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
 
 
+def count_segments(connection: Connection) -> dict[str, int]:
+    """Customers in each segment."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("apply/count_segments"))
+        return dict(cursor.fetchall())
+
+
 def application_name() -> str:
     """Who this job is, for the mart's writer table: host and process id."""
     return f"{socket.gethostname()} pid {os.getpid()}"

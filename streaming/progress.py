@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 
 import structlog
 
+from streaming import metrics
 from streaming.apply import Applied
+from streaming.lag import Lag
 from streaming.land import Landed
 from streaming.positions import Writer
 from streaming.source import Topic
@@ -29,10 +31,13 @@ def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, in
             log.warning("accepted a gap", query=query, partition=partition, lost=lost)
 
 
-def report_applied(applied: Applied, writer: Writer) -> None:
-    """Log what a committed batch did: counts, milliseconds a phase, and how old its oldest and newest record are
-    now that it is visible (milliseconds since the record's Kafka timestamp)."""
+def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
+    """Log and count what a committed batch did: counts, milliseconds a phase, how old its oldest and newest record are
+    now that it is visible (milliseconds since the record's Kafka timestamp), and the lag: records of the topic that are
+    not applied yet, None while the broker does not say."""
     now = datetime.now(UTC)
+    metrics.count_applied(applied, now)
+    lag.advance(applied.next_offsets)
     log.info(
         "applied",
         epoch=writer.epoch,
@@ -40,6 +45,7 @@ def report_applied(applied: Applied, writer: Writer) -> None:
         duplicates=applied.duplicates,
         rejected=applied.rejected,
         skipped=applied.skipped,
+        lag=lag.total(),
         latency_ms_newest=_age_milliseconds(applied.newest_kafka_timestamp, now),
         latency_ms_oldest=_age_milliseconds(applied.oldest_kafka_timestamp, now),
         next_offsets=applied.next_offsets,
@@ -48,8 +54,9 @@ def report_applied(applied: Applied, writer: Writer) -> None:
 
 
 def report_landed(landed: Landed) -> None:
-    """Log what a batch added to the lake: rows, files, the version that its commit made, milliseconds a phase, and the
-    positions that it moved. `skipped` records were in the lake before: another job landed them."""
+    """Log and count what a batch added to the lake: rows, files, the version of its commit, milliseconds a phase, and
+    the positions that it moved. `skipped` records were in the lake before: another job landed them."""
+    metrics.count_landed(landed, datetime.now(UTC))
     log.info(
         "landed",
         rows=landed.rows,

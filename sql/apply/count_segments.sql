@@ -1,0 +1,1 @@
+SELECT customer_segment, customers FROM mart.segment_count

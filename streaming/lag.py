@@ -1,0 +1,76 @@
+"""Lag: how many records of the topic are not applied yet, by the broker's own count."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+
+import structlog
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
+
+from streaming.source import Topic
+
+log = structlog.get_logger()
+_PATIENCE_MS = 250  # the broker answers within 1-3 ms; a batch waits no longer than this for a number that is only told
+_RETRY_SECONDS = 10
+
+
+class Lag:
+    """The applied positions of one topic beside its end. Safe to ask from several threads; asking raises nothing: while
+    the broker does not answer the lag is unknown (None), and it is left in peace for some seconds."""
+
+    def __init__(self, bootstrap_servers: str, topic: Topic, positions: Mapping[int, int]) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._topic = topic.name
+        self._positions = dict(positions)
+        self._consumer: KafkaConsumer | None = None
+        self._lock = threading.Lock()
+        self._silent_until = 0.0
+        self.by_partition()  # connects now and not in the first batch
+
+    def advance(self, next_offsets: Mapping[int, int]) -> None:
+        """Take note of how far a committed batch came."""
+        with self._lock:
+            self._positions |= next_offsets
+
+    def by_partition(self) -> dict[int, int] | None:
+        """Records after the applied position, per partition; None while the broker does not say."""
+        with self._lock:
+            if time.monotonic() < self._silent_until:
+                return None
+            try:
+                if self._consumer is None:
+                    self._consumer = KafkaConsumer(
+                        bootstrap_servers=self._bootstrap_servers,
+                        client_id="lag",
+                        enable_auto_commit=False,
+                        bootstrap_timeout_ms=2_000,
+                    )
+                partitions = [TopicPartition(self._topic, partition) for partition in self._positions]
+                ends = self._consumer.end_offsets(partitions, timeout_ms=_PATIENCE_MS)
+            except (KafkaError, OSError, ValueError) as error:
+                log.debug("lag unknown", reason=f"{type(error).__name__}: {error}")
+                self._silent_until = time.monotonic() + _RETRY_SECONDS
+                self._disconnect()
+                return None
+            return {p.partition: max(0, end - self._positions[p.partition]) for p, end in sorted(ends.items())}
+
+    def total(self) -> int | None:
+        """The same of all partitions."""
+        lag = self.by_partition()
+        return None if lag is None else sum(lag.values())
+
+    def close(self) -> None:
+        with self._lock:
+            self._silent_until = float("inf")
+            self._disconnect()
+
+    def _disconnect(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            try:
+                consumer.close(timeout_ms=_PATIENCE_MS)
+            except (KafkaError, OSError) as error:
+                log.debug("lag's connection did not close", reason=f"{type(error).__name__}: {error}")

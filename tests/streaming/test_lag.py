@@ -1,0 +1,43 @@
+"""Lag against a real broker, and against one that is not there."""
+
+from __future__ import annotations
+
+import pytest
+
+from stack import delete_topic
+from streaming.lag import Lag
+from streaming.source import Topic, describe_topic
+from tests.integration.records import send
+
+pytestmark = pytest.mark.stack
+
+
+@pytest.fixture
+def servers_of(servers):
+    return servers.kafka_bootstrap_servers
+
+
+def test_lag_follows_the_topic_and_the_batches(servers_of, fresh_topic):
+    topic = describe_topic(servers_of, fresh_topic, 10)
+    lag = Lag(servers_of, topic, {0: 0, 1: 0})
+    assert lag.by_partition() == {0: 0, 1: 0}
+    send(servers_of, fresh_topic, [(f"{n}".encode(), b"x") for n in range(20)])
+    found = lag.by_partition()
+    assert found is not None
+    assert sum(found.values()) == lag.total() == 20
+    assert min(found.values()) > 0
+    lag.advance({1: found[1]})
+    assert lag.by_partition() == {0: found[0], 1: 0}
+    lag.close()
+    assert lag.total() is None
+
+
+def test_a_silent_broker_or_a_deleted_topic_fails_nothing(servers_of, fresh_topic, caplog):
+    nowhere = Lag("127.0.0.1:1", Topic("t", "id", {}, {}), {0: 0})
+    assert nowhere.by_partition() is None
+    nowhere.close()
+    lag = Lag(servers_of, describe_topic(servers_of, fresh_topic, 10), {0: 0})
+    delete_topic(servers_of, fresh_topic)
+    for _ in range(3):
+        assert lag.by_partition() in (None, {0: 0})  # it may still know the topic for a moment
+    lag.close()
