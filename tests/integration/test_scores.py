@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
 
 def catch_up(spark, line: Line, options: RunOptions, **changes) -> int:
-    return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())
+    return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())["apply"]
 
 
 @needs_uci
@@ -32,14 +32,14 @@ def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line,
     events = {i.number: json.loads(event(i)) for i in invoices}
     compared = []
 
-    def compare(applied, writer) -> None:
+    def compare(applied, writer, lag) -> None:
         """In place of the log event of a batch: the mart against the oracle on the invoices applied so far."""
         so_far = [number for (number,) in rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice")]
         expected = expected_customers(lines_of_events([events[number] for number in so_far]), returns_policy)
         assert_mart_equals(line.mart.owner_dsn, expected)
         compared.append(len(expected))
 
-    monkeypatch.setattr("streaming.main.report", compare)
+    monkeypatch.setattr("streaming.apply_job.report_applied", compare)
     options = RunOptions(available_now=True, check_every=7)
     batches = catch_up(spark, line, options, max_invoices_per_batch=100, returns_policy=returns_policy)
     assert batches == len(compared) > 10

@@ -53,7 +53,7 @@ def test_mart_equals_the_oracle(line: Line, spark, returns_policy):
     )
     assert replay.returncode == 0, replay.stderr
     settings = line.settings.model_copy(update={"returns_policy": returns_policy, "max_invoices_per_batch": 3000})
-    assert stream(spark, settings, RunOptions(available_now=True), threading.Event()) >= len(files) // 50
+    assert stream(spark, settings, RunOptions(available_now=True), threading.Event())["apply"] >= len(files) // 50
     expected = expected_customers(uci_lines(files), returns_policy)
     assert len(expected) > 500
     assert_mart_equals(line.mart.owner_dsn, expected)
