@@ -28,6 +28,9 @@ def main(
     max_invoices_per_batch: Annotated[
         int | None, typer.Option(min=1, help="As for `python -m streaming run`.", show_default=False)
     ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="apply", help="apply: without landing beside it.", show_default=False)
+    ] = None,
 ) -> None:
     """Fill a topic, then time `python -m streaming run --available-now` from its start to its end."""
     with tempfile.TemporaryDirectory(prefix="mart-bench-") as folder, line(Path(folder), console) as parts:
@@ -36,6 +39,7 @@ def main(
         sent = parts.run("filling the topic", "producer", "replay", shop, "--no-progress")
         console.print(sent.strip())
         options = [] if max_invoices_per_batch is None else ["--max-invoices-per-batch", str(max_invoices_per_batch)]
+        options += [] if only is None else ["--only", only]
         start = time.perf_counter()
         parts.run("catching up", "streaming", "run", "--available-now", *options)
         whole = time.perf_counter() - start
