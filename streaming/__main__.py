@@ -189,6 +189,55 @@ def compact() -> None:
         )
 
 
+@app.command()
+def export(
+    customer: Annotated[str, typer.Argument(help="The customer's id, exactly as in the invoices.")],
+) -> None:
+    """Print all that is stored of one customer as JSON: scores, invoices with their lines, moves, quarantined records.
+
+    Exit code 1 if nothing is stored.
+    """
+    from streaming.export import export as export_customer
+    from streaming.export import to_json
+
+    with _clear_errors():
+        typer.echo(to_json(export_customer(settings(), customer)))
+
+
+@app.command()
+def erase(
+    customer: Annotated[
+        str | None, typer.Argument(help="The customer's id, exactly as in the invoices.", show_default=False)
+    ] = None,
+    listed: Annotated[
+        bool,
+        typer.Option(
+            "--listed",
+            help="Everyone on the mart's and the lake's erasure list again: after a restore, or for a mart made anew.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Erase one customer from mart and lake (as MART_OWNER_DSN), and print a receipt that names nobody.
+
+    Their invoices stay without them, in the shop's totals and in the baskets; everyone else's scores stay exact. The
+    erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
+    Exit codes: 0 erased, 1 an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
+    """
+    from streaming.erase import describe, erase_listed
+    from streaming.erase import erase as erase_customer
+
+    if (customer is None) != listed:
+        raise typer.BadParameter("say whom: a CUSTOMER, or --listed")
+    with _clear_errors():
+        current = settings()
+        if not yes:
+            typer.confirm(f"Erase {customer or 'everyone on the erasure list'} for good?", abort=True)
+        with Console(stderr=True).status("erasing"):
+            erased = erase_listed(current) if customer is None else erase_customer(current, customer)
+        _console.print(describe(erased))
+
+
 Reasons = Annotated[
     list[RejectReason] | None,
     typer.Option("--reason", help="Only these reasons; may be repeated.", show_choices=False, metavar="REASON"),

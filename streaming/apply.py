@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import statement
+from streaming.erasure_list import read_list
 from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
@@ -107,6 +108,7 @@ def _apply_due(
     rejected = _rejected_by_parse(due.filter(pc.invert(is_valid)))
     with applied.phase("copy"):
         _copy(cursor, valid)
+        cursor.execute(statement("apply/forget_erased"))
     with applied.phase("insert"):
         cursor.execute(statement("apply/insert_invoices"))
         applied.invoices = cursor.rowcount
@@ -120,7 +122,7 @@ def _apply_due(
         score(cursor)
     with applied.phase("bookkeeping"):
         if rejected:
-            quarantine(cursor, writer.topic, rejected)
+            quarantine(cursor, writer.topic, _without_erased(cursor, rejected))
         applied.rejected = len(rejected)
         applied.rejected_by_reason = Counter(r.reason for r in rejected)
         applied.duplicates = applied.records - applied.invoices - applied.rejected
@@ -167,6 +169,12 @@ def _rejected_by_parse(rows: pa.Table) -> list[Rejected]:
         )
         for row in rows.select(["partition", "offset", "kafka_timestamp", "reason", "detail", "raw"]).to_pylist()
     ]
+
+
+def _without_erased(cursor: Cursor, rejected: list[Rejected]) -> list[Rejected]:
+    """What erased customers are in is quarantined without its value."""
+    listed = read_list(cursor)
+    return [replace(r, raw=None, detail="erased", erased=True) if listed.is_mentioned(r.raw) else r for r in rejected]
 
 
 def _conflicting_duplicates(cursor: Cursor, raw_values: RawValues) -> list[Rejected]:

@@ -7,13 +7,18 @@ import shutil
 import threading
 import time
 import uuid
+from contextlib import closing
 from pathlib import Path
 
 import psutil
+import psycopg2
 from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.settings import Settings
+from streaming.erasure_list import copy_to_lake, lake_list, read_list
+from streaming.errors import AwayError
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
 from streaming.parse import parse
@@ -42,6 +47,7 @@ class LandJob(Job):
         topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
         table = open_lake(settings.lake)
         check_topic(table, topic)
+        self._take_erasure_list(table)
         positions = read_positions(table, topic, topic.end_offsets)
         start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
         report_gaps(self.name, positions, start)
@@ -67,6 +73,20 @@ class LandJob(Job):
                 landed = land_batch(self._table, self._topic, batch)
         landed.milliseconds = {"parse": parse_milliseconds, **landed.milliseconds}
         report_landed(landed)
+
+    def _take_erasure_list(self, table: DeltaTable) -> None:
+        """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""
+        if self.settings.mart_dsn is None or lake_list(table) is not None:
+            return
+        try:
+            dsn = self.settings.require_mart()
+            with closing(psycopg2.connect(dsn, connect_timeout=10)) as connection, connection.cursor() as cursor:
+                listed = read_list(cursor)
+            copy_to_lake(table, listed)
+        except psycopg2.errors.UndefinedTable:  # no mart yet, so nobody was erased
+            return
+        except (psycopg2.OperationalError, CommitFailedError) as error:
+            raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
 
     def close(self) -> None:
         if self._checkpoint is not None:

@@ -14,13 +14,15 @@ from streaming.errors import AwayError, StreamingError
 from streaming.score import score_all
 
 
-def connect(dsn: str) -> Connection:
-    """A connection for one writer, with its staging tables. Raises AwayError if PostgreSQL does not take it now,
-    StreamingError if it refuses for good (wrong password, no such database, no schema)."""
+def connect(dsn: str, application: str = "retail-mart streaming") -> Connection:
+    """A connection for one writer, with its staging tables; mart.stream_status knows the job by its application name.
+
+    Raises AwayError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password, no such
+    database, no schema)."""
     try:
         connection = psycopg2.connect(
             dsn,
-            application_name="retail-mart streaming",
+            application_name=application,
             connect_timeout=10,
             keepalives_idle=10,
             keepalives_interval=5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg2 import Binary
@@ -28,7 +28,8 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True)
 class Rejected:
-    """One record that was not applied. `raw` is its value, byte for byte; None where it had none."""
+    """One record that was not applied. `raw` is its value, byte for byte; None where it had none, and where it is of a
+    customer who was `erased`."""
 
     partition: int
     offset: int
@@ -36,6 +37,7 @@ class Rejected:
     reason: RejectReason
     detail: str
     raw: bytes | None
+    erased: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> No
             r.reason.value,
             r.detail,
             None if r.raw is None else Binary(r.raw),
+            "erased" if r.erased else None,
+            datetime.now(UTC) if r.erased else None,
         )
         for r in rejected
     ]

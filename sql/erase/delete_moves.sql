@@ -1,0 +1,1 @@
+DELETE FROM mart.segment_change WHERE customer_id = ANY(%(customers)s)

@@ -1,0 +1,3 @@
+INSERT INTO mart.erased_customer (customer_sha256)
+SELECT decode(unnest(%(digests)s), 'hex')
+ON CONFLICT (customer_sha256) DO NOTHING

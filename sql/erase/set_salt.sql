@@ -1,0 +1,1 @@
+UPDATE mart.erasure_salt SET salt = decode(%(salt)s, 'hex')

@@ -1,0 +1,133 @@
+"""The erasure list: whose invoices, sent again or new, are kept without the customer.
+
+The mart has it (mart.erased_customer), as salted digests; the lake has a copy in its own log, so that landing needs no
+mart: a change of it conflicts with every append that was prepared before, which then looks again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from sql import one_row, statement
+
+NO_CONTENT = "00" * 32
+"""In place of the digest of an erased customer's invoice: it was of the id, too, and could be tried out."""
+
+_SALT, _CUSTOMERS = "erasure.salt", "erasure.customers"
+_FIELDS_OF_OTHERS = {"version", "invoice", "invoice_date", "stock_code", "description", "quantity", "price"}
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
+_WORD = re.compile(r"\w[\w.@+-]*")
+
+
+@dataclass(frozen=True)
+class ErasureList:
+    """Salt and digests, hexadecimal."""
+
+    salt: str
+    digests: frozenset[str] = frozenset()
+
+    def digest(self, customer: str) -> str:
+        """SHA-256 of salt and id, as the SQL and the lake's update compute it, too."""
+        return hashlib.sha256((self.salt + customer).encode()).hexdigest()
+
+    def names(self, customer: str) -> bool:
+        """Whether the customer was erased."""
+        return bool(self.digests) and self.digest(customer) in self.digests
+
+    def is_mentioned(self, raw: bytes | None) -> bool:
+        """Whether the value of a record that could not be applied holds the id of an erased customer."""
+        return bool(self.digests) and raw is not None and any(self.names(text) for text in possible_customers(raw))
+
+    def forget_in(self, rows: pa.Table) -> pa.Table:
+        """Rows with the columns customer_id and content_sha256, without them where the customer was erased."""
+        if not self.digests:
+            return rows
+        is_erased = self.named_in(rows["customer_id"])
+        if not pc.any(is_erased).as_py():
+            return rows
+        for column, value in (("customer_id", None), ("content_sha256", NO_CONTENT)):
+            new = pc.if_else(is_erased, pa.scalar(value, pa.string()), rows[column])
+            rows = rows.set_column(rows.schema.get_field_index(column), column, new)
+        return rows
+
+    def named_in(self, customers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        """Of each value whether the customer was erased."""
+        known = pc.unique(customers).drop_null().to_pylist()
+        return pc.is_in(customers, value_set=pa.array([c for c in known if self.names(c)], pa.string()))
+
+
+def possible_customers(raw: bytes) -> Iterator[str]:
+    """Every text in a record's value that may be a customer's id.
+
+    Of a JSON document: all texts and numbers but those of the contract's other fields (a stock code may look like a
+    customer's id), a number also as a whole one. Of anything else: every quoted text and every word.
+    """
+    try:
+        document = json.loads(raw, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        text = raw.decode("utf-8", errors="replace")
+        yield from map(_unescaped, _QUOTED.findall(text))
+        yield from _WORD.findall(text)
+        return
+    for text in _texts(document):
+        yield text
+        if text.endswith(".0"):
+            yield text[:-2]
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """An object's keys and values, doubled keys as well."""
+
+
+def _texts(found: Any) -> Iterator[str]:
+    if isinstance(found, _Pairs):
+        for key, value in found:
+            if key not in _FIELDS_OF_OTHERS:
+                yield from _texts(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from _texts(value)
+    elif isinstance(found, str):
+        yield found
+
+
+def _unescaped(text: str) -> str:
+    try:
+        return str(json.loads(f'"{text}"', strict=False))
+    except ValueError:
+        return text
+
+
+def read_list(cursor: Cursor) -> ErasureList:
+    """The mart's list."""
+    cursor.execute(statement("erase/select_list"))
+    salt, digests = one_row(cursor)
+    return ErasureList(salt, frozenset(digests))
+
+
+def lake_list(table: DeltaTable) -> ErasureList | None:
+    """The copy in the version of the lake that `table` is at; None if it was never told one."""
+    return _from_properties(table.metadata().configuration)
+
+
+def copy_to_lake(table: DeltaTable, listed: ErasureList) -> None:
+    """Write the list into the lake, unless it has it. Raises CommitFailedError if another commit came in between."""
+    if lake_list(table) != listed:
+        digests: Iterable[str] = sorted(listed.digests)
+        properties = {_SALT: listed.salt, _CUSTOMERS: " ".join(digests)}
+        table.alter.set_table_properties(properties, raise_if_not_exists=False)
+
+
+def _from_properties(properties: Mapping[str, str | None]) -> ErasureList | None:
+    salt = properties.get(_SALT)
+    return None if salt is None else ErasureList(salt, frozenset((properties.get(_CUSTOMERS) or "").split()))
