@@ -12,7 +12,7 @@ export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDG
 
 .DEFAULT_GOAL := help
 .PHONY: help demo nightly dashboards metabase airflow airflow-env test check clean \
-  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules
+  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -88,6 +88,9 @@ bench-quintiles: $(VENV)/.dev ## Score upkeep beside a full ntile at 10 k, 100 k
 
 bench-rules: $(VENV)/.dev ## Association rules beside Spark's way, mlxtend and pyfim
 	@$(PY) -m bench.rules $(ARGS)
+
+bench-cluster: $(VENV)/.dev ## Parse throughput of a Spark cluster with 1 and 2 executors
+	@$(PY) -m bench.cluster $(ARGS)
 
 clean: ## Delete the environments and the demo's data (stops its servers)
 	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m stack reset --yes; fi

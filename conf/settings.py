@@ -10,7 +10,8 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 import platformdirs
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     JsonConfigSettingsSource,
@@ -66,8 +67,19 @@ class Settings(BaseSettings):
     kafka_timeout_seconds: float = Field(
         30, gt=0, description="How long producer and job wait for the broker before they say that it is away."
     )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to talk to the brokers: SSL is TLS, SASL is a login by name and password."
+    )
+    kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
+        "SCRAM-SHA-512", description="How to log in, with SASL_SSL or SASL_PLAINTEXT."
+    )
+    kafka_sasl_username: str | None = Field(None, description="Name to log in with.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
+    kafka_ssl_ca_file: Path | None = Field(
+        None, description="Certificates (PEM) that sign the brokers' own. Default: those that the system trusts."
+    )
     mart_dsn: SecretStr | None = Field(
-        None, description="PostgreSQL of the mart, as the writer. Set: use this one, start none."
+        None, description="PostgreSQL of the mart, as the writer; TLS: ?sslmode=verify-full&sslrootcert=FILE."
     )
     mart_owner_dsn: SecretStr | None = Field(
         None, description="The same database as its owner, for migrations. Default: MART_DSN."
@@ -154,6 +166,8 @@ class Settings(BaseSettings):
     )
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
+    spark_executor_memory: str = Field("1g", description="Heap of each executor, on a cluster.")
+    spark_ui_port: int = Field(0, ge=0, le=65535, description="Port of Spark's UI, on 127.0.0.1; 0: no UI.")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
@@ -188,6 +202,22 @@ class Settings(BaseSettings):
         state = _StackState(settings_cls, json_file=mart_home() / STATE_FILE_NAME)
         return init_settings, env_settings, state
 
+    @model_validator(mode="after")
+    def _whole_kafka_security(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol} needs KAFKA_SASL_USERNAME and "
+                "KAFKA_SASL_PASSWORD"
+            )
+        if self.kafka_security_protocol.endswith("SSL") and self.kafka_ssl_ca_file:
+            try:
+                self.kafka_ssl_ca_file.read_bytes()
+            except OSError as error:
+                raise ValueError(f"KAFKA_SSL_CA_FILE={self.kafka_ssl_ca_file}: {error.strerror}") from None
+        return self
+
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.shop_time_zone)
@@ -208,6 +238,37 @@ class Settings(BaseSettings):
             )
         return self.kafka_bootstrap_servers
 
+    def kafka_security(self) -> dict[str, Any]:
+        """kafka-python's options of TLS and login; every client of ours is made with them. None for plain text."""
+        options: dict[str, Any] = {}
+        if self.kafka_security_protocol != "PLAINTEXT":
+            options["security_protocol"] = self.kafka_security_protocol
+        if self.kafka_security_protocol.endswith("SSL"):
+            options["ssl_cafile"] = str(self.kafka_ssl_ca_file) if self.kafka_ssl_ca_file else None
+        if self.kafka_security_protocol.startswith("SASL") and self.kafka_sasl_password:
+            options["sasl_mechanism"] = self.kafka_sasl_mechanism
+            options["sasl_plain_username"] = self.kafka_sasl_username
+            options["sasl_plain_password"] = self.kafka_sasl_password.get_secret_value()
+        return options
+
+    def spark_kafka_security(self) -> dict[str, str]:
+        """The same as options of Spark's Kafka source. The certificates go along by value: executors need no file."""
+        options: dict[str, str] = {}
+        if self.kafka_security_protocol != "PLAINTEXT":
+            options["kafka.security.protocol"] = self.kafka_security_protocol
+        if self.kafka_security_protocol.endswith("SSL") and self.kafka_ssl_ca_file:
+            options["kafka.ssl.truststore.type"] = "PEM"
+            options["kafka.ssl.truststore.certificates"] = self.kafka_ssl_ca_file.read_text()
+        if self.kafka_security_protocol.startswith("SASL") and self.kafka_sasl_password:
+            module = "plain.Plain" if self.kafka_sasl_mechanism == "PLAIN" else "scram.Scram"
+            options["kafka.sasl.mechanism"] = self.kafka_sasl_mechanism
+            options["kafka.sasl.jaas.config"] = (
+                f"org.apache.kafka.common.security.{module}LoginModule required "
+                f"username={_in_jaas(self.kafka_sasl_username or '')} "
+                f"password={_in_jaas(self.kafka_sasl_password.get_secret_value())};"
+            )
+        return options
+
     def require_mart(self, role: Literal["writer", "owner", "reader"] = "writer") -> str:
         """The mart's DSN for a role, or SettingsError naming the two ways to have one."""
         special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
@@ -215,6 +276,11 @@ class Settings(BaseSettings):
         if dsn is None:
             raise SettingsError("no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN")
         return dsn.get_secret_value()
+
+
+def _in_jaas(value: str) -> str:
+    """A value as a quoted string of Java's login configuration."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 @lru_cache
@@ -226,8 +292,14 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        raise SettingsError(
-            "\n".join(
-                f"{'.'.join(map(str, e['loc'])).upper()}: {e['msg']} (got {e['input']!r})" for e in error.errors()
-            )
-        ) from None
+        raise SettingsError("\n".join(map(_in_words, error.errors()))) from None
+
+
+def _in_words(error: ErrorDetails) -> str:
+    """A fault of one variable with its value; of several together, or of a secret one, without."""
+    if not error["loc"]:
+        return error["msg"].removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    field = Settings.model_fields.get(name)
+    value = "" if field is None or "SecretStr" in str(field.annotation) else f" (got {error['input']!r})"
+    return f"{name.upper()}: {error['msg']}{value}"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 
+import psutil
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
@@ -14,12 +17,17 @@ from conf.settings import Settings, SettingsError
 from jvm.jars import spark_jars
 from jvm.java import java_home
 
+_ROOT = Path(__file__).parents[1]
+# Spark's own default, and what holds a DSN or the JAAS line of a Kafka client.
+_REDACTED = "(?i)secret|password|passwd|token|access[.]?key|dsn|jaas|credential"
+_ON_EXECUTORS = "streaming"  # the package whose functions run in the executors' Python
+
 
 def spark_session(application: str, settings: Settings, extra: Mapping[str, str] | None = None) -> SparkSession:
     """Start Spark (or take the running session) with the Kafka and Delta jars.
 
-    What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here. Raises SettingsError under a
-    spark-submit without the jars.
+    What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here. On a cluster the executors get
+    the jars and our code from this driver. Raises SettingsError under a spark-submit without the jars.
     """
     os.environ["JAVA_HOME"] = str(java_home())
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -34,7 +42,10 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         "spark.app.name": application,
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_driver_memory,
-        "spark.ui.enabled": "false",
+        "spark.executor.memory": settings.spark_executor_memory,
+        "spark.ui.enabled": str(bool(settings.spark_ui_port)).lower(),
+        "spark.ui.port": str(settings.spark_ui_port),
+        "spark.redaction.regex": _REDACTED,
         "spark.ui.showConsoleProgress": "false",
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.session.timeZone": "UTC",
@@ -62,7 +73,25 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         conf.setIfMissing(key, value)
     session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
+    if not str(session.sparkContext.master).startswith("local"):
+        session.sparkContext.addPyFile(str(_zipped_code(settings.mart_home / "spark")))
     return session
+
+
+def _zipped_code(folder: Path) -> Path:
+    """Our code for the executors as a zip, so that they run what the driver runs, whatever is installed there.
+
+    The driver serves the file as long as it runs, hence one for each process.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for earlier in folder.glob("code-*.zip"):
+        if not psutil.pid_exists(int(earlier.stem.removeprefix("code-"))):
+            earlier.unlink(missing_ok=True)
+    code = folder / f"code-{os.getpid()}.zip"
+    with zipfile.ZipFile(code, "w", zipfile.ZIP_DEFLATED) as archive:
+        for source in sorted((_ROOT / _ON_EXECUTORS).glob("*.py")):
+            archive.write(source, f"{_ON_EXECUTORS}/{source.name}")
+    return code
 
 
 def _require_jars() -> None:

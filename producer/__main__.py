@@ -80,7 +80,11 @@ def _connected() -> Iterator[Sender[Any]]:
     try:
         conf = settings()
         with Sender[Any](
-            conf.require_kafka(), conf.kafka_topic, conf.kafka_timeout_seconds, conf.max_message_bytes
+            conf.require_kafka(),
+            conf.kafka_topic,
+            conf.kafka_timeout_seconds,
+            conf.max_message_bytes,
+            conf.kafka_security(),
         ) as sender:
             try:
                 yield sender

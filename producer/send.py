@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -21,7 +22,9 @@ class DeliveryError(Exception):
     """The brokers are away, the topic is missing or a message was refused; the message says what to do."""
 
 
-def producer_options(bootstrap: str, timeout_seconds: float, max_message_bytes: int) -> dict[str, Any]:
+def producer_options(
+    bootstrap: str, timeout_seconds: float, max_message_bytes: int, security: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """How kafka-python is configured: nothing lost and nothing doubled by a retry, in order, compressed.
 
     The linger is short for the sake of latency; at full speed the batches fill long before it is over.
@@ -41,6 +44,7 @@ def producer_options(bootstrap: str, timeout_seconds: float, max_message_bytes: 
         "max_block_ms": timeout_ms,
         "delivery_timeout_ms": timeout_ms + 5,
         "request_timeout_ms": max(1, timeout_ms // 3),
+        **(security or {}),
     }
 
 
@@ -52,9 +56,15 @@ class Sender(Generic[Mark]):
     """
 
     def __init__(
-        self, bootstrap: str, topic: str, timeout_seconds: float = 30, max_message_bytes: int = 1_000_000
+        self,
+        bootstrap: str,
+        topic: str,
+        timeout_seconds: float = 30,
+        max_message_bytes: int = 1_000_000,
+        security: Mapping[str, Any] | None = None,
     ) -> None:
-        """Connect. Raises DeliveryError if the brokers are away or do not have the topic."""
+        """Connect; `security` is Settings.kafka_security(). Raises DeliveryError if the brokers are away, refuse the
+        login or do not have the topic."""
         self.topic = topic
         self.max_message_bytes = max_message_bytes
         self.sent = 0
@@ -64,7 +74,8 @@ class Sender(Generic[Mark]):
         self._timeout = timeout_seconds
         self._in_flight: deque[tuple[Any, int, Mark]] = deque()
         self._bytes = 0
-        options = producer_options(bootstrap, timeout_seconds, max_message_bytes)
+        options = producer_options(bootstrap, timeout_seconds, max_message_bytes, security)
+        self._security = security or {}
         self._check_topic(options)
         try:
             self._producer = kafka.KafkaProducer(**options)
@@ -131,7 +142,7 @@ class Sender(Generic[Mark]):
         """Ask for the topic before anything is read: the producer itself would wait for it in silence."""
         names = ("bootstrap_servers", "client_id", "bootstrap_timeout_ms", "request_timeout_ms")
         try:
-            admin = kafka.KafkaAdminClient(**{name: options[name] for name in names})
+            admin = kafka.KafkaAdminClient(**{name: options[name] for name in names}, **self._security)
         except kafka.errors.KafkaError as error:
             raise self._away(error) from None
         except ValueError as error:
@@ -152,6 +163,11 @@ class Sender(Generic[Mark]):
             )
 
     def _away(self, error: BaseException) -> DeliveryError:
+        if isinstance(error, kafka.errors.SaslAuthenticationFailedError):
+            return DeliveryError(
+                f"Kafka at {self._bootstrap} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
+                "KAFKA_SASL_MECHANISM"
+            )
         if isinstance(error, kafka.errors.BrokerResponseError) and not error.retriable:
             return DeliveryError(
                 f"Kafka at {self._bootstrap} refused a message for {self.topic!r}: {error}. Look at the topic's "
@@ -160,5 +176,6 @@ class Sender(Generic[Mark]):
         return DeliveryError(
             f"no answer from Kafka at {self._bootstrap} within {self._timeout:g} s ({error}): is it up? "
             "`python -m stack status` shows the embedded one, `python -m stack up` starts it; "
-            "KAFKA_BOOTSTRAP_SERVERS names another"
+            "KAFKA_BOOTSTRAP_SERVERS names another. Asked with KAFKA_SECURITY_PROTOCOL="
+            f"{self._security.get('security_protocol', 'PLAINTEXT')}: is that what the brokers' listener speaks?"
         )

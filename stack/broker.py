@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -18,14 +19,14 @@ from jvm import broker_classpath
 from jvm.jars import BROKER
 from jvm.java import java
 from stack import process
-from stack.state import Server, StackError
+from stack.state import Server, StackError, write_private
 
 NAME = "Kafka"
 _READY_SECONDS = 60
 _STOP = ((signal.SIGTERM, 30.0),)
 _PORT_ATTEMPTS = 3
 _HEAP = ("-Xmx512m", "-XX:+UseSerialGC")
-_LISTENERS = re.compile(r"^listeners=PLAINTEXT://127\.0\.0\.1:(\d+),CONTROLLER://127\.0\.0\.1:(\d+)$", re.MULTILINE)
+_LISTENERS = re.compile(r"^listeners=[A-Z_]+://127\.0\.0\.1:(\d+),CONTROLLER://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
 # The topic is the demo's archive: it keeps everything. One partition is plenty for the internal topics.
 # After a crash the node waits for its former self's session to end (default 9 s) before it comes back.
@@ -34,9 +35,10 @@ process.roles=broker,controller
 node.id=1
 controller.listener.names=CONTROLLER
 controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+listener.security.protocol.map={protocol}:{protocol},CONTROLLER:PLAINTEXT
+inter.broker.listener.name={protocol}
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor=1
@@ -60,6 +62,18 @@ num.network.threads=2
 num.io.threads=4
 """
 
+# A listener of TLS and logins by SCRAM-SHA-512; the broker talks to itself through it too.
+_SECURE_PROPERTIES = """\
+sasl.enabled.mechanisms=SCRAM-SHA-512
+sasl.mechanism.inter.broker.protocol=SCRAM-SHA-512
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required \
+username="{username}" password="{password}";
+ssl.keystore.type=PEM
+ssl.keystore.location={certificate}
+ssl.truststore.type=PEM
+ssl.truststore.location={authority}
+"""
+
 _LOG4J = """\
 rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
@@ -70,6 +84,17 @@ appender.out.layout.pattern = %d{ISO8601} %p %c{1}: %m%n
 logger.server.name = kafka.server.KafkaRaftServer
 logger.server.level = INFO
 """
+
+
+@dataclass(frozen=True)
+class Secure:
+    """A broker that takes TLS and a login alone: its one user, its PEM file (PKCS #8 key and certificates), and that of
+    the authority that signed it."""
+
+    username: str
+    password: str
+    certificate: Path
+    authority: Path
 
 
 def data_folder(home: Path) -> Path:
@@ -88,10 +113,11 @@ def running(home: Path, server: Server | None = None) -> psutil.Process | None:
     return process.find(ending, server.pid if server else None, server.created if server else None)
 
 
-def start(home: Path, server: Server | None = None) -> Server:
+def start(home: Path, server: Server | None = None, secure: Secure | None = None) -> Server:
     """The home's broker, running and taking requests; started if it does not run, on its last ports if free.
 
-    Raises StackError with the end of its log.
+    `secure`: TLS and SCRAM in place of plain text, from the home's first start on. Raises StackError with the end
+    of its log.
     """
     if found := running(home, server):
         port, _ = _last_ports(home) or (0, 0)
@@ -100,12 +126,12 @@ def start(home: Path, server: Server | None = None) -> Server:
     folder = data_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "data" / "meta.properties").is_file():
-        _format(folder, classpath)
+        _format(folder, classpath, secure)
     (folder / "log4j2.properties").write_text(_LOG4J)
     last = _last_ports(home) or (None, None)
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port, controller_port = process.free_port(last[0]), process.free_port(last[1])
-        _properties_file(home).write_text(_properties(folder / "data", port, controller_port))
+        write_private(_properties_file(home), _properties(folder / "data", port, controller_port, secure))
         command = [*_java_command(folder, classpath), "kafka.Kafka", str(_properties_file(home))]
         started = process.start(command, log_file(home), cwd=folder)
         try:
@@ -155,15 +181,26 @@ def _last_ports(home: Path) -> tuple[int, int] | None:
     return (int(ports[1]), int(ports[2])) if ports else None
 
 
-def _properties(data: Path, port: int, controller_port: int) -> str:
-    return _PROPERTIES.format(data=data, port=port, controller_port=controller_port)
+def _properties(data: Path, port: int, controller_port: int, secure: Secure | None = None) -> str:
+    protocol = "SASL_SSL" if secure else "PLAINTEXT"
+    properties = _PROPERTIES.format(data=data, port=port, controller_port=controller_port, protocol=protocol)
+    if secure is None:
+        return properties
+    # A quoted string of Java's login configuration within a Java properties file: each has its own backslashes.
+    password = secure.password.replace("\\", "\\\\").replace('"', '\\"').replace("\\", "\\\\")
+    return properties + _SECURE_PROPERTIES.format(
+        username=secure.username,
+        password=password,
+        certificate=secure.certificate,
+        authority=secure.authority,
+    )
 
 
 def _joined_classpath() -> str:
     return ":".join(map(str, broker_classpath()))
 
 
-def _format(folder: Path, classpath: str) -> None:
+def _format(folder: Path, classpath: str, secure: Secure | None) -> None:
     """Format the storage beside its place, then move it there: a format cut short leaves none."""
     scratch, target = process.scratch_folder(folder), folder / "data"
     new, properties = scratch / "data", scratch / "format.properties"
@@ -176,6 +213,7 @@ def _format(folder: Path, classpath: str) -> None:
             *(str(java().home / "bin" / "java"), "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"),
             *("-cp", classpath, "kafka.tools.StorageTool", "format", "--standalone"),
             *("-t", cluster_id, "-c", str(properties)),
+            *(["--add-scram", f"SCRAM-SHA-512=[name={secure.username},password={secure.password}]"] if secure else []),
         ],
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,6 +43,7 @@ def up_as_configured(say: Callable[[str], None] = lambda _: None) -> State:
         external_kafka=kafka,
         external_mart=mart,
         kafka_seconds=configured.kafka_timeout_seconds,
+        kafka_security=configured.kafka_security() if kafka else None,
         say=say,
     )
 
@@ -55,13 +56,14 @@ def up(
     external_kafka: str | None = None,
     external_mart: str | None = None,
     kafka_seconds: float = 30,
+    kafka_security: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> State:
     """Have broker and database running and the topic there; what runs already is left as it is.
 
     An external server (its address) is used and nothing started for it; the returned state names it, the state
-    file does not; `kafka_seconds` is how long its brokers are waited for. Raises StackError, JavaNotFoundError or
-    JarDownloadError; a server that did start stays up.
+    file does not; `kafka_seconds` is how long its brokers are waited for, `kafka_security` (Settings.kafka_security())
+    how they are talked to. Raises StackError, JavaNotFoundError or JarDownloadError; a server that did start stays up.
     """
     home = _prepared(home)
     with _locked(home):
@@ -88,7 +90,7 @@ def up(
         state.mart_reader_dsn = os.environ.get("MART_READER_DSN")
         state.superuser_dsn = None
     if topic and state.kafka_bootstrap_servers:
-        count = ensure_topic(state.kafka_bootstrap_servers, topic, partitions, kafka_seconds)
+        count = ensure_topic(state.kafka_bootstrap_servers, topic, partitions, kafka_seconds, kafka_security)
         say(f"topic {topic}: {count} partitions")
     return state
 

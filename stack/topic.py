@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
+from typing import Any
 
 import kafka
 import kafka.errors
@@ -10,23 +12,34 @@ import kafka.errors
 from stack.state import StackError
 
 
-def _admin(bootstrap: str, seconds: float) -> kafka.KafkaAdminClient:
+def _admin(bootstrap: str, seconds: float, security: Mapping[str, Any] | None) -> kafka.KafkaAdminClient:
     try:
         return kafka.KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), client_id="stack", bootstrap_timeout_ms=int(seconds * 1000)
+            bootstrap_servers=bootstrap.split(","),
+            client_id="stack",
+            bootstrap_timeout_ms=int(seconds * 1000),
+            **(security or {}),
         )
+    except kafka.errors.SaslAuthenticationFailedError:
+        raise StackError(
+            f"Kafka at {bootstrap} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
+            "KAFKA_SASL_MECHANISM"
+        ) from None
     except kafka.errors.KafkaError as error:
         raise StackError(
             f"no Kafka at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {seconds:g} s: {error or type(error).__name__}"
         ) from error
 
 
-def ensure_topic(bootstrap: str, topic: str, partitions: int, seconds: float = 30) -> int:
+def ensure_topic(
+    bootstrap: str, topic: str, partitions: int, seconds: float = 30, security: Mapping[str, Any] | None = None
+) -> int:
     """Create the topic if it is missing and wait until it can be used; the partitions that it has.
 
-    An existing topic is left as it is. Raises StackError if the brokers are away or refuse.
+    An existing topic is left as it is; `security` is Settings.kafka_security(). Raises StackError if the brokers are
+    away or refuse.
     """
-    admin = _admin(bootstrap, seconds)
+    admin = _admin(bootstrap, seconds, security)
     try:
         if topic not in admin.list_topics():
             with contextlib.suppress(kafka.errors.TopicAlreadyExistsError):  # another process was first
@@ -39,9 +52,9 @@ def ensure_topic(bootstrap: str, topic: str, partitions: int, seconds: float = 3
         admin.close()
 
 
-def delete_topic(bootstrap: str, topic: str, seconds: float = 30) -> None:
+def delete_topic(bootstrap: str, topic: str, seconds: float = 30, security: Mapping[str, Any] | None = None) -> None:
     """Delete the topic; one that is not there is no error. Raises StackError if the brokers are away or refuse."""
-    admin = _admin(bootstrap, seconds)
+    admin = _admin(bootstrap, seconds, security)
     try:
         admin.delete_topics([topic])
     except kafka.errors.UnknownTopicOrPartitionError:

@@ -150,7 +150,9 @@ def rewind(
 
     with _clear_errors():
         current: Settings = settings()
-        topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+        topic = describe_topic(
+            current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds, current.kafka_security()
+        )
         if only != "land":
             with (
                 closing(connect(current.require_mart())) as connection,

@@ -50,7 +50,12 @@ class ApplyJob(Job):
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
         settings = self.settings
-        topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
+        topic = describe_topic(
+            settings.require_kafka(),
+            settings.kafka_topic,
+            settings.kafka_timeout_seconds,
+            settings.kafka_security(),
+        )
         with self._mart() as connection:
             describe_shop(connection, settings)
             with connection, connection.cursor() as cursor:
@@ -62,7 +67,14 @@ class ApplyJob(Job):
                 advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
         report_reading(self.name, topic, start, epoch=self._writer.epoch)
         self._watch(topic, start)
-        records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch)
+        records = read_topic(
+            spark,
+            settings.require_kafka(),
+            topic,
+            start,
+            settings.max_invoices_per_batch,
+            security=settings.spark_kafka_security(),
+        )
         return records, _fresh_checkpoint(settings, self._writer)
 
     def process(self, records: DataFrame) -> None:
@@ -116,7 +128,7 @@ class ApplyJob(Job):
         """Measure the lag from these positions on."""
         if self._lag is not None:
             self._lag.close()
-        self._lag = lags.lag = Lag(self.settings.require_kafka(), topic, start)
+        self._lag = lags.lag = Lag(self.settings.require_kafka(), topic, start, self.settings.kafka_security())
 
     def _disconnect(self) -> None:
         if self._connection is not None:

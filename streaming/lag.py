@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
@@ -21,8 +22,15 @@ class Lag:
     """The applied positions of one topic beside its end. Safe to ask from several threads; asking raises nothing: while
     the broker does not answer the lag is unknown (None), and it is left in peace for some seconds."""
 
-    def __init__(self, bootstrap_servers: str, topic: Topic, positions: Mapping[int, int]) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        topic: Topic,
+        positions: Mapping[int, int],
+        security: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`positions`: where each partition is applied up to; `security` is Settings.kafka_security()."""
+        self._options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
         self._topic = topic.name
         self._positions = dict(positions)
         self._consumer: KafkaConsumer | None = None
@@ -43,7 +51,7 @@ class Lag:
             try:
                 if self._consumer is None:
                     self._consumer = KafkaConsumer(
-                        bootstrap_servers=self._bootstrap_servers,
+                        **self._options,
                         client_id="lag",
                         enable_auto_commit=False,
                         bootstrap_timeout_ms=2_000,

@@ -44,7 +44,12 @@ class LandJob(Job):
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Read the topic from the lake's positions, with a checkpoint folder of this start's own."""
         settings = self.settings
-        topic = describe_topic(settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds)
+        topic = describe_topic(
+            settings.require_kafka(),
+            settings.kafka_topic,
+            settings.kafka_timeout_seconds,
+            settings.kafka_security(),
+        )
         table = open_lake(settings.lake)
         check_topic(table, topic)
         self._take_erasure_list(table)
@@ -56,7 +61,15 @@ class LandJob(Job):
         self._topic, self._table = topic, table
         report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
         patience = None if self.options.available_now else settings.landing_trigger_seconds
-        records = read_topic(spark, settings.require_kafka(), topic, start, settings.max_invoices_per_batch, patience)
+        records = read_topic(
+            spark,
+            settings.require_kafka(),
+            topic,
+            start,
+            settings.max_invoices_per_batch,
+            patience,
+            settings.spark_kafka_security(),
+        )
         return records, self._fresh_checkpoint()
 
     def process(self, records: DataFrame) -> None:

@@ -153,6 +153,7 @@ def _producer(settings: Settings) -> KafkaProducer:
     try:
         return KafkaProducer(
             bootstrap_servers=settings.require_kafka(),
+            **settings.kafka_security(),
             client_id="redrive",
             acks="all",
             enable_idempotence=True,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError
+from kafka.errors import KafkaError, SaslAuthenticationFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from streaming.errors import AwayError, StreamingError
@@ -25,10 +26,14 @@ class Topic:
     end_offsets: Mapping[int, int]
 
 
-def describe_topic(bootstrap_servers: str, name: str, timeout_seconds: float) -> Topic:
-    """Ask the broker. Raises AwayError if it does not answer in time, StreamingError if there is no such topic."""
+def describe_topic(
+    bootstrap_servers: str, name: str, timeout_seconds: float, security: Mapping[str, Any] | None = None
+) -> Topic:
+    """Ask the broker; `security` is Settings.kafka_security(). Raises AwayError if it does not answer in time,
+    StreamingError if it refuses the login or there is no such topic."""
+    options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
     try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap_servers, bootstrap_timeout_ms=int(timeout_seconds * 1000))
+        admin = KafkaAdminClient(**options, bootstrap_timeout_ms=int(timeout_seconds * 1000))
         try:
             described = next((t for t in admin.describe_topics([name]) if t["name"] == name), None)
         finally:
@@ -38,16 +43,23 @@ def describe_topic(bootstrap_servers: str, name: str, timeout_seconds: float) ->
                 f"topic {name!r} does not exist on {bootstrap_servers}: create it with `python -m stack topic`, "
                 "or set KAFKA_TOPIC"
             )
-        consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        consumer = KafkaConsumer(**options, enable_auto_commit=False)
         try:
             partitions = [TopicPartition(name, p["partition_index"]) for p in described["partitions"]]
             first = consumer.beginning_offsets(partitions)
             end = consumer.end_offsets(partitions)
         finally:
             consumer.close()
+    except SaslAuthenticationFailedError:
+        raise StreamingError(
+            f"Kafka at {bootstrap_servers} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
+            "KAFKA_SASL_MECHANISM"
+        ) from None
     except KafkaError as error:
+        protocol = (security or {}).get("security_protocol", "PLAINTEXT")
         raise AwayError(
             f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}".strip()
+            + f" (asked with KAFKA_SECURITY_PROTOCOL={protocol}: is that what the brokers' listener speaks?)"
         ) from error
     return Topic(
         name,
@@ -64,15 +76,17 @@ def read_topic(
     start: Mapping[int, int],
     max_records: int,
     patience_seconds: float | None = None,
+    security: Mapping[str, str] | None = None,
 ) -> DataFrame:
     """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
 
-    At most `max_records` records a micro-batch; with `patience_seconds`, fewer only after so long a wait. The stream
-    fails rather than skip records that are gone.
+    At most `max_records` records a micro-batch; with `patience_seconds`, fewer only after so long a wait; `security` is
+    Settings.spark_kafka_security(). The stream fails rather than skip records that are gone.
     """
     stream = (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", bootstrap_servers)
+        .options(**(security or {}))
         .option("subscribe", topic.name)
         .option("startingOffsets", json.dumps({topic.name: {str(p): offset for p, offset in start.items()}}))
         .option("maxOffsetsPerTrigger", str(max_records))

@@ -12,8 +12,8 @@ from conf.settings import Settings
 from streaming.clean import clean
 from streaming.parse import parse
 
-_RECORDS = 500
-_RECORD_COLUMNS = "value BINARY, partition INT, offset BIGINT, timestamp TIMESTAMP"
+RECORDS = 500
+RECORD_COLUMNS = "value BINARY, partition INT, offset BIGINT, timestamp TIMESTAMP"
 
 
 def warm_up(spark: SparkSession, settings: Settings, rounds: int) -> float:
@@ -24,13 +24,14 @@ def warm_up(spark: SparkSession, settings: Settings, rounds: int) -> float:
     start = time.perf_counter()
     now = datetime.now(UTC)
     for round_number in range(rounds):
-        records = [(_example_invoice(round_number * _RECORDS + n, now), n % 2, n, now) for n in range(_RECORDS)]
-        frame = spark.createDataFrame(records, _RECORD_COLUMNS)
+        records = [(example_invoice(round_number * RECORDS + n, now), n % 2, n, now) for n in range(RECORDS)]
+        frame = spark.createDataFrame(records, RECORD_COLUMNS)
         clean(parse(frame, settings.shop_time_zone, settings.max_message_bytes)).toArrow()
     return time.perf_counter() - start
 
 
-def _example_invoice(number: int, now: datetime) -> bytes:
+def example_invoice(number: int, now: datetime) -> bytes:
+    """The value of a made-up record: an invoice of 4 lines at the time `now`."""
     lines = [
         {"stock_code": f"WARM-{n}", "description": "warm-up", "quantity": n + 1, "price": "1.50"} for n in range(4)
     ]
