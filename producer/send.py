@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 import kafka
 import kafka.errors
 
+from conf.kafka_refusal import REFUSED_LOGIN, connecting
+
 # What may wait for an acknowledgement; kafka-python itself sets no bound.
 _MAX_IN_FLIGHT = 20_000
 _MAX_BYTES_IN_FLIGHT = 64_000_000
@@ -142,9 +144,12 @@ class Sender(Generic[Mark]):
         """Ask for the topic before anything is read: the producer itself would wait for it in silence."""
         names = ("bootstrap_servers", "client_id", "bootstrap_timeout_ms", "request_timeout_ms")
         try:
-            admin = kafka.KafkaAdminClient(**{name: options[name] for name in names}, **self._security)
+            with connecting() as reasons:
+                admin = kafka.KafkaAdminClient(**{name: options[name] for name in names}, **self._security)
         except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+            if reasons.login_refused:
+                raise DeliveryError(f"Kafka at {self._bootstrap} {REFUSED_LOGIN}") from None
+            raise self._away(error, reasons.hint(self._security)) from None
         except ValueError as error:
             raise DeliveryError(
                 f"KAFKA_BOOTSTRAP_SERVERS={self._bootstrap}: give host:port[,host:port] ({error})"
@@ -162,12 +167,7 @@ class Sender(Generic[Mark]):
                 "another one in KAFKA_TOPIC"
             )
 
-    def _away(self, error: BaseException) -> DeliveryError:
-        if isinstance(error, kafka.errors.SaslAuthenticationFailedError):
-            return DeliveryError(
-                f"Kafka at {self._bootstrap} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
-                "KAFKA_SASL_MECHANISM"
-            )
+    def _away(self, error: BaseException, hint: str = "") -> DeliveryError:
         if isinstance(error, kafka.errors.BrokerResponseError) and not error.retriable:
             return DeliveryError(
                 f"Kafka at {self._bootstrap} refused a message for {self.topic!r}: {error}. Look at the topic's "
@@ -176,6 +176,5 @@ class Sender(Generic[Mark]):
         return DeliveryError(
             f"no answer from Kafka at {self._bootstrap} within {self._timeout:g} s ({error}): is it up? "
             "`python -m stack status` shows the embedded one, `python -m stack up` starts it; "
-            "KAFKA_BOOTSTRAP_SERVERS names another. Asked with KAFKA_SECURITY_PROTOCOL="
-            f"{self._security.get('security_protocol', 'PLAINTEXT')}: is that what the brokers' listener speaks?"
+            "KAFKA_BOOTSTRAP_SERVERS names another." + hint
         )

@@ -9,25 +9,25 @@ from typing import Any
 import kafka
 import kafka.errors
 
+from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from stack.state import StackError
 
 
 def _admin(bootstrap: str, seconds: float, security: Mapping[str, Any] | None) -> kafka.KafkaAdminClient:
     try:
-        return kafka.KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
-            client_id="stack",
-            bootstrap_timeout_ms=int(seconds * 1000),
-            **(security or {}),
-        )
-    except kafka.errors.SaslAuthenticationFailedError:
-        raise StackError(
-            f"Kafka at {bootstrap} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
-            "KAFKA_SASL_MECHANISM"
-        ) from None
+        with connecting() as reasons:
+            return kafka.KafkaAdminClient(
+                bootstrap_servers=bootstrap.split(","),
+                client_id="stack",
+                bootstrap_timeout_ms=int(seconds * 1000),
+                **(security or {}),
+            )
     except kafka.errors.KafkaError as error:
+        if reasons.login_refused:
+            raise StackError(f"Kafka at {bootstrap} {REFUSED_LOGIN}") from None
         raise StackError(
             f"no Kafka at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {seconds:g} s: {error or type(error).__name__}"
+            + reasons.hint(security)
         ) from error
 
 

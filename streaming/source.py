@@ -9,9 +9,10 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaError, SaslAuthenticationFailedError
+from kafka.errors import KafkaError
 from pyspark.sql import DataFrame, SparkSession
 
+from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from streaming.errors import AwayError, StreamingError
 
 
@@ -33,7 +34,8 @@ def describe_topic(
     StreamingError if it refuses the login or there is no such topic."""
     options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
     try:
-        admin = KafkaAdminClient(**options, bootstrap_timeout_ms=int(timeout_seconds * 1000))
+        with connecting() as reasons:
+            admin = KafkaAdminClient(**options, bootstrap_timeout_ms=int(timeout_seconds * 1000))
         try:
             described = next((t for t in admin.describe_topics([name]) if t["name"] == name), None)
         finally:
@@ -50,16 +52,12 @@ def describe_topic(
             end = consumer.end_offsets(partitions)
         finally:
             consumer.close()
-    except SaslAuthenticationFailedError:
-        raise StreamingError(
-            f"Kafka at {bootstrap_servers} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
-            "KAFKA_SASL_MECHANISM"
-        ) from None
     except KafkaError as error:
-        protocol = (security or {}).get("security_protocol", "PLAINTEXT")
+        if reasons.login_refused:
+            raise StreamingError(f"Kafka at {bootstrap_servers} {REFUSED_LOGIN}") from None
         raise AwayError(
             f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}".strip()
-            + f" (asked with KAFKA_SECURITY_PROTOCOL={protocol}: is that what the brokers' listener speaks?)"
+            + reasons.hint(security)
         ) from error
     return Topic(
         name,

@@ -160,7 +160,7 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
 @pytest.mark.parametrize(
     ("change", "code", "says"),
     [
-        ({"KAFKA_SASL_PASSWORD": "wr0ng-secret"}, 1, "refuses the login: check KAFKA_SASL_USERNAME"),
+        ({"KAFKA_SASL_PASSWORD": "wr0ng-secret"}, 1, "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and"),
         ({"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"}, 4, "KAFKA_SECURITY_PROTOCOL=PLAINTEXT"),
         ({"KAFKA_SSL_CA_FILE": "stranger"}, 4, "KAFKA_SECURITY_PROTOCOL=SASL_SSL"),
         ({"KAFKA_SASL_PASSWORD": ""}, 1, "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
@@ -171,12 +171,11 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
         change = {"KAFKA_SSL_CA_FILE": str(certificates.stranger)}
     security = {k: v for k, v in {**kafka, **change}.items() if v}
     environment = {**line.environment(), **security, "KAFKA_TOPIC": TOPIC}
-    environment |= {"KAFKA_TIMEOUT_SECONDS": "5", "OUTAGE_PATIENCE_SECONDS": "1"}
-    for tool in (("streaming", "run", "--warm-up-rounds", "0"), ("producer", "replay", str(certificates.folder))):
-        if tool[0] == "producer":
-            shop = tmp_path / "shop"
-            command(environment, "producer", "generate", "--lines", "1000", "--output", str(shop), "--no-progress")
-            tool = ("producer", "replay", str(shop), "--no-progress")
+    # A login that is refused may look like a hang-up: then the job tries again until it knows.
+    environment |= {"KAFKA_TIMEOUT_SECONDS": "5", "OUTAGE_PATIENCE_SECONDS": "60" if code == 1 else "1"}
+    shop = str(tmp_path / "shop")
+    command(line.environment(), "producer", "generate", "--lines", "1000", "--output", shop, "--no-progress")
+    for tool in (("streaming", "run", "--warm-up-rounds", "0"), ("producer", "replay", shop, "--no-progress")):
         done = command(environment, *tool)
         assert done.returncode == (code if tool[0] == "streaming" else 1), done.stdout
         assert says in " ".join(done.stdout.split())
@@ -192,9 +191,9 @@ def test_the_other_clients_log_in_too(kafka):
         assert lag.by_partition() == {0: 0}
     stack.delete_topic(current.require_kafka(), "more", security=current.kafka_security())
     wrong = settings_of({**kafka, "KAFKA_SASL_PASSWORD": "wr0ng-secret"}).kafka_security()
-    with pytest.raises(StreamingError, match="refuses the login"):
+    with pytest.raises((StreamingError, AwayError), match="KAFKA_SASL_USERNAME"):
         describe_topic(current.require_kafka(), "more", 5, wrong)
-    with pytest.raises(stack.StackError, match="refuses the login"):
+    with pytest.raises(stack.StackError, match="KAFKA_SASL_USERNAME"):
         stack.ensure_topic(current.require_kafka(), "more", 1, 5, wrong)
 
 
