@@ -6,12 +6,13 @@ PY := $(VENV)/bin/python
 AIRFLOW_VENV := .venv-airflow
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 DATA ?=
+FILE ?=
 ARGS ?=
 # What `nightly`, `dashboards`, `metabase` and `airflow` work on: the demo's data, unless the environment names another home.
 export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo nightly dashboards metabase airflow airflow-env test check clean \
+.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env test check clean \
   bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster
 
 help: ## Show this list
@@ -56,6 +57,12 @@ dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
 
 metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
 	@$(PY) -m dashboards metabase apply $(ARGS)
+
+backup: $(VENV)/.user ## Write the mart into a file, with a note of positions and lake version
+	@$(PY) -m streaming backup $(ARGS)
+
+restore: $(VENV)/.user ## Restore FILE=… into an empty mart
+	@$(PY) -m streaming restore '$(FILE)'
 
 airflow-env: $(AIRFLOW_VENV)/.installed ## Airflow's own environment
 

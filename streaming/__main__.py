@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Annotated, Literal
 
 import psycopg2
@@ -189,6 +190,39 @@ def compact() -> None:
             f"{done.merged:,} files merged, {done.deleted:,} files that left the lake more than "
             f"{current.lake_retention_hours} hours ago deleted, in {done.seconds:.1f} s; version {done.version}"
         )
+
+
+@app.command()
+def backup(
+    folder: Annotated[Path | None, typer.Argument(help="Where to write it. [default: MART_HOME/backup]")] = None,
+) -> None:
+    """Write the mart (as MART_OWNER_DSN) into a file that `restore` takes, with a note of positions and lake version.
+
+    Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
+    """
+    from streaming.backup import backup as back_up
+
+    with _clear_errors():
+        typer.echo(back_up(settings(), folder or settings().mart_home / "backup"))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A dump that `backup` wrote; its .json lies beside it.")],
+) -> None:
+    """Restore a backup into the empty database of MART_OWNER_DSN; the next `run` goes on where the backup was.
+
+    Jobs that ran against the lost mart are fenced, and customers on the lake's erasure list are erased again.
+    """
+    from streaming.backup import restore as restore_mart
+
+    with _clear_errors():
+        done = restore_mart(settings(), file)
+        at = ", ".join(f"{p['topic']} {p['partition']}:{p['next_offset']}" for p in done.note["positions"])
+        _console.print(f"restored {done.note['invoices']:,} invoices of {done.note['created_at']}; positions: {at}")
+        if done.erased_again is not None:
+            _console.print(f"erased since then, and again now: {done.erased_again:,} customers")
+        _console.print("next: python -m streaming run, then python -m streaming verify")
 
 
 @app.command()

@@ -1,0 +1,1 @@
+SELECT max(number), (SELECT count(*) FROM mart.invoice) FROM public.migration
