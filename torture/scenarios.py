@@ -1,0 +1,446 @@
+"""Scenarios: each is one seeded story on a line of its own, and ends with every check."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg2
+
+from stack import privileges
+from torture.kill_points import ANY_MOMENT, CHECKPOINT_WRITE, POINTS
+from torture.traffic import Message, Traffic, every_class, message
+from torture.world import Life, Line, TortureError, World, flowing, wait_until
+
+_DRIVER = ("torture.driver", "--batch", "60")
+_RUN = ("run", "--warm-up-rounds", "0")
+
+
+class SkippedError(Exception):
+    """The scenario cannot be played on this machine; the message says why."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of each story is played: kills of the transaction path, kills of the whole job, wrong records a class,
+    seconds that something stays away or locked, and the size of the largest batch and customer."""
+
+    path_kills: int = 300
+    job_kills: int = 40
+    wrong_each: int = 100
+    away_seconds: int = 30
+    locked_seconds: int = 60
+    largest: int = 100_000
+    customer_invoices: int = 50_000
+
+
+@dataclass
+class Outcome:
+    """What a scenario did: how often the process lived, the records sent, the kills by their point, and what was not
+    as the oracle says."""
+
+    lives: int = 0
+    records: int = 0
+    kills: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+
+Scenario = Callable[[World, int, Scale], Outcome]
+
+
+def killed_path(world: World, seed: int, scale: Scale) -> Outcome:
+    """kill -9 at every named point of the transaction path, in turn, with messy traffic arriving between."""
+    with world.line() as line:
+        traffic, rng = Traffic(seed), random.Random(seed)
+        points = [*POINTS, ANY_MOMENT]
+        outcome = Outcome()
+        while line.kills.total() < scale.path_kills:
+            line.send(traffic.messy(60))
+            point = points[outcome.lives % len(points)]
+            # How often a point is passed before it strikes; a life without so many passings ends by itself.
+            line.until_killed(point, *_DRIVER, "--kill", point, str(rng.choice((1, 1, 2))))
+            outcome.lives += 1
+            if outcome.lives > 4 * scale.path_kills:
+                raise TortureError("the kill points are not reached")
+        _finish_path(line, outcome)
+        return _with_line(outcome, line)
+
+
+def killed_job(world: World, seed: int, scale: Scale) -> Outcome:
+    """kill -9 of the whole job, driver and JVM, at every named point and in checkpoint writes, while records arrive."""
+    with world.line() as line:
+        traffic, rng = Traffic(seed), random.Random(seed)
+        points = [*POINTS, CHECKPOINT_WRITE, ANY_MOMENT]
+        outcome = Outcome()
+        while line.kills.total() < scale.job_kills:
+            with flowing(line, traffic.messy(300), 300):
+                point = points[outcome.lives % len(points)]
+                times = {CHECKPOINT_WRITE: rng.randint(1, 8), ANY_MOMENT: 12}.get(point, rng.randint(1, 2))
+                run = (*_RUN, "--max-invoices-per-batch", "40", "--available-now")
+                line.until_killed(point, "torture.job", point, str(times), *run)
+            outcome.lives += 1
+            if outcome.lives > 3 * scale.job_kills:
+                raise TortureError("the kill points are not reached")
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def servers_away(world: World, seed: int, scale: Scale) -> Outcome:
+    """With one job running and records flowing: the broker stopped and killed, PostgreSQL stopped at once and killed,
+    sessions ended, both away for a while, tables locked."""
+    with world.line() as line:
+        traffic = Traffic(seed)
+        outcome = Outcome(lives=1)
+        pause = 4
+        with line.life("streaming", *_RUN) as job:
+            job.wait_for('"event": "reading"')
+            with flowing(line, traffic.messy((2 * scale.away_seconds + scale.locked_seconds + 80) * 50), 50):
+                for cruelty in (
+                    world.stop_broker,
+                    world.kill_broker,
+                    world.stop_database_immediately,
+                    world.kill_database,
+                ):
+                    time.sleep(pause)
+                    cruelty()
+                    world.up()
+                for _ in range(3):
+                    time.sleep(pause)
+                    world.terminate_backends(line)
+                world.kill_broker()
+                world.stop_database_immediately()
+                time.sleep(scale.away_seconds)
+                world.up()
+                time.sleep(pause)
+                with closing(psycopg2.connect(line.dsn("owner"))) as connection, connection.cursor() as cursor:
+                    cursor.execute("LOCK TABLE mart.invoice, mart.customer IN ACCESS EXCLUSIVE MODE")
+                    time.sleep(scale.locked_seconds)
+                    connection.rollback()
+            _until_caught_up(line, job)
+            if (code := job.stop()) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        outcome.differences += line.differences() + line.verified()
+        return _with_line(outcome, line)
+
+
+def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
+    """The file system of the checkpoints, then that of the mart's tables, is full; then there is room again."""
+    traffic = Traffic(seed)
+    outcome = Outcome()
+    folder = world.home / "full"
+    with _small_file_system(folder / "tables", "48m") as tables, _small_file_system(folder / "spark", "128k") as spark:
+        tablespace = tables / "tablespace"
+        tablespace.mkdir()
+        user = privileges.owner_for(tablespace)
+        if user is not None:
+            shutil.chown(tablespace, *user)
+            tables.chmod(0o755)
+        with world.line(tablespace) as line:
+            line.send(traffic.messy(200))
+            line.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            line.checkpoint.symlink_to(spark)
+            (spark / "ballast").write_bytes(b"x" * 100_000)
+            with line.life("streaming", *_RUN, "--max-invoices-per-batch", "5", "--available-now") as job:
+                code = job.wait()
+                if code == 0:
+                    outcome.differences.append("the job noticed nothing of a full checkpoint folder")
+            (spark / "ballast").unlink()
+            _resize(spark, "64m")
+            outcome.lives += 1
+            _finish_job(line, outcome)
+            with line.life("streaming", *_RUN) as job:
+                outcome.lives += 1
+                with flowing(line, traffic.messy(60_000), 20_000):
+                    job.wait_for("No space left on device")
+                    time.sleep(3)
+                    _resize(tables, "512m")
+                _until_caught_up(line, job)
+                if (code := job.stop()) != 0:
+                    outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+            outcome.differences += line.differences() + line.verified()
+            return _with_line(outcome, line)
+
+
+def checkpoint_lost(world: World, seed: int, scale: Scale) -> Outcome:
+    """Between lives that are killed, Spark's checkpoint is deleted, put back from an older copy, or corrupted."""
+    with world.line() as line:
+        traffic, rng = Traffic(seed), random.Random(seed)
+        outcome = Outcome()
+        older = line.home / "older-checkpoint"
+        for mischief in (_keep_a_copy(older), shutil.rmtree, _put_back(older), _truncate, _empty):
+            line.send(traffic.messy(200))
+            with line.life("streaming", *_RUN, "--max-invoices-per-batch", "20") as job:
+                outcome.lives += 1
+                job.wait_for('"event": "applied"')
+                time.sleep(rng.uniform(0, 2))
+                job.kill()
+                line.kills[ANY_MOMENT] += 1
+            mischief(line.checkpoint)
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def topic_changed(world: World, seed: int, scale: Scale) -> Outcome:
+    """The topic is created anew: a clear error, not a silent skip; after a rewind it goes on. Then retention deletes
+    records that were not read: a loud error that says how many, and --accept-gap goes on without them."""
+    with world.line() as line:
+        traffic = Traffic(seed)
+        outcome = Outcome()
+        line.send(traffic.invoices(200))
+        _finish_job(line, outcome)
+        world.recreate_topic(line)
+        before, line.acknowledged = line.acknowledged, []
+        line.send([record.message for record in before[:100]])
+        line.send(traffic.invoices(100))
+        _expect_error(line, outcome, "was re-created", *_RUN, "--available-now")
+        with line.life("streaming", "rewind") as rewind:
+            if rewind.wait() != 0:
+                raise TortureError(f"rewind: {rewind.tail()}")
+        with line.life("streaming", *_RUN, "--available-now") as job:
+            outcome.lives += 1
+            job.wait()
+        known = {record.message.value for record in line.acknowledged}
+        invoices = int(line.query("invoice_count")[0])
+        should = len({r.message.value for r in before} | known)
+        if invoices != should:
+            outcome.differences.append(f"after the rewind the mart holds {invoices} invoices, not {should}")
+        outcome.records += len(before) + len(line.acknowledged)
+    with world.line() as line:
+        traffic = Traffic(seed + 1)
+        line.send(traffic.messy(200))
+        _finish_job(line, outcome)
+        read = line.end_offsets()
+        line.send(traffic.messy(200))
+        lost = {partition: offset + 25 for partition, offset in read.items()}
+        world.delete_records(line, lost)
+        _expect_error(line, outcome, "25 records) were deleted by the broker", *_RUN, "--available-now")
+        with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
+            outcome.lives += 1
+            if (code := job.wait()) != 0:
+                outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
+        kept = [a for a in line.acknowledged if not read[a.partition] <= a.offset < lost[a.partition]]
+        outcome.differences += line.differences(kept=kept)
+        return _with_line(outcome, line)
+
+
+def two_writers(world: World, seed: int, scale: Scale) -> Outcome:
+    """A second job takes over and the first ends with code 3; and a job that was held by SIGSTOP wakes up after its
+    successor committed. Both with the whole job; then the zombie many times on the transaction path."""
+    with world.line() as line:
+        traffic = Traffic(seed)
+        outcome = Outcome(lives=4)
+        with line.life("streaming", *_RUN) as first:
+            first.wait_for('"event": "reading"')
+            line.send(traffic.messy(100))
+            _until_caught_up(line, first)
+            with line.life("streaming", *_RUN) as second:
+                second.wait_for('"event": "reading"')
+                line.send(traffic.messy(100))
+                _expect_fenced(first, outcome)
+                _until_caught_up(line, second)
+                second.signal(signal.SIGSTOP)
+                with line.life("streaming", *_RUN) as third:
+                    line.send(traffic.messy(100))
+                    _until_caught_up(line, third)
+                    second.signal(signal.SIGCONT)
+                    line.send(traffic.messy(100))
+                    _expect_fenced(second, outcome)
+                    _until_caught_up(line, third)
+                    third.stop()
+        for _ in range(max(1, scale.path_kills // 30)):
+            _zombie(line, traffic, outcome)
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def replayed(world: World, seed: int, scale: Scale) -> Outcome:
+    """A fifth sent twice, all in any order, invoices of a year ago last; then the whole topic three times more."""
+    with world.line() as line:
+        traffic, outcome = Traffic(seed), Outcome()
+        line.send(traffic.messy(3000))
+        line.send([_a_year_earlier(traffic) for _ in range(200)])
+        for times in range(1, 5):
+            run = (*_RUN, "--available-now", "--max-invoices-per-batch", str(997 + 101 * times))
+            with line.life("streaming", *run) as job:
+                outcome.lives += 1
+                if (code := job.wait()) != 0:
+                    outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+            outcome.differences += line.differences(times_read=times)
+            if times < 4:
+                with line.life("streaming", "rewind") as rewind:
+                    rewind.wait()
+        outcome.differences += line.verified()
+        return _with_line(outcome, line)
+
+
+def wrong_records(world: World, seed: int, scale: Scale) -> Outcome:
+    """Every class of wrong record, many times, among good ones: each in quarantine for its reason, none stops the
+    stream."""
+    with world.line() as line:
+        traffic, outcome = Traffic(seed), Outcome()
+        messages = [*every_class(traffic, scale.wrong_each), *traffic.messy(2000)]
+        traffic.rng.shuffle(messages)
+        line.send(messages)
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def sizes(world: World, seed: int, scale: Scale) -> Outcome:
+    """A batch of one invoice, one as large as can be, an invoice of 5,000 lines, a customer of very many invoices."""
+    with world.line() as line:
+        traffic, outcome = Traffic(seed, customers=20_000), Outcome()
+        line.send(traffic.invoices(1))
+        _finish_job(line, outcome)
+        line.send([message(traffic.event(lines=5_000))])
+        line.send([message(traffic.event(customer="regular")) for _ in range(scale.customer_invoices)])
+        line.send(traffic.invoices(scale.largest))
+        run = (*_RUN, "--available-now", "--max-invoices-per-batch", str(2 * scale.largest + scale.customer_invoices))
+        with line.life("streaming", *run) as job:
+            outcome.lives += 1
+            if (code := job.wait(600)) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        outcome.differences += line.differences() + line.verified()
+        return _with_line(outcome, line)
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "killed path": killed_path,
+    "killed job": killed_job,
+    "servers away": servers_away,
+    "disk full": disk_full,
+    "checkpoint lost": checkpoint_lost,
+    "topic changed": topic_changed,
+    "two writers": two_writers,
+    "replayed": replayed,
+    "wrong records": wrong_records,
+    "sizes": sizes,
+}
+
+
+def _with_line(outcome: Outcome, line: Line) -> Outcome:
+    outcome.records += len(line.acknowledged)
+    outcome.kills += line.kills
+    return outcome
+
+
+def _finish_path(line: Line, outcome: Outcome) -> None:
+    """A last life on the transaction path that reaches the topic's end, and all checks."""
+    with line.life(*_DRIVER) as life:
+        outcome.lives += 1
+        if (code := life.wait()) != 0:
+            outcome.differences.append(f"the last life ended with {code}: {life.tail()}")
+    outcome.differences += line.differences() + line.verified()
+
+
+def _finish_job(line: Line, outcome: Outcome) -> None:
+    """A life of the whole job that reaches the topic's end, and all checks."""
+    with line.life("streaming", *_RUN, "--available-now") as job:
+        outcome.lives += 1
+        if (code := job.wait()) != 0:
+            outcome.differences.append(f"the last life ended with {code}: {job.tail()}")
+    outcome.differences += line.differences() + line.verified()
+
+
+def _until_caught_up(line: Line, job: Life) -> None:
+    """The mart and the lake have passed every record that was acknowledged."""
+    wait_until(lambda: line.applied() >= len(line.acknowledged), 300, "not all records are applied", job)
+    wait_until(lambda: line.landed() >= len(line.acknowledged), 120, "not all records are landed", job)
+
+
+def _expect_fenced(job: Life, outcome: Outcome) -> None:
+    code = job.wait()
+    if code != 3 or "only one job may write" not in job.text():
+        outcome.differences.append(f"the older writer was not fenced: exit code {code}: {job.tail()}")
+
+
+def _expect_error(line: Line, outcome: Outcome, words: str, *arguments: str) -> None:
+    with line.life("streaming", *arguments) as job:
+        outcome.lives += 1
+        code = job.wait()
+        if code != 1 or words not in job.text():
+            outcome.differences.append(f"exit code {code} without {words!r}: {job.tail()}")
+
+
+def _zombie(line: Line, traffic: Traffic, outcome: Outcome) -> None:
+    line.send(traffic.messy(150))
+    with line.life(*_DRIVER, "--stop", "after poll", "2") as zombie:
+        wait_until(zombie.stopped, 60, "the zombie does not stop", zombie)
+        with line.life(*_DRIVER) as successor:
+            if (code := successor.wait()) != 0:
+                outcome.differences.append(f"the successor ended with {code}: {successor.tail()}")
+        zombie.signal(signal.SIGCONT)
+        _expect_fenced(zombie, outcome)
+    outcome.lives += 2
+
+
+def _a_year_earlier(traffic: Traffic) -> Message:
+    event = traffic.event()
+    return message({**event, "invoice_date": event["invoice_date"].replace("2025", "2024", 1)})
+
+
+Mischief = Callable[[Path], None]
+
+
+def _keep_a_copy(to: Path) -> Mischief:
+    def keep(checkpoint: Path) -> None:
+        shutil.copytree(checkpoint, to)
+
+    return keep
+
+
+def _put_back(older: Path) -> Mischief:
+    def put_back(checkpoint: Path) -> None:
+        """Under its old name, and under the names that the next lives will use."""
+        shutil.rmtree(checkpoint)
+        shutil.copytree(older, checkpoint)
+        for of_topic in checkpoint.iterdir():
+            [epoch] = sorted(of_topic.glob("epoch-*"))[-1:]
+            for later in range(1, 12):
+                shutil.copytree(epoch, of_topic / f"epoch-{later}", dirs_exist_ok=True)
+
+    return put_back
+
+
+def _truncate(checkpoint: Path) -> None:
+    for path in _files(checkpoint):
+        path.write_bytes(path.read_bytes()[: max(1, path.stat().st_size // 2)])
+
+
+def _empty(checkpoint: Path) -> None:
+    for path in _files(checkpoint):
+        path.write_bytes(b"")
+
+
+def _files(folder: Path) -> Sequence[Path]:
+    found = [path for path in folder.rglob("*") if path.is_file()]
+    if not found:
+        raise TortureError(f"no checkpoint to spoil in {folder}")
+    return found
+
+
+@contextmanager
+def _small_file_system(folder: Path, size: str) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)],  # noqa: S607
+        capture_output=True,
+        text=True,
+    )
+    if mounted.returncode:
+        raise SkippedError(f"needs the right to mount a tmpfs: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # noqa: S607
+
+
+def _resize(folder: Path, size: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)  # noqa: S607
