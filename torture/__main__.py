@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated
 
 import typer
@@ -94,7 +95,11 @@ def mutants(
                 with _console.status(name):
                     sound, broken = baseline(servers, name, seed), red(servers, name, seed)
                 green = green or bool(sound) or not broken
-                verdict = f"[red]red[/]: {broken[0]}" if broken else "[yellow]GREEN: the guard is not tested[/]"
+                verdict = (
+                    f"[red]red[/]: {shorten(broken[0], 100, placeholder='…')}"
+                    if broken
+                    else "[yellow]GREEN: the guard is not tested[/]"
+                )
                 table.add_row(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
     _console.print(table)
     if green:

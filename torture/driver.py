@@ -10,7 +10,9 @@ consumer, and by the oracle's arithmetic. The whole job is tortured too, less of
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -162,4 +164,10 @@ def _arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.stderr.flush()
+    os._exit(code)  # a consumer's thread would keep a failed process alive

@@ -56,7 +56,9 @@ def install(point: str, times: int, strike: Strike = kill_me) -> None:
     """Strike at the `times`-th passing of a point of this process; at `any moment`, after up to `times` seconds."""
     if point == ANY_MOMENT:
         delay = random.SystemRandom().uniform(0, times)
-        threading.Timer(delay, strike).start()
+        timer = threading.Timer(delay, strike)
+        timer.daemon = True  # a process that ends before is not held up
+        timer.start()
         return
     module, name, after = POINTS[point]
     passed = 0
