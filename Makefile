@@ -13,7 +13,7 @@ export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDG
 
 .DEFAULT_GOAL := help
 .PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env test check clean \
-  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster
+  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster torture torture-mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,12 @@ bench-rules: $(VENV)/.dev ## Association rules beside Spark's way, mlxtend and p
 
 bench-cluster: $(VENV)/.dev ## Parse throughput of a Spark cluster with 1 and 2 executors
 	@$(PY) -m bench.cluster $(ARGS)
+
+torture: $(VENV)/.user ## Kill, cut off and fill up the line, and compare it with an oracle (about half an hour)
+	@$(PY) -m torture run $(ARGS)
+
+torture-mutants: $(VENV)/.user ## Remove the guards one at a time: each must turn a scenario red
+	@$(PY) -m torture mutants $(ARGS)
 
 clean: ## Delete the environments and the demo's data (stops its servers)
 	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m stack reset --yes; fi

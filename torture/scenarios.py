@@ -136,7 +136,7 @@ def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
     traffic = Traffic(seed)
     outcome = Outcome()
     folder = world.home / "full"
-    with _small_file_system(folder / "tables", "48m") as tables, _small_file_system(folder / "spark", "128k") as spark:
+    with _small_file_system(folder / "tables", "512m") as tables, _small_file_system(folder / "spark", "128k") as spark:
         tablespace = tables / "tablespace"
         tablespace.mkdir()
         user = privileges.owner_for(tablespace)
@@ -156,6 +156,7 @@ def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
             _resize(spark, "64m")
             outcome.lives += 1
             _finish_job(line, outcome)
+            _resize(tables, str(shutil.disk_usage(tables).used + 4 * 1024**2))
             with line.life("streaming", *_RUN) as job:
                 outcome.lives += 1
                 with flowing(line, traffic.messy(60_000), 20_000):

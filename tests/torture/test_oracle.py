@@ -1,0 +1,66 @@
+"""The oracle on a table that a person can check, and the traffic's promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from streaming.reject_reason import RejectReason
+from torture.oracle import Acknowledged, expected, segment, tiles
+from torture.traffic import WRONG, Traffic, every_class, message
+
+
+def record(offset: int, invoice: str, customer: str | None, day: int, *lines: tuple[str, int, str]) -> Acknowledged:
+    sold = [{"stock_code": c, "description": "x", "quantity": q, "price": p} for c, q, p in lines]
+    event = {
+        "version": 1,
+        "invoice": invoice,
+        "invoice_date": f"2025-01-{day:02}T10:00:00",
+        "customer_id": customer,
+        "lines": sold,
+    }
+    return Acknowledged(0, offset, message(event))
+
+
+def test_mart_of_five_records():
+    records = [
+        record(0, "1", "ann", 1, ("A1", 2, "1.50"), ("ONGKIR", 1, "9")),
+        record(1, "2", "bob", 2, ("A1", 1, "0.05")),
+        record(2, "1", "ann", 1, ("A1", 2, "1.50"), ("ONGKIR", 1, "9")),  # again
+        record(3, "2", "bob", 2, ("A1", 7, "0.05")),  # another content
+        record(4, "C3", "ann", 3, ("A1", -1, "1.50")),
+    ]
+    mart = expected(records)
+    assert (mart.records, mart.duplicates, mart.rejected) == (5, 1, {(0, 3): "conflicting_duplicate"})
+    assert {n: (i.counting_lines, i.purchased, i.returned) for n, i in mart.invoices.items()} == {
+        "1": (1, 300, 0),
+        "2": (1, 5, 0),
+        "C3": (0, 0, -150),
+    }
+    ann, bob = mart.customers["ann"], mart.customers["bob"]
+    assert (ann.frequency, ann.monetary, ann.r, ann.f, ann.m) == (1, 300, 1, 1, 2)
+    assert (bob.frequency, bob.monetary, bob.r, bob.f, bob.m) == (1, 5, 2, 2, 1)
+    assert mart.landed[0, 0] == ("1", 1200)
+
+
+def test_of_seven_customers_the_first_two_fifths_hold_one_more():
+    assert list(tiles([(n, f"c{n}") for n in range(7)]).values()) == [1, 1, 2, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("r", "f", "name"),
+    [(5, 5, "Champions"), (4, 2, "Potential Loyalists"), (3, 3, "Loyal Customers"), (1, 3, "At Risk"),
+     (3, 1, "New Customers"), (2, 2, "Needs Attention")],
+)  # fmt: skip
+def test_segments(r, f, name):
+    assert segment(r, f) == name
+
+
+def test_same_seed_same_traffic():
+    assert Traffic(7).messy(50) == Traffic(7).messy(50) != Traffic(8).messy(50)
+
+
+def test_there_are_32_classes_of_wrong_records_and_all_reasons_are_among_them():
+    assert len(WRONG) >= 32
+    reasons = {RejectReason(reason) for reason, _ in WRONG.values()}
+    assert reasons == set(RejectReason) - {RejectReason.CONFLICTING_DUPLICATE}
+    assert len(list(every_class(Traffic(1), 3))) == 3 * len(WRONG)

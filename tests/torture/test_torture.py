@@ -1,0 +1,35 @@
+"""A short torture, and the mutants: `make torture` and `make torture-mutants` play it all."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from torture.mutants import MUTANTS
+from torture.red import baseline, red
+from torture.scenarios import Scale, killed_path
+from torture.world import World
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+
+@pytest.fixture
+def world(request, servers, stack_home):
+    if request.config.getoption("--stack") != "embedded":
+        pytest.skip("the torture works on the embedded servers")
+    return World(stack_home, servers)
+
+
+def test_killed_at_every_point_of_the_transaction_path(world):
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    outcome = killed_path(world, seed, Scale(path_kills=12))
+    assert outcome.differences == []
+    assert outcome.kills.total() == 12
+
+
+@pytest.mark.parametrize("mutant", MUTANTS)
+def test_without_its_guard_a_scenario_turns_red(world, mutant):
+    assert baseline(world, mutant, seed=1) == []
+    assert red(world, mutant, seed=1) != []
