@@ -405,7 +405,8 @@ def _put_back(older: Path) -> Mischief:
         for of_topic in checkpoint.iterdir():
             [epoch] = sorted(of_topic.glob("epoch-*"))[-1:]
             for later in range(1, 12):
-                shutil.copytree(epoch, of_topic / f"epoch-{later}", dirs_exist_ok=True)
+                if not (of_topic / f"epoch-{later}").exists():
+                    shutil.copytree(epoch, of_topic / f"epoch-{later}")
 
     return put_back
 
