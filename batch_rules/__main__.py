@@ -107,8 +107,8 @@ def run(
         Decimal, typer.Option(parser=_share, metavar="SHARE", help="Least confidence of a rule.")
     ] = "0.05",  # type: ignore[assignment]
     max_items: Annotated[
-        int | None, typer.Option(min=2, help="Most items of a rule, both sides together.", show_default="any number")
-    ] = None,
+        int, typer.Option(min=2, help="Most items of a rule, both sides together: sets multiply with their size.")
+    ] = 3,
     max_itemsets: Annotated[
         int, typer.Option(min=1, help="Refuse to go on when more itemsets than this are frequent.")
     ] = 1_000_000,
