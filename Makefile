@@ -12,7 +12,7 @@ ARGS ?=
 export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env test check clean \
+.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env test test-containers check clean \
   bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster torture torture-mutants
 
 help: ## Show this list
@@ -72,6 +72,9 @@ airflow: $(VENV)/.user $(AIRFLOW_VENV)/.installed ## Airflow for real, with the 
 
 test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, from nothing
 	@$(PY) -m pytest $(ARGS)
+
+test-containers: $(VENV)/.dev ## The integration tests on Kafka and PostgreSQL in containers (needs Docker)
+	@$(PY) -m pytest --stack=containers tests/integration $(ARGS)
 
 check: $(VENV)/.dev ## Formatting, lint and types
 	@$(PY) -m ruff format --check .

@@ -215,7 +215,7 @@ def _port_of(found: psutil.Process) -> int:
 def _when_ready(home: Path, found: psutil.Process, port: int) -> Server:
     superuser = dsn(home, SUPERUSER, port, "postgres")
     process.wait_until_ready(found, NAME, log_file(home), lambda: _answers(superuser), _READY_SECONDS)
-    _ensure_roles(home, superuser)
+    ensure_roles(superuser, _passwords(home))
     return Server(pid=found.pid, created=found.create_time(), port=port, log=log_file(home))
 
 
@@ -229,8 +229,8 @@ def _answers(superuser_dsn: str) -> bool:
     return True
 
 
-def _ensure_roles(home: Path, superuser_dsn: str) -> None:
-    """Roles with the kept passwords, and the database; each made if a start was cut short before it."""
+def ensure_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
+    """The mart's roles, each with its password (role → password), and the database; each made if it is missing."""
     with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
@@ -238,7 +238,7 @@ def _ensure_roles(home: Path, superuser_dsn: str) -> None:
         present = {name for (name,) in cursor.fetchall()}
         for role in {OWNER, WRITER, READER} - present:
             statement = sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}")
-            cursor.execute(statement.format(sql.Identifier(role), sql.Literal(_passwords(home)[role])))
+            cursor.execute(statement.format(sql.Identifier(role), sql.Literal(passwords[role])))
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,))
         if cursor.fetchone() is None:
             create_database(cursor, DATABASE)

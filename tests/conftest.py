@@ -20,6 +20,7 @@ from conf.settings import Settings
 from jvm.session import spark_session
 from stack import database
 from streaming.migrate import migrate
+from tests.containers import servers_in_containers
 
 ROOT = Path(__file__).parents[1]
 # UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.
@@ -40,9 +41,10 @@ needs_uci = pytest.mark.skipif(UCI is None, reason="no UCI Online Retail here: s
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack",
-        choices=("embedded", "external"),
+        choices=("embedded", "containers", "external"),
         default="embedded",
-        help="Servers for the tests: start an embedded Kafka and PostgreSQL, or use the external ones that "
+        help="Servers for the tests: start an embedded Kafka and PostgreSQL, or both in containers by "
+        "testcontainers (needs Docker), or use the external ones that "
         "KAFKA_BOOTSTRAP_SERVERS, MART_DSN, MART_OWNER_DSN (may create databases) and MART_READER_DSN name.",
     )
 
@@ -70,7 +72,11 @@ def stack_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[stack.State]:
-    """Kafka and PostgreSQL for the whole run: embedded ones, stopped at the end, or the environment's."""
+    """Kafka and PostgreSQL for the whole run: embedded or in containers, stopped at the end, or the environment's."""
+    if request.config.getoption("--stack") == "containers":
+        with servers_in_containers() as state:
+            yield state
+        return
     if request.config.getoption("--stack") == "external":
         kafka, mart = os.environ.get("KAFKA_BOOTSTRAP_SERVERS"), os.environ.get("MART_DSN")
         if not kafka or not mart:
