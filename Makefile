@@ -12,7 +12,7 @@ ARGS ?=
 export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env test test-containers check clean \
+.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
   bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster torture torture-mutants
 
 help: ## Show this list
@@ -69,6 +69,18 @@ airflow-env: $(AIRFLOW_VENV)/.installed ## Airflow's own environment
 airflow: $(VENV)/.user $(AIRFLOW_VENV)/.installed ## Airflow for real, with the nightly DAG; prints its URL, until Ctrl-C
 	@$(PY) -m stack up
 	@$(PY) -m stack airflow $(ARGS); $(PY) -m stack down
+
+env: $(VENV)/.user ## Write .env: random passwords for docker-compose.yml (kept if it is there)
+	@$(PY) -m stack env
+
+up: ## Start the mart in containers and wait until it is healthy; PROFILE=demo: with live traffic
+	docker compose $(if $(PROFILE),--profile $(PROFILE)) up --build --wait
+
+down: ## Stop the containers; their data stay
+	docker compose --profile '*' down
+
+logs: ## Follow the containers' logs
+	docker compose --profile '*' logs --follow --tail 50
 
 test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, from nothing
 	@$(PY) -m pytest $(ARGS)

@@ -19,6 +19,7 @@ from jvm.java import JavaNotFoundError
 from stack import lifecycle
 from stack.airflow import command as run_command
 from stack.airflow import running
+from stack.env_file import write_env_file
 from stack.process import tail
 from stack.state import StackError
 
@@ -44,6 +45,15 @@ def up() -> None:
         lifecycle.up_as_configured(_say)
     if not all(external_servers()):
         _say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
+
+
+@app.command("env")
+def env_file(
+    path: Annotated[Path, typer.Argument(help="The file that docker-compose.yml reads.")] = Path(".env"),
+) -> None:
+    """Write the random passwords of docker-compose.yml into a file of mode 600; what it holds already stays."""
+    written = write_env_file(path)
+    _say(f"{path}: {'wrote ' + ', '.join(written) if written else 'has every password already'}")
 
 
 @app.command()

@@ -42,7 +42,7 @@ def describe_topic(
             admin.close()
         if described is None or described["error_code"] == 3:  # UNKNOWN_TOPIC_OR_PARTITION
             raise StreamingError(
-                f"topic {name!r} does not exist on {bootstrap_servers}: create it with `python -m stack topic`, "
+                f"topic {name!r} does not exist on {bootstrap_servers}: create it with `python -m stack up`, "
                 "or set KAFKA_TOPIC"
             )
         consumer = KafkaConsumer(**options, enable_auto_commit=False)

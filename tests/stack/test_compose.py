@@ -1,0 +1,102 @@
+"""docker-compose.yml: what must hold of every service, read without Docker; and Docker's own reading, where it is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+import subprocess
+
+import pytest
+import yaml
+
+from stack.env_file import PASSWORDS, write_env_file
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "docker-compose.yml").read_text()
+COMPOSE = yaml.safe_load(TEXT)
+SERVICES = COMPOSE["services"]
+LONG_RUNNING = {name: s for name, s in SERVICES.items() if s["restart"] != "no"}
+DEFAULT = {name: s for name, s in SERVICES.items() if "profiles" not in s}
+
+
+def megabytes(limit: str) -> int:
+    return int(limit[:-1]) * {"m": 1, "g": 1024}[limit[-1]]
+
+
+def test_ports_are_published_on_this_machine_alone():
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(published) >= 5
+    assert all(port.startswith("127.0.0.1:") for port in published), published
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_service_has_a_limit_and_a_pinned_image(name):
+    service = SERVICES[name]
+    assert megabytes(service["mem_limit"]) > 0
+    assert not service["image"].endswith(":latest")
+    assert ":" in service["image"]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_long_running_service_has_a_health_check(name):
+    assert SERVICES[name]["healthcheck"]["test"]
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_default_services_fit_into_8_gb():
+    assert sum(megabytes(service["mem_limit"]) for service in DEFAULT.values()) <= 8 * 1024
+
+
+def test_every_needed_service_is_waited_for():
+    for name, service in SERVICES.items():
+        for needed, condition in service.get("depends_on", {}).items():
+            assert condition["condition"] in ("service_healthy", "service_completed_successfully"), (name, needed)
+
+
+def test_no_password_stands_in_the_file():
+    for line in TEXT.splitlines():
+        for value in re.findall(r"PASS(?:WORD)?: +(\S+)", line) + re.findall(r"://\w+:([^@]+)@", line):
+            assert value.startswith("${"), line
+
+
+def test_env_file_has_every_required_variable_and_keeps_what_it_has(tmp_path):
+    required = set(re.findall(r"\$\{(\w+):\?", TEXT))
+    assert required == set(PASSWORDS)
+    env = tmp_path / ".env"
+    env.write_text("POSTGRES_PASSWORD=mine")
+    assert set(write_env_file(env)) == required - {"POSTGRES_PASSWORD"}
+    first = env.read_text()
+    assert stat.S_IMODE(env.stat().st_mode) == 0o600
+    assert write_env_file(env) == []
+    assert env.read_text() == first
+    assert first.startswith("POSTGRES_PASSWORD=mine\n")
+    values = [line.partition("=")[2] for line in first.splitlines()]
+    assert len(set(values)) == len(values) == len(required)
+    assert all(len(value) >= 24 for value in values[1:])
+
+
+class TestWithDocker:
+    @pytest.fixture(scope="class")
+    def compose(self):
+        found = shutil.which("docker")
+        if not found or subprocess.run([found, "compose", "version"], capture_output=True).returncode:
+            pytest.skip("no Docker with its Compose plugin on this machine")
+        return [found, "compose", "--file", str(ROOT / "docker-compose.yml"), "--profile", "*"]
+
+    def test_it_reads_the_file(self, compose, tmp_path):
+        env = tmp_path / ".env"
+        write_env_file(env)
+        done = subprocess.run([*compose, "--env-file", str(env), "config", "--quiet"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+    def test_it_refuses_to_start_without_passwords(self, compose, tmp_path):
+        env = tmp_path / ".env"
+        env.write_text("")
+        environment = {name: value for name, value in os.environ.items() if name not in PASSWORDS}
+        done = subprocess.run(
+            [*compose, "--env-file", str(env), "config", "--quiet"], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode != 0
+        assert "make env" in done.stderr
