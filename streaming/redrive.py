@@ -23,7 +23,8 @@ from rich.text import Text
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError
-from streaming.parse import Invoice, RejectedError, parse_invoice
+from streaming.invoice import Invoice
+from streaming.parse import RejectedError, parse_invoice
 from streaming.quarantine import Quarantined, quarantined
 from streaming.reject_reason import MEANING, RejectReason
 
