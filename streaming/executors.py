@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import os
 import sys
@@ -47,6 +48,10 @@ def _packing(step: Step, niceness: int) -> Callable[[Iterator[pa.RecordBatch]], 
         return pa.RecordBatch.from_arrays([pa.array([stream.getvalue()], pa.binary())], names=["rows"])
 
     def pack_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        # PySpark's worker collects garbage after each task, and all modules with it, unless they are put aside once:
+        # that took longer than the work on a small batch.
+        if not gc.get_freeze_count():
+            gc.freeze()
         if not niceness or sys.platform != "linux":
             yield from map(pack, batches)
             return
