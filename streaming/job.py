@@ -23,6 +23,7 @@ from tenacity import (
 )
 
 from conf.settings import Settings
+from streaming import metrics
 from streaming.errors import AwayError, StreamingError
 
 log = structlog.get_logger()
@@ -123,8 +124,10 @@ class Job(ABC):
                 else query.trigger(processingTime=f"{self.trigger_seconds} seconds")
             )
             try:
-                if self._wait(query.start()):
-                    return
+                running = query.start()
+                with metrics.query_running(self.name):
+                    if self._wait(running):
+                        return
             except AwayError as away:
                 failures = 1 if self.committed_batches > committed else failures + 1
                 committed = self.committed_batches

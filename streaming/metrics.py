@@ -35,6 +35,7 @@ _phase = Histogram(
     ["phase"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
+_query_running = Gauge("mart_query_running", "1 while Spark runs the query, 0 while it waits for a server.", ["query"])
 _last_batch = Gauge("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
 _customers = Gauge("mart_segment_customers", "Customers in a segment.", ["segment"])
 _landed_rows = Counter("mart_landed_rows", "Invoices landed in the lake.")
@@ -115,6 +116,16 @@ def serving(settings: Settings) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def query_running(query: str) -> Iterator[None]:
+    """Show the query as running meanwhile; its health check reads this."""
+    _query_running.labels(query).set(1)
+    try:
+        yield
+    finally:
+        _query_running.labels(query).set(0)
 
 
 def count_applied(applied: Applied, now: datetime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
@@ -91,6 +92,16 @@ def test_a_batch_a_landing_and_the_segments_are_scraped(monkeypatch):
     assert after["mart_lake_version", ()] == 17
     with pytest.raises(OSError, match="refused"):
         scrape(port)
+
+
+def test_a_query_is_shown_as_running_until_it_ends_or_fails():
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("mart_query_running", {"query": "apply"})
+
+    with suppress(ZeroDivisionError), metrics.query_running("apply"):
+        assert shown() == 1
+        raise ZeroDivisionError
+    assert shown() == 0
 
 
 def test_no_port_no_server_and_a_taken_port_is_told():
