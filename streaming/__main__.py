@@ -226,6 +226,43 @@ def restore(
 
 
 @app.command()
+def watch(
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, show a table, and end: for cron or Airflow.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 30,
+) -> None:
+    """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
+
+    Limits: the settings ALERT_…. Whom to tell: ALERT_EMAIL_TO with SMTP_…, SLACK_WEBHOOK_URL; the log in any case.
+    What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
+    MART_DSN. Goes on while Kafka or PostgreSQL is away: that is an alert, too.
+
+    Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
+    missing; 4 nothing fires, but a message was not delivered (--once).
+    """
+    from streaming.notify import channels
+    from streaming.stop_signals import stop_signals
+    from streaming.watch import Watch, describe
+
+    with _clear_errors():
+        current = settings()
+        configure_logs(current)
+        current.require_mart("reader")
+        watching = Watch(current, channels(current))
+        if not once:
+            with stop_signals() as stopping:
+                watching.run(every, stopping)
+            return
+        look = watching.look()
+        _console.print(describe(look))
+        if look.judgement.firing:
+            raise typer.Exit(1)
+        if look.undelivered:
+            raise typer.Exit(4)
+
+
+@app.command()
 def export(
     customer: Annotated[str, typer.Argument(help="The customer's id, exactly as in the invoices.")],
 ) -> None:
