@@ -52,6 +52,13 @@ def test_every_metric_of_the_job_is_shown_or_alerted_of():
     assert ours - asked == not_shown
 
 
+def test_the_docs_name_every_metric_of_the_job():
+    section = (ROOT / "docs" / "operations.md").read_text()
+    told = set(re.findall(r"# TYPE (mart_\w+)", generate_latest(REGISTRY).decode()))
+    named = set(re.findall(r"`(mart_\w+)(?:\{\w+\})?`", section.split("`METRICS_PORT` serves")[1].split("\n## ")[0]))
+    assert named - {"mart_batch"} == {name for name in told if not name.endswith("_created")}
+
+
 def test_the_walk_finds_names_and_labels():
     found = metrics_of('sum by (le, phase) (rate(a_bucket{job="x"}[5m])) / on () (b - max(c offset 1h)) > 3 and d')
     assert found == {"a_bucket": {"le", "phase", "job"}, "b": set(), "c": set(), "d": set()}

@@ -11,6 +11,7 @@ import pytest
 from conf.settings import Settings
 from streaming.alerts import ADVICE, TITLE, Alert, Notice, compose, due, judge
 from streaming.observe import Batches, Disk, Nightly, Observed
+from tests.conftest import ROOT
 
 AT = datetime(2026, 3, 11, 12, tzinfo=UTC)
 LIMITS = Settings(
@@ -168,6 +169,14 @@ def test_words_name_the_finding_the_fix_and_the_place():
     assert re.fullmatch(r"[\w.]+", message.message_id)
 
 
-def test_every_alert_has_its_words():
+def test_every_alert_has_its_words_and_its_line_in_the_docs():
     assert set(TITLE) == set(ADVICE) == set(Alert)
     assert len(set(TITLE.values())) == len(Alert)
+    section = (ROOT / "docs" / "operations.md").read_text().split("## Alerts and metrics")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| .+? \| (.+?) \| .+ \|$", section, re.MULTILINE))
+    assert list(rows) == list(Alert)
+    for setting, default in re.findall(r"`(ALERT_\w+)` \(([\d,]+)\)", section):
+        assert Settings.model_fields[setting.lower()].default == float(default.replace(",", ""))
+    assert set(re.findall(r"ALERT_\w+", " ".join(rows.values()))) == {
+        f"ALERT_{name}" for name in ("STALE_SECONDS", "LAG_RECORDS", "REJECT_PERCENT", "NIGHTLY_HOURS")
+    } | {"ALERT_DISK_FREE_PERCENT"}
