@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,6 +27,8 @@ from streaming.reject_reason import RejectReason
 
 log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer, and while it is away not each time
+_RETRY_SECONDS = 10
 
 _batches = Counter("mart_batches", "Micro-batches committed to the mart.")
 _invoices = Counter("mart_invoices", "Invoices applied to the mart.")
@@ -109,6 +112,7 @@ class MartState(Collector):
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._last_batch: datetime | None = None
+        self._silent_until = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Silence means: not known. While PostgreSQL is away, the last batch is the last one that was heard of."""
@@ -147,11 +151,11 @@ class MartState(Collector):
             self.settings = self._last_batch = None
 
     def _ask(self) -> tuple[dict[str, int], Batches, Nightly] | None:
-        if self.settings is None:
+        if self.settings is None or time.monotonic() < self._silent_until:
             return None
         try:
             if self._connection is None:
-                self._connection = connect(self.settings.require_mart(), "retail-mart metrics")
+                self._connection = connect(self.settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
             return (
                 count_segments(self._connection),
                 read_batches(self._connection, self.settings.kafka_topic, self.settings.alert_reject_minutes),
@@ -159,6 +163,7 @@ class MartState(Collector):
             )
         except psycopg2.Error as error:
             log.debug("mart's state unknown", reason=" ".join(str(error).split()))
+            self._silent_until = time.monotonic() + _RETRY_SECONDS
             self._disconnect()
             return None
 

@@ -106,12 +106,17 @@ def observe(settings: Settings) -> Observed:
     return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, disks(settings))
 
 
-def connect(dsn: str, application: str) -> Connection:
-    """A connection that only reads and waits for no answer longer than some seconds. Raises psycopg2.Error."""
-    connection = psycopg2.connect(dsn, application_name=application, connect_timeout=5, tcp_user_timeout=10_000)
+def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection:
+    """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
+    connection = psycopg2.connect(
+        dsn,
+        application_name=application,
+        connect_timeout=patience_seconds,
+        tcp_user_timeout=1000 * patience_seconds,
+    )
     connection.set_session(readonly=True, autocommit=True)
     with connection.cursor() as cursor:
-        cursor.execute("SET statement_timeout = '5s'")
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{patience_seconds}s",))
     return connection
 
 
