@@ -22,10 +22,10 @@ def literals(values: Iterable[str]) -> str:
 
 
 def line_condition(name: str, admin_codes: Iterable[str], line: str = "line", invoice: str = "invoice") -> str:
-    """A Spark SQL condition on one invoice line: `counting_line` or `returned_line`.
+    """A Spark SQL condition on one invoice line, `counting_line`: whether it counts, by conf/line_rules.toml.
 
     `line` names the struct (stock_code, description, quantity, price) or the table alias, `invoice` the column of
-    the invoice number. The one definition of what counts, for the stream and for the nightly job.
+    the invoice number. For the nightly job; streaming.clean does the same without Spark's SQL.
     """
     product_line = statement("spark/product_line").format(line=line, admin_codes=literals(admin_codes))
     return f"({statement(f'spark/{name}').format(line=line, invoice=invoice, product_line=product_line)})"

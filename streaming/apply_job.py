@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psycopg2
@@ -15,15 +16,16 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from conf.line_rules import admin_codes
 from conf.settings import Settings
 from streaming.apply import Coordinates, apply_batch
-from streaming.clean import clean
+from streaming.clean import parse_and_clean
 from streaming.errors import AwayError
+from streaming.executors import Step, collect
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
 from streaming.mart import application_name, connect, describe_shop
 from streaming.metrics import lags
-from streaming.parse import parse
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
 from streaming.score import check_scores, thin_history
@@ -80,7 +82,7 @@ class ApplyJob(Job):
         assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
         settings = self.settings
         parse_start = time.perf_counter()
-        batch = clean(parse(records, settings.shop_time_zone, settings.max_message_bytes)).toArrow()
+        batch = collect(records, cleaning(settings))
         parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
         for attempt in self.patiently():
             with attempt, self._mart() as connection:
@@ -140,6 +142,13 @@ class ApplyJob(Job):
         except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
             self._disconnect()
             raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
+
+
+def cleaning(settings: Settings) -> Step:
+    """What the executors do with the records, by the shop's settings and conf/line_rules.toml."""
+    return partial(
+        parse_and_clean, zone=settings.zone, max_bytes=settings.max_message_bytes, admin_codes=frozenset(admin_codes())
+    )
 
 
 def _is_time(last: float | None, seconds: float) -> bool:

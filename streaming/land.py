@@ -49,7 +49,7 @@ class Landed:
 def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table) -> Landed:
     """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new positions.
 
-    `batch`: one row a record, streaming.parse's columns without detail and raw. Records before the lake's positions
+    `batch`: one row a record, streaming.parse's columns. Records before the lake's positions
     are skipped. Raises GapError, and nothing is landed, if the batch starts after them; AwayError if the storage
     fails: then trying again skips what was committed, if it was.
     """

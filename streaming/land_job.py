@@ -8,6 +8,7 @@ import threading
 import time
 import uuid
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -19,9 +20,10 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.settings import Settings
 from streaming.erasure_list import copy_to_lake, lake_list, read_list
 from streaming.errors import AwayError
+from streaming.executors import collect
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
-from streaming.parse import parse
+from streaming.parse import parse_records
 from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
 from streaming.source import Topic, describe_topic, read_topic
@@ -78,8 +80,8 @@ class LandJob(Job):
         parse_start = time.perf_counter()
         settings = self.settings
         # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
-        parsed = parse(records.coalesce(1), settings.shop_time_zone, settings.max_message_bytes, _NICENESS)
-        batch = parsed.drop("detail", "raw").toArrow()
+        parsing = partial(parse_records, zone=settings.zone, max_bytes=settings.max_message_bytes)
+        batch = collect(records.coalesce(1), parsing, _NICENESS)
         parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
         for attempt in self.patiently():
             with attempt:

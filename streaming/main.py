@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from conf.settings import Settings
 from jvm.session import spark_session
-from streaming.apply_job import ApplyJob
+from streaming.apply_job import ApplyJob, cleaning
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
 from streaming.metrics import serving
@@ -45,7 +45,7 @@ def run(settings: Settings, options: RunOptions) -> None:
         with stop_signals() as stopping:
             log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
             if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
-                log.info("warmed up", seconds=round(warm_up(spark, settings, options.warm_up_rounds), 1))
+                log.info("warmed up", seconds=round(warm_up(spark, cleaning(settings), options.warm_up_rounds), 1))
             try:
                 batches = stream(spark, settings, options, stopping)
             finally:

@@ -6,40 +6,35 @@ Spark's from_json, which silently takes trailing garbage, duplicate keys, NUL an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
-from pyspark.sql import DataFrame
+import pyarrow.compute as pc
 
+from streaming.invoice import (
+    MAX_DESCRIPTION_CHARACTERS,
+    MAX_ID_CHARACTERS,
+    MAX_QUANTITY,
+    Invoice,
+    Line,
+    content_sha256,
+)
+from streaming.parse_plain import PRICE, parse_plain
 from streaming.reject_reason import RejectReason
 
-MAX_ID_CHARACTERS = 64
-MAX_DESCRIPTION_CHARACTERS = 1000
-MAX_QUANTITY = 2**31 - 1
 FUTURE_TOLERANCE = timedelta(days=1)
+# No clock in the world is, or was, further behind UTC.
+_FARTHEST_BEHIND_UTC = timedelta(hours=16)
 _DATE = re.compile(r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
-_PRICE = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,2})?", re.ASCII)
 _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 _DETAIL_CHARACTERS = 200
 
-PARSED_COLUMNS = (
-    "partition INT, offset BIGINT, kafka_timestamp TIMESTAMP, "
-    "invoice STRING, invoice_date TIMESTAMP_NTZ, customer_id STRING, "
-    "lines ARRAY<STRUCT<stock_code: STRING, description: STRING, quantity: INT, price: DECIMAL(18,2)>>, "
-    "content_sha256 STRING, reason STRING, detail STRING, raw BINARY"
-)
 _LINE_TYPE = pa.struct(
     [
         ("stock_code", pa.string()),
@@ -48,7 +43,7 @@ _LINE_TYPE = pa.struct(
         ("price", pa.decimal128(18, 2)),
     ]
 )
-_PARSED_SCHEMA = pa.schema(
+PARSED_SCHEMA = pa.schema(
     [
         ("partition", pa.int32()),
         ("offset", pa.int64()),
@@ -72,27 +67,6 @@ class RejectedError(Exception):
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail[:_DETAIL_CHARACTERS].replace("\x00", "\\0")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One invoice line. `price` is the unit price as a decimal string, at most 2 decimals."""
-
-    stock_code: str
-    description: str
-    quantity: int
-    price: str
-
-
-@dataclass(frozen=True, slots=True)
-class Invoice:
-    """One valid invoice. `invoice_date` is shop-local without a zone; `content_sha256` is hexadecimal."""
-
-    invoice: str
-    invoice_date: datetime
-    customer_id: str | None
-    lines: tuple[Line, ...]
-    content_sha256: str
 
 
 def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, max_bytes: int = 1_000_000) -> Invoice:
@@ -125,8 +99,8 @@ def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, ma
         _reject(RejectReason.WRONG_TYPE, f"lines is {_json_type(event['lines'])}, not an array")
     if not event["lines"]:
         _reject(RejectReason.NO_LINES, "lines = []")
-    lines = tuple(_line(line, at, escaped) for at, line in enumerate(event["lines"]))
-    return Invoice(invoice, invoice_date, customer, lines, _digest(invoice, invoice_date, customer, lines))
+    lines = [_line(line, at, escaped) for at, line in enumerate(event["lines"])]
+    return Invoice(invoice, invoice_date, customer, lines, content_sha256(invoice, invoice_date, customer, lines))
 
 
 def _reject(reason: RejectReason, detail: str) -> NoReturn:
@@ -189,15 +163,17 @@ def _date(value: Any, produced_at: datetime, zone: ZoneInfo) -> datetime:
         date = datetime.fromisoformat(value)
     except ValueError:
         raise RejectedError(RejectReason.BAD_DATE, f"invoice_date = {value!r}") from None
-    # No zone is more than 14 hours off UTC, so an older date needs no look at the zone.
-    if date > produced_at.astimezone(UTC).replace(tzinfo=None):
-        local = produced_at.astimezone(zone).replace(tzinfo=None)
-        if date > local + FUTURE_TOLERANCE:
-            _reject(
-                RejectReason.FUTURE_DATE,
-                f"invoice_date = {value}, record of {local:%Y-%m-%dT%H:%M:%S} shop time",
-            )
+    _check_not_future(date, produced_at, zone)
     return date
+
+
+def _check_not_future(date: datetime, produced_at: datetime, zone: ZoneInfo) -> None:
+    local = produced_at.astimezone(zone).replace(tzinfo=None)
+    if date > local + FUTURE_TOLERANCE:
+        _reject(
+            RejectReason.FUTURE_DATE,
+            f"invoice_date = {date.isoformat()}, record of {local:%Y-%m-%dT%H:%M:%S} shop time",
+        )
 
 
 def _line(line: Any, at: int, escaped: bool) -> Line:
@@ -235,7 +211,7 @@ def _quantity(value: Any, where: str) -> int:
 def _price(value: Any, where: str) -> str:
     if not isinstance(value, str):
         _reject(RejectReason.WRONG_TYPE, f"{where}.price is {_json_type(value)}, not a decimal string")
-    if _PRICE.fullmatch(value) is None:
+    if PRICE.fullmatch(value) is None:
         if _NOT_FINITE.fullmatch(value):
             _reject(RejectReason.NOT_FINITE, f"{where}.price = {value!r}")
         if _FINE_PRICE.fullmatch(value):
@@ -244,21 +220,8 @@ def _price(value: Any, where: str) -> str:
     return value
 
 
-def _cents(price: str) -> int:
-    whole, _, fraction = price.partition(".")
-    cents = int(whole.lstrip("-")) * 100 + int(fraction.ljust(2, "0"))
-    return -cents if price.startswith("-") else cents
-
-
-def _digest(invoice: str, date: datetime, customer: str | None, lines: tuple[Line, ...]) -> str:
-    """SHA-256 of the content, the same for any order of keys and lines and any way of writing a price."""
-    content = [invoice, date.isoformat(), customer]
-    sold = sorted([line.stock_code, line.description, line.quantity, _cents(line.price)] for line in lines)
-    return hashlib.sha256(json.dumps([content, sold], separators=(",", ":")).encode("ascii")).hexdigest()
-
-
 def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa.RecordBatch:
-    """Parse a batch of Kafka records (columns value, partition, offset, timestamp) into PARSED_COLUMNS.
+    """Parse a batch of Kafka records (columns value, partition, offset, timestamp) into PARSED_SCHEMA.
 
     One row a record, in order. A valid one has its invoice and no reason; a rejected one has reason, detail and
     its raw bytes, and no invoice.
@@ -266,9 +229,16 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
     invoices: list[Invoice | None] = []
     rejections: list[RejectedError | None] = []
     values = records.column("value").to_pylist()
-    for value, produced_at in zip(values, records.column("timestamp").to_pylist(), strict=True):
+    produced_at = records.column("timestamp")
+    surely_past = _surely_past(produced_at)
+    for at, value in enumerate(values):
         try:
-            invoices.append(parse_invoice(value, produced_at, zone, max_bytes))
+            invoice = parse_plain(value) if value is not None and len(value) <= max_bytes else None
+            if invoice is None:
+                invoice = parse_invoice(value, produced_at[at].as_py(), zone, max_bytes)
+            elif invoice.invoice_date > surely_past:
+                _check_not_future(invoice.invoice_date, produced_at[at].as_py(), zone)
+            invoices.append(invoice)
             rejections.append(None)
         except RejectedError as rejection:
             invoices.append(None)
@@ -288,8 +258,16 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
             pa.array([r and r.detail for r in rejections], pa.string()),
             pa.array(raw, pa.binary()),
         ],
-        schema=_PARSED_SCHEMA,
+        schema=PARSED_SCHEMA,
     )
+
+
+def _surely_past(produced_at: pa.Array) -> datetime:
+    """A shop-local time that is no future date in any zone for any of these records."""
+    oldest = pc.min(produced_at).as_py()
+    if oldest is None:
+        return datetime.min
+    return oldest.astimezone(UTC).replace(tzinfo=None) - _FARTHEST_BEHIND_UTC + FUTURE_TOLERANCE
 
 
 def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
@@ -311,32 +289,3 @@ def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
         pa.StructArray.from_arrays(fields, fields=list(_LINE_TYPE)),
         type=pa.list_(_LINE_TYPE),
     )
-
-
-def parse(records: DataFrame, zone_name: str, max_bytes: int, niceness: int = 0) -> DataFrame:
-    """Kafka's records (value, partition, offset, timestamp) → PARSED_COLUMNS, one row a record.
-
-    `niceness` is added to the parsing thread's, on Linux: work that may wait does not take the processor from other
-    work on the same executors.
-    """
-    return records.select("value", "partition", "offset", "timestamp").mapInArrow(
-        _parser(zone_name, max_bytes, niceness), PARSED_COLUMNS
-    )
-
-
-def _parser(
-    zone_name: str, max_bytes: int, niceness: int
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    def parse_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        zone = ZoneInfo(zone_name)
-        if not niceness or sys.platform != "linux":
-            for batch in batches:
-                yield parse_records(batch, zone, max_bytes)
-            return
-        # In a thread, which on Linux has a niceness of its own: a worker cannot be made less nice again, and the next
-        # task that Spark gives it may be urgent.
-        with ThreadPoolExecutor(1, initializer=os.nice, initargs=(niceness,)) as thread:
-            for batch in batches:
-                yield thread.submit(parse_records, batch, zone, max_bytes).result()
-
-    return parse_batches

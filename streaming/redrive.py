@@ -24,7 +24,8 @@ from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError, StreamingError
-from streaming.parse import Invoice, RejectedError, parse_invoice
+from streaming.invoice import Invoice
+from streaming.parse import RejectedError, parse_invoice
 from streaming.quarantine import Quarantined, quarantined
 from streaming.reject_reason import MEANING, RejectReason
 

@@ -8,16 +8,14 @@ from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from conf.settings import Settings
-from streaming.clean import clean
-from streaming.parse import parse
+from streaming.executors import Step, collect
 
 RECORDS = 500
 RECORD_COLUMNS = "value BINARY, partition INT, offset BIGINT, timestamp TIMESTAMP"
 
 
-def warm_up(spark: SparkSession, settings: Settings, rounds: int) -> float:
-    """Parse and clean `rounds` small batches and throw them away; returns the seconds it took.
+def warm_up(spark: SparkSession, step: Step, rounds: int) -> float:
+    """Run the executors' step on `rounds` small batches and throw them away; returns the seconds it took.
 
     Touches neither Kafka nor the mart.
     """
@@ -26,7 +24,7 @@ def warm_up(spark: SparkSession, settings: Settings, rounds: int) -> float:
     for round_number in range(rounds):
         records = [(example_invoice(round_number * RECORDS + n, now), n % 2, n, now) for n in range(RECORDS)]
         frame = spark.createDataFrame(records, RECORD_COLUMNS)
-        clean(parse(frame, settings.shop_time_zone, settings.max_message_bytes)).toArrow()
+        collect(frame, step)
     return time.perf_counter() - start
 
 

@@ -14,16 +14,15 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
 
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
-from conf.line_rules import admin_codes
 from conf.settings import Settings, settings
 from streaming.apply import Coordinates
+from streaming.apply_job import cleaning
 from streaming.errors import FencedError, StreamingError
 from streaming.mart import describe_shop
 from streaming.parse import parse_records
@@ -66,12 +65,12 @@ def _apply(current: Settings, size: int) -> Iterator[int]:
         start = starting_offsets(apply_job.read_positions(cursor, topic), topic)
     for records in _batches(current, topic, start, size):
         values = dict(zip(_coordinates(records), records["value"].to_pylist(), strict=True))
-        parsed = parse_records(records, current.zone, current.max_message_bytes)
+        batch = pa.Table.from_batches([cleaning(current)(records)])
 
         def raw_values(wanted, values=values) -> Mapping[Coordinates, bytes]:  # type: ignore[no-untyped-def]
             return {at: values[at] for at in wanted}
 
-        apply_job.apply_batch(connection, writer, _cleaned(parsed), current.returns_policy, raw_values)
+        apply_job.apply_batch(connection, writer, batch, current.returns_policy, raw_values)
         yield records.num_rows
 
 
@@ -83,7 +82,7 @@ def _land(current: Settings, size: int) -> Iterator[int]:
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
     for records in _batches(current, topic, start, size):
         parsed = parse_records(records, current.zone, current.max_message_bytes)
-        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]).drop_columns(["detail", "raw"]))
+        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]))
         yield records.num_rows
 
 
@@ -115,43 +114,6 @@ def _batches(current: Settings, topic: Topic, start: Mapping[int, int], size: in
 
 def _coordinates(records: pa.RecordBatch) -> list[Coordinates]:
     return list(zip(records["partition"].to_pylist(), records["offset"].to_pylist(), strict=True))
-
-
-def _cleaned(parsed: pa.RecordBatch) -> pa.Table:
-    """streaming.clean's columns, in Python."""
-    counts: list[Any] = []
-    counting: list[Any] = []
-    purchased: list[Any] = []
-    returned: list[Any] = []
-    admin = set(admin_codes())
-    for invoice, lines in zip(parsed["invoice"].to_pylist(), parsed["lines"].to_pylist(), strict=True):
-        if lines is None:
-            for column in (counts, counting, purchased, returned):
-                column.append(None)
-            continue
-        products = [
-            line
-            for line in lines
-            if line["price"] > 0
-            and line["description"].strip(" ")
-            and any(c in "0123456789" for c in line["stock_code"])
-            and line["stock_code"].strip(" ").upper() not in admin
-        ]
-        sold = [line for line in products if line["quantity"] > 0 and not invoice.startswith("C")]
-        counts.append(len(lines))
-        counting.append(len(sold))
-        purchased.append(sum(line["quantity"] * line["price"] for line in sold))
-        returned.append(sum(line["quantity"] * line["price"] for line in products if line["quantity"] < 0))
-    table = pa.Table.from_batches([parsed]).drop_columns(["lines"])
-    money = pa.decimal128(38, 2)
-    for name, column, kind in (
-        ("line_count", counts, pa.int32()),
-        ("counting_lines", counting, pa.int32()),
-        ("purchased", purchased, money),
-        ("returned", returned, money),
-    ):
-        table = table.append_column(name, pa.array(column, kind))
-    return table
 
 
 def _arguments() -> argparse.Namespace:

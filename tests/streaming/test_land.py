@@ -28,13 +28,13 @@ from streaming.land import (
     open_lake,
     read_positions,
 )
-from streaming.parse import _PARSED_SCHEMA
+from streaming.parse import PARSED_SCHEMA
 from streaming.source import Topic
 
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0, 1: 0}, {0: 100, 1: 100})
 RECREATED = Topic("invoices", "22222222-2222-2222-2222-222222222222", {0: 0, 1: 0}, {0: 5, 1: 5})
 AT = datetime(2026, 3, 1, 17, tzinfo=UTC)
-BATCH_SCHEMA = pa.schema([column for column in _PARSED_SCHEMA if column.name not in ("detail", "raw")])
+BATCH_SCHEMA = pa.schema([column for column in PARSED_SCHEMA if column.name not in ("detail", "raw")])
 
 
 def valid(offset: int, partition: int = 0, day: str = "2026-03-01") -> dict:

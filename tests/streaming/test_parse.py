@@ -1,11 +1,8 @@
 """The parser against the contract: a table of wrong records, and properties over any bytes."""
 
 import json
-import os
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import get_native_id
 from zoneinfo import ZoneInfo
 
 import jsonschema
@@ -14,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from streaming.parse import RejectedError, _parser, parse_invoice, parse_records
+from streaming.parse import RejectedError, parse_invoice, parse_records
 from streaming.reject_reason import MEANING, RejectReason
 
 ZONE = ZoneInfo("Asia/Jakarta")  # UTC+7, no summer time
@@ -296,30 +293,3 @@ def test_future_is_a_day_past_the_record_in_shop_time(ahead):
             parse(value)
     else:
         assert parse(value).invoice_date == shop_time + ahead
-
-
-def test_a_nice_parse_gives_the_same_rows_and_leaves_the_worker_as_urgent_as_it_was():
-    records = pa.RecordBatch.from_pydict(
-        {
-            "value": pa.array([event(), b"no"], pa.binary()),
-            "partition": pa.array([0, 0], pa.int32()),
-            "offset": pa.array([1, 2], pa.int64()),
-            "timestamp": pa.array([PRODUCED_AT] * 2, pa.timestamp("us", "UTC")),
-        }
-    )
-    before = os.getpriority(os.PRIO_PROCESS, 0)
-    [nice] = list(_parser(ZONE.key, 1_000_000, 5)(iter([records])))
-    [plain] = list(_parser(ZONE.key, 1_000_000, 0)(iter([records])))
-    assert nice.equals(plain)
-    assert nice.num_rows == 2
-    assert os.getpriority(os.PRIO_PROCESS, 0) == before
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a niceness a thread")
-def test_a_nice_parse_runs_at_that_niceness(monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        "streaming.parse.parse_records", lambda *_: seen.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
-    )
-    list(_parser(ZONE.key, 1_000_000, 3)(iter([None])))
-    assert seen == [os.getpriority(os.PRIO_PROCESS, 0) + 3]

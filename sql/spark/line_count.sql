@@ -1,1 +1,0 @@
-size(filter(lines, line -> {condition}))

@@ -1,2 +1,0 @@
-{line}.quantity < 0
-AND {product_line}
