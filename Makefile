@@ -13,7 +13,7 @@ export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDG
 
 .DEFAULT_GOAL := help
 .PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
-  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster torture torture-mutants
+  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster soak torture torture-mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -113,6 +113,9 @@ bench-rules: $(VENV)/.dev ## Association rules beside Spark's way, mlxtend and p
 
 bench-cluster: $(VENV)/.dev ## Parse throughput of a Spark cluster with 1 and 2 executors
 	@$(PY) -m bench.cluster $(ARGS)
+
+soak: $(VENV)/.dev ## Half an hour at 1,000 invoices/s: what grows, and the latency's end beside its beginning
+	@$(PY) -m bench.soak $(ARGS)
 
 torture: $(VENV)/.user ## Kill, cut off and fill up the line, and compare it with an oracle (about half an hour)
 	@$(PY) -m torture run $(ARGS)

@@ -34,10 +34,11 @@ def traffic(parts: Line, rate: str, seconds: float) -> tuple[datetime, int]:
             "sending live traffic", "producer", "live",
             "--rate", rate, "--no-rhythm", "--duration", str(seconds), "--no-progress",
         )  # fmt: skip
-        return start, _wait_until_applied()
+        return start, wait_until_applied()
 
 
-def _wait_until_applied() -> int:
+def wait_until_applied() -> int:
+    """Wait until the mart is at the topic's end; returns the records. Ends the program if that takes too long."""
     from kafka import KafkaConsumer, TopicPartition
 
     current = settings()

@@ -96,22 +96,46 @@ def verify(
         float, typer.Option(min=0, help="Seconds to wait until the lake has landed what the mart has applied.")
     ] = 180,
     shown: Annotated[
-        int, typer.Option(min=0, help="Show so many of the differing invoices and of the customers.")
+        int, typer.Option(min=0, help="Show so many of the differing invoices, of the customers, of each other kind.")
     ] = 10,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="If they differ, make the mart what the lake says (as MART_OWNER_DSN)."),
+    ] = False,
+    always: Annotated[bool, typer.Option("--always", help="With --repair: also if nothing differs.")] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="With --repair: although the lake lacks over 1 % of the mart's invoices."),
+    ] = False,
 ) -> None:
     """Recompute every invoice and customer from the lake by another engine and compare the mart with it, to the cent.
 
-    At the mart's positions, so it may run while traffic flows. Exit codes: 0 equal, 1 an operator has something to do,
-    4 PostgreSQL does not answer, 5 not equal.
+    At the mart's positions, so it may run while traffic flows. A repair builds the mart anew from the lake and puts it
+    in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
+    1 an operator has something to do; 4 PostgreSQL does not answer; 5 not equal.
     """
-    from streaming.verify import describe
+    from streaming.repair import describe as describe_repair
+    from streaming.repair import repair as repair_mart
+    from streaming.verify import NothingAppliedError, describe
     from streaming.verify import verify as verify_mart
 
+    if (always or accept_loss) and not repair:
+        raise typer.BadParameter("--always and --accept-loss are of --repair")
     with _clear_errors():
         with Console(stderr=True).status("") as status:
-            verified = verify_mart(settings(), wait, shown, status.update)
-        _console.print(describe(verified))
-        if not verified.equal:
+            try:
+                verified = verify_mart(settings(), wait, shown, status.update)
+            except NothingAppliedError:
+                if not repair:
+                    raise
+                verified = None
+        if verified is not None:
+            _console.print(describe(verified))
+        if repair and (always or verified is None or not verified.equal):
+            with Console(stderr=True).status("") as status:
+                done = repair_mart(settings(), wait, accept_loss, status.update)
+            _console.print(describe_repair(done))
+        elif verified is not None and not verified.equal:
             raise typer.Exit(5)
 
 

@@ -1,4 +1,5 @@
--- One row a customer, from the lake's invoices.
+-- One row a customer, from the lake's invoices. A customer of whom only returns are known has a row where these lower
+-- what will be bought (`net`), without scores.
 CREATE TABLE recomputed_customer AS
 WITH customer AS (
     SELECT customer_id,
@@ -8,14 +9,16 @@ WITH customer AS (
     FROM landed_invoice
     WHERE customer_id IS NOT NULL
     GROUP BY customer_id
-    HAVING count(*) FILTER (WHERE counting_lines > 0) > 0
-)
-SELECT customer_id, frequency, monetary::DECIMAL(38, 2) AS monetary, last_purchase, r, f, m, segment
-FROM (
-    SELECT *,
+), scored AS (
+    SELECT customer_id,
            ntile(5) OVER (ORDER BY last_purchase::DATE, customer_id) AS r,
            ntile(5) OVER (ORDER BY frequency, customer_id) AS f,
            ntile(5) OVER (ORDER BY monetary, customer_id) AS m
     FROM customer
+    WHERE frequency > 0
 )
-JOIN segment_score USING (r, f, m)
+SELECT customer_id, frequency, monetary::DECIMAL(38, 2) AS monetary, last_purchase, r, f, m, segment
+FROM customer
+LEFT JOIN scored USING (customer_id)
+LEFT JOIN segment_score USING (r, f, m)
+WHERE frequency > 0 OR monetary <> 0
