@@ -37,17 +37,19 @@ APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.stream_position"
 
 
 def wait_until_applied(line: Line, invoices: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while rows(line.mart.owner_dsn, "SELECT coalesce(sum(next_offset), 0)::int FROM mart.stream_position") != [
         (invoices,)
     ]:
-        assert time.monotonic() < deadline, f"{invoices} are not applied after a minute"
+        assert time.monotonic() < deadline, f"{invoices} are not applied after 3 minutes"
         time.sleep(0.1)
 
 
 def test_repair_beside_the_running_job(line: Line, spark):
     settings = line.settings.model_copy(update={"landing_trigger_seconds": 1})
     events = random_events(1200, customers=90, seed=81)
+    for number, one in enumerate(events):  # of 12 days, so that a landing writes few files
+        one["invoice_date"] = f"2025-03-{number * 7 % 12 + 1:02}T10:00:00"
     stopping, failures = threading.Event(), []
 
     def job() -> None:
@@ -68,9 +70,9 @@ def test_repair_beside_the_running_job(line: Line, spark):
         # A batch with the spoilt cuts and scores comes in between.
         send(line.bootstrap_servers, line.topic, encode(events[600:700]))
         wait_until_applied(line, 700)
-        found = verify(settings, wait_seconds=60)
+        found = verify(settings, wait_seconds=180)
         assert found.differing["invoice"] == 2
-        assert found.differing["customer"] >= 2
+        assert found.differing["customer"] >= 1
 
         repair = subprocess.Popen(
             [sys.executable, "-m", "streaming", "verify", "--repair"],
@@ -89,7 +91,7 @@ def test_repair_beside_the_running_job(line: Line, spark):
         send(line.bootstrap_servers, line.topic, encode([*events[1000:], *events[:100]]))
         wait_until_applied(line, 1300)
         assert running.is_alive(), failures
-        assert verify(settings, wait_seconds=60).equal
+        assert verify(settings, wait_seconds=180).equal
     finally:
         stopping.set()
         running.join(60)
