@@ -18,7 +18,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from bench.memory import PeakMemory
 from bench.oracle import customers_of, expected_of_topic, wrong
-from bench.results import Row
+from bench.results import Figure, Row
 from bench.servers import Servers, Topic
 from bench.ways import EndedError, Running, Way, python_of, started
 from sql import one_row, statement
@@ -69,7 +69,7 @@ def _row(
             read = time.perf_counter()
             found = customers_of(place.owner_dsn, way.customers)
             read = time.perf_counter() - read
-    figures = {"peak_mb": memory.megabytes, "crash": way.crash}
+    figures: dict[str, Figure] = {"peak_mb": memory.megabytes, "crash": way.crash}
     if last[1] < purchases:
         done = last[1] * lines_of_a_purchase
         note = f"stopped after {patience:.0f} s, at {done:,.0f} lines"
@@ -78,7 +78,7 @@ def _row(
         return Row(case, way.name, wrong=difference)
     seconds = last[0] - start
     figures |= {"seconds": seconds, "lines_per_second": topic.lines / seconds, "read_ms": read * 1000}
-    if last[0] > first[0]:
+    if way.streams and last[0] > first[0]:
         figures["warm_lines_per_second"] = (last[1] - first[1]) * lines_of_a_purchase / (last[0] - first[0])
     return Row(case, way.name, figures)
 

@@ -5,7 +5,6 @@ A way is started once and gets the rates one after another, each for a while tha
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys

@@ -20,11 +20,12 @@ class PeakMemory:
     Pages that several of them share are counted in each, as `ps` does.
     """
 
-    def __init__(self, pids: Iterable[int], every: float = _EVERY_SECONDS) -> None:
+    def __init__(self, pids: Iterable[int], every: float = _EVERY_SECONDS, descendants: bool = True) -> None:
         self.bytes = 0
         self.processor_seconds = 0.0
         self._roots = [psutil.Process(pid) for pid in pids]
         self._every = every
+        self._descendants = descendants
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._sample_until_done, daemon=True)
 
@@ -52,7 +53,7 @@ class PeakMemory:
         held, used = 0, 0.0
         for root in self._roots:
             with suppress(psutil.NoSuchProcess):
-                for process in (root, *root.children(recursive=True)):
+                for process in (root, *(root.children(recursive=True) if self._descendants else ())):
                     with suppress(psutil.NoSuchProcess), process.oneshot():
                         held += process.memory_info().rss
                         times = process.cpu_times()

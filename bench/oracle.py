@@ -1,4 +1,4 @@
-"""What every way must end with: the customers recomputed by DuckDB from what was sent, and the comparison to the cent."""
+"""What every way must end with: the customers that DuckDB recomputes from what was sent, compared to the cent."""
 
 from __future__ import annotations
 

@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -95,8 +94,3 @@ def versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-
-
-def command(arguments: Iterable[str]) -> str:
-    """How this run was called."""
-    return " ".join(("python", "-m", "bench", *arguments)) if "bench" in sys.argv[0] else " ".join(arguments)

@@ -105,13 +105,6 @@ class Servers:
         invoices, lines = (int(number.replace(",", "")) for number in found.groups())
         return Topic(name, invoices, lines)
 
-    def generate(self, folder: Path, lines: int, *more: str) -> Path:
-        self._line.run(
-            f"generating {lines:,} lines",
-            *("producer", "generate", "--lines", str(lines), "--output", str(folder), "--no-progress", *more),
-        )
-        return folder
-
 
 @contextmanager
 def servers(home: Path, console: Console) -> Iterator[Servers]:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,10 +44,13 @@ class Way:
         return self.is_ours or "spark" in self.module
 
 
-_MART = {"visible": "bench/visible_mart", "customers": "demo/customers"}
+def _ours(name: str, *options: str) -> Way:
+    return Way(name, "streaming", "nothing", options, visible="bench/visible_mart", customers="demo/customers")
+
+
 WAYS = (
-    Way(OURS, "streaming", "nothing", ("run", "--only", "apply"), **_MART),
-    Way(f"{OURS}, landing in the lake beside it", "streaming", "nothing", ("run",), **_MART),
+    _ours(OURS, "run", "--only", "apply"),
+    _ours(f"{OURS}, landing in the lake beside it", "run"),
     Way("Spark, row by row", "bench.peers.spark_rows", "nothing: it keeps the invoice numbers"),
     Way(
         "Spark, JDBC overwrite",
@@ -131,12 +134,8 @@ def started(way: Way, python: Path, servers: Servers, place: Database, topic: st
         yield Running(way, process, log)
     finally:
         process.terminate()
-        try:
+        with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            pass
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)  # its JVM and workers, where it left some behind
-        except ProcessLookupError:
-            pass
         process.wait()

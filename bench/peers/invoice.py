@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from conf.line_rules import admin_codes
@@ -28,13 +29,14 @@ def purchase(event: dict[str, Any]) -> Purchase | None:
     """The same of a message that is decoded already."""
     if event["customer_id"] is None or event["invoice"].startswith("C"):
         return None
-    counting = [line["quantity"] * cents(line["price"]) for line in event["lines"] if _counts(line)]
+    counting = [line["quantity"] * cents(line["price"]) for line in event["lines"] if counts(line)]
     if not counting:
         return None
     return Purchase(event["invoice"], event["invoice_date"], event["customer_id"], sum(counting))
 
 
-def _counts(line: dict[str, Any]) -> bool:
+def counts(line: Mapping[str, Any]) -> bool:
+    """Whether a line of an invoice counts, in plain Python."""
     code = line["stock_code"]
     return (
         line["quantity"] > 0
