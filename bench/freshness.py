@@ -20,7 +20,7 @@ import psycopg2
 
 from bench.catch_up import visible
 from bench.memory import PeakMemory
-from bench.oracle import customers_of, expected_of_topic, wrong
+from bench.oracle import customers_of, expected_of_topic, purchases_of_topic, wrong
 from bench.results import Figure, Row
 from bench.servers import Database, Servers
 from bench.ways import EndedError, Running, Way, python_of, started
@@ -40,7 +40,7 @@ class Plan:
     rates: tuple[int, ...]
     warm: int
     seconds: int
-    drain: int = 90
+    drain: int = 60
 
 
 def freshness(
@@ -108,7 +108,7 @@ def _sent(traffic: subprocess.Popen[str]) -> int:
 
 def _wait_until_up(running: Running, way: Way, servers: Servers, place: Database, topic: str) -> None:
     _sent(_traffic(servers, place, topic, _FIRST_RATE, 2))
-    purchases = int(expected_of_topic(servers.kafka, topic)["frequency"].sum())
+    purchases = purchases_of_topic(servers.kafka, topic)
     if _wait_for(running, way, place, purchases, _START_SECONDS) < purchases:
         raise EndedError(f"{way.name} showed nothing within {_START_SECONDS} s: {running.tail()}")
 
@@ -149,7 +149,7 @@ def _at_rate(
         memory.sample()
         used = memory.processor_seconds - used
         shown = visible(cursor, way)
-        expected = int(expected_of_topic(servers.kafka, topic)["frequency"].sum())
+        expected = purchases_of_topic(servers.kafka, topic)
         behind = expected - shown
         figures: dict[str, Figure] = {
             "sent_per_second": sent / (plan.warm + plan.seconds),

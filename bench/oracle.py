@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pandas as pd
 import psycopg2
 
+from bench.peers.invoice import purchase
 from demo.recompute import compare, recompute
 from sql import statement
 
@@ -32,7 +34,12 @@ def expected_of_topic(bootstrap: str, topic: str) -> pd.DataFrame:
     return recompute(pd.DataFrame(rows, columns=columns))
 
 
-def _events(bootstrap: str, topic: str) -> Iterator[dict]:
+def purchases_of_topic(bootstrap: str, topic: str) -> int:
+    """How many invoices on a topic count for a customer, in plain Python."""
+    return sum(purchase(event) is not None for event in _events(bootstrap, topic))
+
+
+def _events(bootstrap: str, topic: str) -> Iterator[dict[str, Any]]:
     from kafka import KafkaConsumer, TopicPartition
 
     with closing(KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)) as consumer:

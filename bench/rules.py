@@ -214,7 +214,8 @@ def session() -> SparkSession:
 def prepare(invoices: Iterable[Invoice], folder: Path) -> int:
     """Write the baskets of invoices, worked out in plain Python, and names of their products to baskets.parquet and
     names.parquet; returns the baskets."""
-    baskets, names = {}, {}
+    baskets: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
     for invoice in invoices:
         counting = {line.stock_code: line.description for line in invoice.lines if counts(line._asdict())}
         names |= counting
