@@ -323,8 +323,9 @@ def _growth(x_key: str, x_label: str, y: Mapping[str, str]) -> Callable:
         axes = figure.subplots()
         rows = [row for row in part.rows if row.figures.get(x_key) is not None]
         for key, label in y.items():
-            points = [(_float(row, x_key), _float(row, key)) for row in rows]
-            axes.plot(*zip(*points, strict=True), marker="o", label=label)
+            points = [(_float(row, x_key), _float(row, key)) for row in rows if row.figures.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(x_label)
