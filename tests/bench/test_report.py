@@ -93,4 +93,5 @@ def test_the_report_is_made_from_kept_results_alone(tmp_path):
     assert "{{" not in text
     assert "Not measured." in text, "of the parts that were not"
     drawn = {path.stem for path in (tmp_path / "benchmarks").glob("*.png")}
-    assert drawn == {one for one in parts if one in FIGURES}
+    assert drawn == {"memory", *(one for one in parts if one in FIGURES)}
+    assert "| **ours** | 1,000 |" in text
