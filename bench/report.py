@@ -6,6 +6,7 @@ import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -117,6 +118,32 @@ def table(part: Part) -> str:
     return "\n".join([*lines, *(("",) if notes else ()), *(f"({n}) {note}  " for n, note in enumerate(notes, 1))])
 
 
+def memory(parts: Mapping[str, Part]) -> dict[str, dict[str, int]]:
+    """Part → way → the most memory that it held in any of the part's cases, in MB."""
+    found: dict[str, dict[str, int]] = {}
+    for name in ("catch-up", "freshness", "rules", "nightly"):
+        for row in parts[name].rows if name in parts else ():
+            if row.figures.get("peak_mb") is not None:
+                held = found.setdefault(name, {})
+                held[row.way] = max(held.get(row.way, 0), int(_float(row, "peak_mb")))
+    return found
+
+
+def memory_table(parts: Mapping[str, Part]) -> str:
+    """`memory` as a Markdown table, a row a way."""
+    held = memory(parts)
+    ways = dict.fromkeys(way for of_part in held.values() for way in of_part)
+    lines = [
+        "| way | " + " | ".join(held) + " |",
+        "| --- | " + " | ".join(["--:"] * len(held)) + " |",
+    ]
+    for way in ways:
+        name = f"**{way}**" if way.startswith(OURS) else way
+        cells = [f"{held[part][way]:,}" if way in held[part] else "–" for part in held]
+        lines.append("| " + " | ".join([name, *cells]) + " |")
+    return "\n".join(lines)
+
+
 @dataclass(frozen=True)
 class Loss:
     """A peer that is better than ours at something, by how many times."""
@@ -187,7 +214,9 @@ def render(parts: Mapping[str, Part], docs: Path) -> Path:
     figures.mkdir(parents=True, exist_ok=True)
     for part in parts.values():
         if part.name in FIGURES:
-            draw(part, figures / f"{part.name}.png")
+            _draw(partial(FIGURES[part.name], part=part), figures / f"{part.name}.png")
+    if memory(parts):
+        _draw(lambda canvas: _memory(canvas, memory(parts)), figures / "memory.png")
     text = _PLACE.sub(lambda found: _filled(found[1], found[2], parts), TEMPLATE.read_text())
     path = docs / "benchmarks.md"
     path.write_text(text)
@@ -199,6 +228,8 @@ def _filled(what: str, name: str | None, parts: Mapping[str, Part]) -> str:
         return table(parts[str(name)]) if name in parts else "Not measured."
     if what == "figure":
         return f"![{name}](benchmarks/{name}.png)" if name in parts and name in FIGURES else ""
+    if what == "memory":
+        return memory_table(parts) + "\n\n![memory](benchmarks/memory.png)" if memory(parts) else "Not measured."
     if what == "losses":
         return losses_text(parts)
     if what == "command":
@@ -225,15 +256,14 @@ def _measured(parts: Mapping[str, Part]) -> str:
     return "\n\n".join(lines)
 
 
-def draw(part: Part, path: Path) -> None:
-    """Draw a part's figure as PNG."""
+def _draw(fill: Callable[[Canvas], None], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
     figure = plt.figure(figsize=(9, 4.2), dpi=110, layout="constrained")
-    FIGURES[part.name](figure, part)
+    fill(figure)
     figure.savefig(path, metadata={"Software": None})
     plt.close(figure)
 
@@ -318,13 +348,24 @@ def _nightly(figure: Canvas, part: Part) -> None:
     figure.suptitle(f"The nightly job: {part.rows[0].case}", fontsize=11)
 
 
+def _memory(figure: Canvas, held: Mapping[str, Mapping[str, int]]) -> None:
+    heights = [len(ways) for ways in held.values()]
+    figure.set_size_inches(9, 1.0 + 0.45 * sum(heights))
+    grid = figure.subplots(len(held), 1, squeeze=False, gridspec_kw={"height_ratios": heights}, sharex=True)
+    for axes, (part, ways) in zip(grid[:, 0], held.items(), strict=True):
+        _bars(axes, [Row("", way, {"peak_mb": megabytes}) for way, megabytes in ways.items()], "peak_mb", "")
+        axes.set_title(part, fontsize=9)
+    grid[-1, 0].set_xlabel("peak memory, MB")
+
+
 def _growth(x_key: str, x_label: str, y: Mapping[str, str]) -> Callable:
     def draw_growth(figure: Canvas, part: Part) -> None:
         axes = figure.subplots()
         rows = [row for row in part.rows if row.figures.get(x_key) is not None]
         for key, label in y.items():
-            points = [(_float(row, x_key), _float(row, key)) for row in rows]
-            axes.plot(*zip(*points, strict=True), marker="o", label=label)
+            points = [(_float(row, x_key), _float(row, key)) for row in rows if row.figures.get(key) is not None]
+            if points:
+                axes.plot(*zip(*points, strict=True), marker="o", label=label)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel(x_label)
