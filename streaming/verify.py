@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -26,7 +27,7 @@ from conf.segments import segment_scores
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError, StreamingError
-from streaming.land import existing_lake, read_positions
+from streaming.land import existing_lake, kept_since, read_positions
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
@@ -63,9 +64,16 @@ class Difference:
 
 @dataclass
 class Verified:
-    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase."""
+    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase.
+
+    Of the mart's invoices `not_in_lake` are from before `lake_kept_since` and were taken as they are; `pruned` are no
+    longer in the mart, and what they came to was taken as it is carried there.
+    """
 
     lake_version: int = 0
+    lake_kept_since: date | None = None
+    not_in_lake: int = 0
+    pruned: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     differing: dict[str, int] = field(default_factory=dict)
     first: list[Difference] = field(default_factory=list)
@@ -115,6 +123,11 @@ def verify(
                 statement("verify/landed_invoices").format(product_line=product_line),
                 {"admin_codes": list(admin_codes())},
             )
+            [(found.pruned,)] = engine.execute("SELECT count(*) FROM pruned").fetchall()
+            found.lake_kept_since = kept_since(table)
+            if found.lake_kept_since:
+                taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": found.lake_kept_since})
+                [(found.not_in_lake,)] = taken.fetchall()
             engine.execute(statement("verify/recomputed_customers"), {"returns_policy": returns_policy})
         with phase("compare"):
             for table_name in _COLUMNS:
@@ -124,7 +137,8 @@ def verify(
 
 
 def _read_mart(dsn: str, folder: Path, engine: duckdb.DuckDBPyConnection) -> tuple[list[_Position], str]:
-    """The mart of one snapshot into the engine's tables mart_invoice, mart_customer, conflict and stream_position."""
+    """The mart of one snapshot into the engine's tables mart_invoice, mart_customer, conflict, pruned, carried and
+    stream_position."""
     try:
         with closing(psycopg2.connect(dsn, application_name="retail-mart verify", connect_timeout=10)) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -135,7 +149,7 @@ def _read_mart(dsn: str, folder: Path, engine: duckdb.DuckDBPyConnection) -> tup
                 row = cursor.fetchone()
                 if row is None or not positions:
                     raise StreamingError("the mart has applied nothing yet: there is nothing to verify")
-                for name in ("invoices", "customers", "conflicts"):
+                for name in ("invoices", "customers", "conflicts", "pruned", "carried"):
                     _copy(cursor, name, folder / f"{name}.csv")
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
@@ -205,6 +219,13 @@ def describe(verified: Verified) -> RenderableType:
     for name, rows in verified.rows.items():
         table.add_row(f"{name}s", f"{rows:,}", f"{verified.differing[name]:,}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
+    if verified.not_in_lake:
+        phases += (
+            f"\n{verified.not_in_lake:,} invoices are older than the lake (since {verified.lake_kept_since}): taken as "
+            "the mart has them"
+        )
+    if verified.pruned:
+        phases += f"\n{verified.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
     if verified.equal:
         return Group(
             table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")

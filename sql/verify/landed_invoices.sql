@@ -1,6 +1,6 @@
 -- One row an invoice that the lake holds before the mart's positions, with what of it counts: the stream's business
 -- rules written once more, for another engine, so that a fault in one of them shows. Of several copies the earliest;
--- a copy that the mart refused as a conflicting duplicate is none.
+-- a copy that the mart refused as a conflicting duplicate is none, and an invoice that the mart pruned is not asked for.
 CREATE TABLE landed_invoice AS
 WITH due AS (
     SELECT lake.*
@@ -9,6 +9,8 @@ WITH due AS (
     WHERE NOT EXISTS (
         SELECT 1 FROM conflict c
         WHERE c.topic = lake.topic AND c."partition" = lake."partition" AND c."offset" = lake."offset"
+    ) AND NOT EXISTS (
+        SELECT 1 FROM pruned WHERE pruned.invoice = lake.invoice
     )
 ), copy AS (
     SELECT *, row_number() OVER (PARTITION BY invoice ORDER BY kafka_timestamp, "partition", "offset") AS place FROM due
