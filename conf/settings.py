@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 STATE_FILE_NAME = "stack.json"
+_MOST_DAYS = 100_000
 
 
 class SettingsError(Exception):
@@ -137,6 +138,30 @@ class Settings(BaseSettings):
         60, ge=1, description="Days that it keeps by the hour; older: the last of each day."
     )
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
+    invoices_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Days up to the as-of date whose invoices `prune` keeps in the mart, one by one; 0: all.",
+    )
+    moves_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Days up to the as-of date whose moves between segments `prune` keeps; 0: all.",
+    )
+    lake_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Business dates up to the as-of date that `prune` keeps in the lake; 0: all.",
+    )
+    quarantine_kept_days: int = Field(
+        0, ge=0, le=_MOST_DAYS, description="Days that `prune` keeps quarantined records, waiting or not; 0: for good."
+    )
+    batches_kept_days: int = Field(
+        0, ge=0, le=_MOST_DAYS, description="Days that `prune` keeps the log of batches and self-checks; 0: for good."
+    )
     currency: str = Field("Rp", max_length=8, description="Sign of the shop's currency on the dashboards: Rp, £, €.")
     metabase_url: str = Field("http://127.0.0.1:3000", description="Metabase, as a browser reaches it.")
     metabase_admin_email: str = Field(

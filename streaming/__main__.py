@@ -217,6 +217,35 @@ def compact() -> None:
 
 
 @app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove what is older than the settings keep (INVOICES_KEPT_DAYS, MOVES_KEPT_DAYS, LAKE_KEPT_DAYS,
+    QUARANTINE_KEPT_DAYS, BATCHES_KEPT_DAYS, RULE_RUNS_KEPT), from mart and lake, as MART_OWNER_DSN.
+
+    Customers, scores and totals stay as they are, and a removed invoice that comes again is not counted again. Shows
+    what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing is older,
+    1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
+    """
+    from streaming.prune import describe, look
+    from streaming.prune import prune as prune_all
+
+    with _clear_errors():
+        current = settings()
+        bounds, old = look(current)
+        _console.print(describe(current, bounds, old))
+        if dry_run or not old.rows:
+            _console.print("nothing was changed (--dry-run)" if old.rows else "nothing is older: nothing to remove")
+            return
+        if not yes:
+            typer.confirm("Remove them for good?", abort=True)
+        with Console(stderr=True).status("") as status:
+            gone = prune_all(current, bounds, lambda step: status.update(f"removing: {step}"))
+        _console.print(describe(current, bounds, gone, done=True))
+
+
+@app.command()
 def backup(
     folder: Annotated[Path | None, typer.Argument(help="Where to write it. [default: MART_HOME/backup]")] = None,
 ) -> None:
@@ -344,7 +373,9 @@ Reasons = Annotated[
 @rejected.command("list")
 def list_rejected(
     reason: Reasons = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Also those that were redriven or erased.")] = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also those that were redriven, erased or pruned.")
+    ] = False,
     newest: Annotated[int, typer.Option(min=0, help="Show so many of the newest records.")] = 20,
 ) -> None:
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""

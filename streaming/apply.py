@@ -110,6 +110,7 @@ def _apply_due(
     with applied.phase("copy"):
         _copy(cursor, valid)
         cursor.execute(statement("apply/forget_erased"))
+        cursor.execute(statement("apply/skip_pruned"))
     with applied.phase("insert"):
         cursor.execute(statement("apply/insert_invoices"))
         applied.invoices = cursor.rowcount

@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
@@ -30,7 +30,7 @@ from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erasure_list import ErasureList, lake_list
 from streaming.errors import AwayError, StreamingError
-from streaming.land import existing_lake
+from streaming.land import existing_lake, kept_since
 from streaming.land import read_positions as read_landed
 from streaming.mart import application_name, connect
 from streaming.positions import advance, take_over
@@ -133,9 +133,11 @@ def _repair(
             table = caught_up(settings.lake, pins.positions, wait_seconds)
             _check_erasure_list(pins.erased, table)
         with timed("recompute from the lake", seconds, on_phase):
-            recompute(engine, table, pins)
+            if kept_since(table):
+                read_mart(cursor, folder, engine)
+            recompute(engine, table, pins, done.verified)
         with timed("build the mart beside the old one", seconds, on_phase):
-            _stage(cursor, engine, folder, pins)
+            _stage(cursor, engine, folder, pins, done.verified.lake_kept_since)
         with timed("put it in place", seconds, on_phase):
             _check_loss(cursor, settings.lake, accept_loss)
             _keep_replaced(cursor, kept_in, done)
@@ -177,11 +179,15 @@ def _check_erasure_list(in_mart: ErasureList, table: DeltaTable) -> None:
         )
 
 
-def _stage(cursor: Cursor, engine: duckdb.DuckDBPyConnection, folder: Path, pins: Pins) -> None:
+def _stage(
+    cursor: Cursor, engine: duckdb.DuckDBPyConnection, folder: Path, pins: Pins, lake_kept_since: date | None
+) -> None:
     """The invoices and customers as they must be, into temporary tables."""
     engine.execute(statement("verify/export_invoices").format(folder=folder))
     with (folder / "landed.csv").open("rb") as rows:
         cursor.copy_expert(statement("apply/copy_staged"), rows)
+    if lake_kept_since:
+        cursor.execute(statement("repair/stage_unlanded"), {"lake_kept_since": lake_kept_since})
     cursor.execute(statement("repair/analyze_stage"))
     cursor.execute(statement("repair/create_recounted"), {"returns_policy": pins.returns_policy})
 
@@ -214,12 +220,13 @@ def _keep_replaced(cursor: Cursor, folder: Path, done: Repaired) -> None:
 def _replace(cursor: Cursor, done: Repaired) -> None:
     """Make the mart's rows those of the temporary tables. Rows that are right already stay untouched, with their ids
     and times; so do views, rights and history."""
-    for table in ("invoice", "customer"):
-        for what, rows in (("delete", done.removed), ("correct", done.corrected)):
-            cursor.execute(statement(f"repair/{what}_{table}s"))
+    for table, delete, correct, insert in (
+        ("invoice", "repair/delete_invoices", "repair/correct_invoices", "apply/insert_invoices"),
+        ("customer", "repair/delete_customers", "repair/correct_customers", "repair/insert_customers"),
+    ):
+        for name, rows in ((delete, done.removed), (correct, done.corrected), (insert, done.added)):
+            cursor.execute(statement(name))
             rows[table] = cursor.rowcount
-        cursor.execute(statement("apply/insert_invoices" if table == "invoice" else "repair/insert_customers"))
-        done.added[table] = cursor.rowcount
     cursor.execute(statement("repair/count_shop"))
     cursor.execute(statement("repair/forget_scores"))
     execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))

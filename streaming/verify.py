@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -27,7 +28,7 @@ from conf.settings import Settings
 from sql import statement
 from streaming.erasure_list import ErasureList, read_list
 from streaming.errors import AwayError, StreamingError
-from streaming.land import existing_lake, read_positions
+from streaming.land import existing_lake, kept_since, read_positions
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
@@ -93,9 +94,16 @@ class Difference:
 
 @dataclass
 class Verified:
-    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase."""
+    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase.
+
+    Of the mart's invoices `not_in_lake` are from before `lake_kept_since` and were taken as they are; `pruned` are no
+    longer in the mart, and what they came to was taken as it is carried there.
+    """
 
     lake_version: int = 0
+    lake_kept_since: date | None = None
+    not_in_lake: int = 0
+    pruned: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     differing: dict[str, int] = field(default_factory=dict)
     first: list[Difference] = field(default_factory=list)
@@ -151,7 +159,7 @@ def verify(
         with timed("wait for the lake", found.seconds, on_phase):
             table = caught_up(settings.lake, pins.positions, wait_seconds)
         with timed("recompute from the lake", found.seconds, on_phase):
-            recompute(engine, table, pins)
+            recompute(engine, table, pins, found)
         with timed("compare", found.seconds, on_phase):
             compare(engine, table, found, shown)
     return found
@@ -172,15 +180,16 @@ def _snapshot(dsn: str) -> Iterator[Cursor]:
 
 
 def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
-    """What the recomputing needs of the mart; the engine gets its tables conflict and erased, and an empty
-    stream_position. Raises NothingAppliedError if there are no positions."""
+    """What the recomputing needs of the mart; the engine gets its tables conflict, erased, pruned, carried and
+    pruned_total, and an empty stream_position. Raises NothingAppliedError if there are no positions."""
     cursor.execute(statement("verify/select_positions"))
     positions = [Position(*row) for row in cursor.fetchall()]
     cursor.execute(statement("verify/select_shop"))
     row = cursor.fetchone()
     if row is None or not positions:
         raise NothingAppliedError("the mart has applied nothing yet: there is nothing to verify")
-    _copy(cursor, "conflicts", folder)
+    for name in ("conflicts", "pruned", "carried", "pruned_total"):
+        _copy(cursor, name, folder)
     engine.execute(statement("verify/load_pins").format(folder=folder))
     erased = read_list(cursor)
     if erased.digests:
@@ -191,7 +200,7 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
 def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
     """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
     for name in _COMPARED:
-        _copy(cursor, f"{name}s", folder)
+        _copy(cursor, name, folder)
     engine.execute(statement("verify/load_mart").format(folder=folder))
 
 
@@ -221,9 +230,10 @@ def _landed(table: DeltaTable, position: Position) -> int:
     return read_positions(table, topic, [position.partition]).get(position.partition, 0)
 
 
-def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) -> None:
+def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, found: Verified) -> None:
     """From the lake, as it must be at the mart's positions: the engine's tables landed_copy, landed_invoice,
-    recomputed_customer, recomputed_cut, recomputed_score, recomputed_total."""
+    recomputed_customer, recomputed_cut, recomputed_score, recomputed_total. Invoices older than a pruned lake are taken
+    from mart_invoice."""
     engine.executemany(
         "INSERT INTO stream_position VALUES (?, ?, ?, ?)",
         [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.positions],
@@ -235,6 +245,11 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) 
     engine.execute(
         statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
     )
+    found.pruned = _count(engine, "SELECT count(*) FROM pruned")
+    found.lake_kept_since = kept_since(table)
+    if found.lake_kept_since:
+        taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": found.lake_kept_since})
+        [(found.not_in_lake,)] = taken.fetchall()
     engine.execute(statement("verify/recomputed_customers"), {"returns_policy": pins.returns_policy})
     engine.execute(statement("verify/recomputed_totals"))
 
@@ -278,6 +293,13 @@ def describe(verified: Verified) -> RenderableType:
     for name, rows in verified.rows.items():
         table.add_row(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
+    if verified.not_in_lake:
+        phases += (
+            f"\n{verified.not_in_lake:,} invoices are older than the lake (since {verified.lake_kept_since}): taken as "
+            "the mart has them"
+        )
+    if verified.pruned:
+        phases += f"\n{verified.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
     if verified.equal:
         return Group(
             table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")

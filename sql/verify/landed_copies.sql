@@ -1,5 +1,6 @@
 -- One row a copy of an invoice that the lake holds and the mart has read; `place` 1 is the earliest, which counts. A copy
--- that the mart refused as a conflicting duplicate is none, and a customer whom the mart has erased is nobody here.
+-- that the mart refused as a conflicting duplicate is none, nor is one of an invoice that the mart pruned; a customer whom
+-- the mart has erased is nobody here.
 -- Landed and not yet applied are the offsets from next_offset to landed_offset. Of a topic that was deleted and made anew
 -- there are two records at an offset: then it is the newer one that is not applied yet.
 CREATE TABLE landed_copy AS
@@ -26,6 +27,7 @@ WITH unapplied AS (
           WHERE c.topic = lake.topic AND c."partition" = lake."partition" AND c."offset" = lake."offset"
             AND c.kafka_us = epoch_us(lake.kafka_timestamp)
       )
+      AND NOT EXISTS (SELECT 1 FROM pruned WHERE pruned.invoice = lake.invoice)
 )
 SELECT invoice, invoice_date, lines, topic, "partition", "offset", kafka_timestamp,
        CASE WHEN NOT coalesce(is_erased, false) THEN customer_id END AS customer_id,

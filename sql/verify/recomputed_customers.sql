@@ -1,13 +1,19 @@
--- One row a customer, from the lake's invoices. A customer of whom only returns are known has a row where these lower
--- what will be bought (`net`), without scores.
+-- One row a customer, from the lake's invoices and from what the customer's pruned ones came to. A customer of whom only
+-- returns are known has a row where these lower what will be bought (`net`), without scores.
 CREATE TABLE recomputed_customer AS
-WITH customer AS (
-    SELECT customer_id,
-           count(*) FILTER (WHERE counting_lines > 0) AS frequency,
-           sum(purchased) + CASE WHEN $returns_policy = 'net' THEN sum(returned) ELSE 0 END AS monetary,
-           max(invoice_date) FILTER (WHERE counting_lines > 0) AS last_purchase
+WITH known AS (
+    SELECT customer_id, (counting_lines > 0)::INTEGER AS frequency, purchased, returned,
+           CASE WHEN counting_lines > 0 THEN invoice_date END AS last_purchase
     FROM landed_invoice
     WHERE customer_id IS NOT NULL
+    UNION ALL
+    SELECT customer_id, frequency, purchased, returned, last_purchase FROM carried
+), customer AS (
+    SELECT customer_id,
+           sum(frequency) AS frequency,
+           sum(purchased) + CASE WHEN $returns_policy = 'net' THEN sum(returned) ELSE 0 END AS monetary,
+           max(last_purchase) AS last_purchase
+    FROM known
     GROUP BY customer_id
 ), scored AS (
     SELECT customer_id,

@@ -1,5 +1,5 @@
 -- From the recomputed invoices and customers: the last key of each tile, the customers of each combination of scores, and
--- the shop's sums.
+-- the shop's sums, pruned invoices included.
 CREATE TABLE recomputed_cut AS
 SELECT 'tile ' || boundary AS tile, customers,
        r.value AS r_value, r.id AS r_customer_id,
@@ -24,6 +24,10 @@ WHERE frequency > 0
 GROUP BY r, f, m;
 
 CREATE TABLE recomputed_total AS
-SELECT 'shop' AS total, count(*) AS invoices, coalesce(sum(purchased), 0)::DECIMAL(38, 2) AS purchased,
-       coalesce(sum(returned), 0)::DECIMAL(38, 2) AS returned, max(invoice_date) AS newest_invoice_date
-FROM landed_invoice;
+SELECT 'shop' AS total, sum(invoices)::BIGINT AS invoices, sum(purchased)::DECIMAL(38, 2) AS purchased,
+       sum(returned)::DECIMAL(38, 2) AS returned, max(newest_invoice_date) AS newest_invoice_date
+FROM (
+    SELECT 1 AS invoices, purchased, returned, invoice_date AS newest_invoice_date FROM landed_invoice
+    UNION ALL
+    SELECT invoices, purchased, returned, newest_invoice_date FROM pruned_total
+);

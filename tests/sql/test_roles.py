@@ -29,6 +29,8 @@ WRITER_MUST_NOT = [
     "DELETE FROM mart.rejected_invoice",
     "INSERT INTO mart.erased_customer SELECT * FROM mart.erased_customer",
     "DELETE FROM mart.erased_customer",
+    "DELETE FROM mart.pruned_invoice",
+    "UPDATE mart.customer_carried SET frequency = 0",
     "SELECT passwd FROM pg_shadow",
     "CREATE ROLE mine",
 ]
@@ -71,6 +73,7 @@ def test_owner_is_no_superuser_and_each_has_a_password_of_its_own(line):
 
 
 READ_ALIKE = """
+function mart.explain_carried(text): EXECUTE
 function mart.explain_moves(text,integer): EXECUTE
 function mart.explain_purchases(text,integer): EXECUTE
 function mart.explain_scores(text): EXECUTE
@@ -79,6 +82,7 @@ schema mart: USAGE
 view mart.as_of: SELECT
 view mart.customer_segmentation: SELECT
 view mart.market_basket_analysis: SELECT
+view mart.nightly_status: SELECT
 view mart.quarantine_count: SELECT
 view mart.recent_latency: SELECT
 view mart.recent_minute: SELECT
@@ -89,6 +93,7 @@ view mart.segment_count_history: SELECT
 view mart.segment_flow: SELECT
 view mart.segment_move: SELECT
 view mart.stream_batch: SELECT
+view mart.stream_progress: SELECT
 view mart.stream_status: SELECT
 """
 WRITER_ALONE = """
@@ -97,12 +102,15 @@ column mart.rejected_invoice.outcome: UPDATE
 column mart.rejected_invoice.reason: UPDATE
 column mart.rejected_invoice.settled_at: UPDATE
 function mart.move_cuts(): EXECUTE
-table mart.association_rule: DELETE, INSERT, SELECT, UPDATE
+table mart.association_rule: INSERT, SELECT
 table mart.batch: INSERT, SELECT
 table mart.customer: INSERT, SELECT, UPDATE
+table mart.customer_carried: SELECT
 table mart.erased_customer: SELECT
 table mart.erasure_salt: SELECT
 table mart.invoice: INSERT, SELECT
+table mart.pruned_invoice: SELECT
+table mart.pruned_total: SELECT
 table mart.quintile_cut: DELETE, INSERT, SELECT, UPDATE
 table mart.reject_reason: SELECT
 table mart.rejected_invoice: INSERT, SELECT
@@ -120,7 +128,6 @@ table mart.stream_writer: INSERT, SELECT, UPDATE
 """
 EVERYONE = """
 database: CONNECT, TEMPORARY
-function mart.count_batch(): EXECUTE
 schema public: USAGE
 """
 # Everything of this database that a grantee may do, one row an object; what a new object gets by itself is told, too.
