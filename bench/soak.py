@@ -56,6 +56,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
 
 _HISTORY_DAYS = 90
+_HISTORY_SECONDS = 1800  # at most, until it is applied
 _INTERRUPTED = 130
 
 
@@ -197,7 +198,7 @@ def _fill_topic(parts: Line, lines: int, customers: int) -> None:
 def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, customers: int, every: float) -> bool:
     """Traffic and samples, then the latencies; True if it was interrupted. Raises LineError if a part ends."""
     with console.status("applying the history"):
-        wait_until_applied()
+        wait_until_applied(_HISTORY_SECONDS)
     interrupted = False
     with closing(psycopg2.connect(settings().require_mart("owner"))) as owner, owner.cursor() as cursor:
         owner.autocommit = True
