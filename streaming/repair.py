@@ -214,12 +214,16 @@ def _keep_replaced(cursor: Cursor, folder: Path, done: Repaired) -> None:
 def _replace(cursor: Cursor, done: Repaired) -> None:
     """Make the mart's rows those of the temporary tables. Rows that are right already stay untouched, with their ids
     and times; so do views, rights and history."""
-    for table in ("invoice", "customer"):
-        for what, rows in (("delete", done.removed), ("correct", done.corrected)):
-            cursor.execute(statement(f"repair/{what}_{table}s"))
-            rows[table] = cursor.rowcount
-        cursor.execute(statement("apply/insert_invoices" if table == "invoice" else "repair/insert_customers"))
-        done.added[table] = cursor.rowcount
+    for table, rows, name in (
+        ("invoice", done.removed, "repair/delete_invoices"),
+        ("invoice", done.corrected, "repair/correct_invoices"),
+        ("invoice", done.added, "apply/insert_invoices"),
+        ("customer", done.removed, "repair/delete_customers"),
+        ("customer", done.corrected, "repair/correct_customers"),
+        ("customer", done.added, "repair/insert_customers"),
+    ):
+        cursor.execute(statement(name))
+        rows[table] = cursor.rowcount
     cursor.execute(statement("repair/count_shop"))
     cursor.execute(statement("repair/forget_scores"))
     execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))

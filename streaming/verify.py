@@ -190,8 +190,8 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
 
 def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
     """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
-    for name in _COMPARED:
-        _copy(cursor, f"{name}s", folder)
+    for name in ("invoices", "customers", "cuts", "scores", "totals"):
+        _copy(cursor, name, folder)
     engine.execute(statement("verify/load_mart").format(folder=folder))
 
 
