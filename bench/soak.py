@@ -85,23 +85,29 @@ def _pss(pid: int) -> tuple[int, int] | None:
 
 
 class Sampler:
-    """Takes samples of a running line."""
+    """Takes samples of a running line. Raises LineError if a part of it is gone."""
 
     def __init__(self, home: Path, job: psutil.Process, cursor: Cursor) -> None:
-        self._home, self._job, self._cursor = home, job, cursor
+        kafka, postgres = broker.running(home), database.running(home)
+        if kafka is None or postgres is None:
+            raise LineError(f"{'the broker' if kafka is None else 'PostgreSQL'} has ended, logs: {home / 'log'}")
+        self._job, self._broker, self._postgres, self._cursor = job, kafka, postgres, cursor
         self._start = time.monotonic()
         psutil.cpu_percent()
 
     def sample(self) -> Sample:
-        """The line as it is now. Raises psutil.NoSuchProcess if a part of it is gone."""
+        """The line as it is now."""
+        try:
+            return self._sample()
+        except (psutil.NoSuchProcess, psycopg2.OperationalError) as error:
+            raise LineError(f"a part of the line has ended: {' '.join(str(error).split())}") from None
+
+    def _sample(self) -> Sample:
         tree = [self._job, *self._job.children(recursive=True)]
         jvm = [p for p in tree if _name(p) == "java"]
         driver_jvm, _ = memory(jvm)
         driver_python, _ = memory([p for p in tree if p not in jvm])
-        kafka, postgres = broker.running(self._home), database.running(self._home)
-        if kafka is None or postgres is None:
-            raise psutil.NoSuchProcess(0, "broker" if kafka is None else "PostgreSQL")
-        own, shared = memory([postgres, *postgres.children(recursive=True)])
+        own, shared = memory([self._postgres, *self._postgres.children(recursive=True)])
         self._cursor.execute(statement("bench/database_size"))
         (size,) = one_row(self._cursor)
         self._cursor.execute(statement("bench/table_sizes"))
@@ -110,7 +116,7 @@ class Sampler:
             seconds=round(time.monotonic() - self._start, 1),
             driver_jvm=driver_jvm,
             driver_python=driver_python,
-            broker=memory([kafka])[0],
+            broker=memory([self._broker])[0],
             postgres=own,
             shared_buffers=shared,
             database=size / MB,
@@ -160,7 +166,7 @@ def main(
                         verified = _verified(parts)
         except KeyboardInterrupt:
             interrupted = True
-        except (LineError, stack.StackError, psutil.NoSuchProcess, SystemExit) as error:
+        except (LineError, stack.StackError, SystemExit) as error:
             console.print(str(error), style="red", markup=False)
         finally:
             log = Path(home, "log", "streaming.log")
@@ -252,12 +258,14 @@ def _take_samples(
                 f"{now.tables['invoice'].live:,} invoices, {now.processor:.1f} cores busy"
             )
             due = begun + len(soak.samples) * every
-            while time.monotonic() < due:
+            while True:
+                parts.check("streaming", job)
                 if traffic.poll() is not None:
                     if traffic.returncode:
                         parts.check("traffic", traffic)
                     return
-                parts.check("streaming", job)
+                if time.monotonic() >= due:
+                    break
                 time.sleep(0.2)
 
 
