@@ -24,6 +24,7 @@ from bench.ways import EndedError, Running, Way, python_of, started
 from sql import one_row, statement
 
 _LOOK_SECONDS = 0.1
+_LONG_ENOUGH_SECONDS = 2.0  # between the first and the last visible purchase, to tell a rate
 
 
 def catch_up(
@@ -36,7 +37,8 @@ def catch_up(
 ) -> list[Row]:
     """A row a way: seconds, warm_lines_per_second, peak_mb, read_ms and crash.
 
-    `seconds` are from the process's start; the warm rate is that after the first visible purchases. `read_ms` is what
+    `seconds` are from the process's start; the warm rate is that after the first visible purchases, where
+    these took at least two seconds. `read_ms` is what
     it takes to read all customers with their scores then. A way that takes longer than `patience` seconds is stopped:
     its row has no seconds, but the lines a second until then.
     """
@@ -78,7 +80,7 @@ def _row(
         return Row(case, way.name, wrong=difference)
     seconds = last[0] - start
     figures |= {"seconds": seconds, "lines_per_second": topic.lines / seconds, "read_ms": read * 1000}
-    if way.streams and last[0] > first[0]:
+    if last[0] - first[0] >= _LONG_ENOUGH_SECONDS:
         figures["warm_lines_per_second"] = (last[1] - first[1]) * lines_of_a_purchase / (last[0] - first[0])
     return Row(case, way.name, figures)
 

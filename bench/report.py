@@ -31,6 +31,8 @@ class Column:
     heading: str
     format: str = "{:,.0f}"
     better: str | None = None
+    leads: bool = False
+    """Whether the summary shows it."""
 
     def text(self, figures: Mapping[str, Figure]) -> str:
         value = figures.get(self.key)
@@ -41,7 +43,7 @@ class Column:
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "catch-up": (
-        Column("seconds", "seconds, start included", "{:,.1f}", "less"),
+        Column("seconds", "seconds, start included", "{:,.1f}", "less", leads=True),
         Column("lines_per_second", "lines/s, start included", "{:,.0f}"),
         Column("warm_lines_per_second", "lines/s once it writes", "{:,.0f}", "more"),
         Column("peak_mb", "peak memory, MB", "{:,.0f}", "less"),
@@ -49,26 +51,26 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("crash", "a kill and a restart"),
     ),
     "freshness": (
-        Column("p50_ms", "p50, ms", "{:,.0f}", "less"),
-        Column("p99_ms", "p99, ms", "{:,.0f}", "less"),
+        Column("p50_ms", "p50, ms", "{:,.0f}", "less", leads=True),
+        Column("p99_ms", "p99, ms", "{:,.0f}", "less", leads=True),
         Column("behind_per_second", "falls behind by, invoices/s"),
         Column("sent_per_second", "sent, invoices/s"),
         Column("cores", "cores busy", "{:,.2f}"),
         Column("peak_mb", "peak memory, MB", "{:,.0f}", "less"),
     ),
     "scores": (
-        Column("ms", "ms a batch", "{:,.0f}", "less"),
+        Column("ms", "ms a batch", "{:,.0f}", "less", leads=True),
         Column("rescored", "customers scored anew"),
         Column("added_mb", "memory in the client, MB", "{:,.0f}"),
     ),
     "rules": (
-        Column("seconds", "baskets → rules, s", "{:,.2f}", "less"),
+        Column("seconds", "baskets → rules, s", "{:,.2f}", "less", leads=True),
         Column("step_seconds", "of it the rule step, s", "{:,.2f}"),
         Column("rules", "rules"),
         Column("peak_mb", "peak memory, MB", "{:,.0f}", "less"),
     ),
     "nightly": (
-        Column("seconds", "seconds, start included", "{:,.1f}", "less"),
+        Column("seconds", "seconds, start included", "{:,.1f}", "less", leads=True),
         Column("rules", "rules"),
         Column("peak_mb", "peak memory, MB", "{:,.0f}", "less"),
     ),
@@ -118,6 +120,26 @@ def table(part: Part) -> str:
     return "\n".join([*lines, *(("",) if notes else ()), *(f"({n}) {note}  " for n, note in enumerate(notes, 1))])
 
 
+def summary(parts: Mapping[str, Part]) -> str:
+    """One Markdown table of all contests but memory: ours, the best of the others and the worst, in each case."""
+    lines = ["| work | ours | the best of the others | the worst of them |", "| --- | --: | --- | --- |"]
+    for part in parts.values():
+        for column in COLUMNS[part.name]:
+            if not column.better or not column.leads:
+                continue
+            for ours, others in _contests(part.rows):
+                measured = [row for row in others if isinstance(row.figures.get(column.key), int | float)]
+                measured.sort(key=lambda row: _float(row, column.key), reverse=column.better == "more")
+                if not measured or ours.figures.get(column.key) is None:
+                    continue
+                best, worst = (f"{column.text(row.figures)} ({row.way})" for row in (measured[0], measured[-1]))
+                work = f"{part.name}, {ours.case}: {column.heading}"
+                lines.append(
+                    f"| {work} | **{column.text(ours.figures)}** | {best} | {worst if len(measured) > 1 else '–'} |"
+                )
+    return "\n".join(lines)
+
+
 def memory(parts: Mapping[str, Part]) -> dict[str, dict[str, int]]:
     """Part → way → the most memory that it held in any of the part's cases, in MB."""
     found: dict[str, dict[str, int]] = {}
@@ -164,7 +186,7 @@ def losses(parts: Mapping[str, Part], at_least: float = 1.1) -> list[Loss]:
         for column in COLUMNS[part.name]:
             if column.better is None:
                 continue
-            for ours, peer in _pairs(part.rows):
+            for ours, peer in ((ours, peer) for ours, others in _contests(part.rows) for peer in others):
                 a, b = ours.figures.get(column.key), peer.figures.get(column.key)
                 if isinstance(a, int | float) and isinstance(b, int | float) and a > 0 and b > 0:
                     times = a / b if column.better == "less" else b / a
@@ -174,12 +196,13 @@ def losses(parts: Mapping[str, Part], at_least: float = 1.1) -> list[Loss]:
     return found
 
 
-def _pairs(rows: Sequence[Row]) -> Iterable[tuple[Row, Row]]:
+def _contests(rows: Sequence[Row]) -> Iterable[tuple[Row, list[Row]]]:
+    """Each case's first row of ours and all rows of the others; a wrong one is none."""
     for case in dict.fromkeys(row.case for row in rows):
-        of_case = [row for row in rows if row.case == case]
+        of_case = [row for row in rows if row.case == case and not row.wrong]
         ours = next((row for row in of_case if row.is_ours), None)
         if ours is not None:
-            yield from ((ours, row) for row in of_case if not row.is_ours)
+            yield ours, [row for row in of_case if not row.is_ours]
 
 
 def losses_text(parts: Mapping[str, Part]) -> str:
@@ -230,6 +253,8 @@ def _filled(what: str, name: str | None, parts: Mapping[str, Part]) -> str:
         return f"![{name}](benchmarks/{name}.png)" if name in parts and name in FIGURES else ""
     if what == "memory":
         return memory_table(parts) + "\n\n![memory](benchmarks/memory.png)" if memory(parts) else "Not measured."
+    if what == "summary":
+        return summary(parts)
     if what == "losses":
         return losses_text(parts)
     if what == "command":

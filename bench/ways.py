@@ -45,25 +45,32 @@ class Way:
 
 
 def _ours(name: str, *options: str) -> Way:
-    return Way(name, "streaming", "nothing", options, visible="bench/visible_mart", customers="demo/customers")
+    return Way(
+        name,
+        "streaming",
+        "nothing: positions in the transaction",
+        options,
+        visible="bench/visible_mart",
+        customers="demo/customers",
+    )
 
 
 WAYS = (
     _ours(OURS, "run", "--only", "apply"),
     _ours(f"{OURS}, landing in the lake beside it", "run"),
-    Way("Spark, row by row", "bench.peers.spark_rows", "nothing: it keeps the invoice numbers"),
+    Way("Spark, row by row", "bench.peers.spark_rows", "nothing: invoice numbers"),
     Way(
         "Spark, JDBC overwrite",
         "bench.peers.spark_overwrite",
-        "a half-written table until the next run",
+        "half a table until it ran again",
         streams=False,
         visible="bench/visible_overwritten",
         customers="bench/customers_overwritten",
     ),
-    Way("plain Python, psycopg2", "bench.peers.plain", "nothing: it keeps the invoice numbers"),
-    Way("Quix Streams", "bench.peers.quix", "counts some twice", package="quixstreams"),
-    Way("Pathway", "bench.peers.pathway_", "starts anew", package="pathway"),
-    Way("Bytewax", "bench.peers.bytewax_", "starts anew", package="bytewax"),
+    Way("plain Python, psycopg2", "bench.peers.plain", "nothing: invoice numbers"),
+    Way("Quix Streams", "bench.peers.quix", "nothing: Kafka transactions", package="quixstreams"),
+    Way("Pathway", "bench.peers.pathway_", "reads the topic anew", package="pathway"),
+    Way("Bytewax", "bench.peers.bytewax_", "reads the topic anew", package="bytewax"),
 )
 
 

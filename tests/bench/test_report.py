@@ -7,7 +7,7 @@ import tomllib
 import pytest
 
 from bench import report
-from bench.report import COLUMNS, FIGURES, PARTS, losses, losses_text, render, table
+from bench.report import COLUMNS, FIGURES, PARTS, losses, losses_text, render, summary, table
 from bench.results import Part, Row, load, save
 
 
@@ -48,6 +48,17 @@ def test_a_table_of_several_cases_names_each_once():
         "|  | other | 2 |",
         "| 20 customers | **ours, by cuts** | 6 |",
         "|  | other | 60 |",
+    ]
+
+
+def test_the_summary_shows_the_best_and_the_worst_of_the_others():
+    others = [Row("UCI", way, {"seconds": seconds}) for way, seconds in (("slow", 9.0), ("fast", 1.0), ("mean", 3.0))]
+    wrong = Row("UCI", "wrong", wrong="1 rules missing")
+    text = summary({"rules": part("rules", Row("UCI", "ours", {"seconds": 2.0}), *others, wrong), "scores": SCORES})
+    assert text.splitlines()[2:] == [
+        "| rules, UCI: baskets → rules, s | **2.00** | 1.00 (fast) | 9.00 (slow) |",
+        "| scores, 10 customers: ms a batch | **5** | 2 (other) | – |",
+        "| scores, 20 customers: ms a batch | **6** | 60 (other) | – |",
     ]
 
 
