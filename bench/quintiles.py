@@ -1,4 +1,4 @@
-"""Benchmark of exact scores after each batch: by moved cuts, beside our full ntile and the usual one.
+"""Exact scores after each batch: by moved cuts, beside our full ntile, the usual one, DuckDB and pandas.
 
 In each compared batch the ways run one after the other on the same customers (a savepoint takes the first ones back)
 and must leave the same scores of every customer before a time counts. Beside the milliseconds that passed stand those
@@ -7,21 +7,29 @@ that the database's process worked: on a busy machine only these compare.
 
 from __future__ import annotations
 
+import io
+import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import duckdb
+import pandas as pd
 import psutil
 import psycopg2
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
 import typer
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
 from rich.table import Table
 
+from bench.memory import PeakMemory
+from bench.results import OURS, Row
 from conf.settings import Settings
 from sql import one_row, statement
 from stack import database
@@ -33,11 +41,53 @@ console = Console(highlight=False)
 Way = Callable[[Cursor], object]
 
 BY_CUTS, BY_NTILE, USUAL = "by cuts", "by ntile", "usual ntile"
+DUCKDB, PANDAS = "DuckDB", "pandas qcut"
+
+
+def by_duckdb(cursor: Cursor) -> None:
+    """Read the customers out of PostgreSQL, ntile in DuckDB, write back the scores that changed."""
+    with duckdb.connect() as engine:
+        engine.register("customer", _read_metrics(cursor))
+        _write_scores(cursor, engine.execute(statement("bench/duckdb_ntile")).to_arrow_table())
+
+
+def by_pandas(cursor: Cursor) -> None:
+    """The same with pandas' qcut over ranks; exactly ntile only if the number of customers is a multiple of 5."""
+    customers = _read_metrics(cursor).to_pandas().sort_values("customer_id")
+    same = pd.Series(True, index=customers.index)
+    for score_, metric in {"r": "last_purchase", "f": "frequency", "m": "cents"}.items():
+        ranks = pd.to_datetime(customers[metric]) if metric == "last_purchase" else customers[metric]
+        tiles = pd.qcut(ranks.rank(method="first"), 5, labels=False) + 1
+        same &= tiles == customers[score_]
+        customers[score_] = tiles
+    changed = customers.loc[~same, ["customer_id", "r", "f", "m"]]
+    _write_scores(cursor, pa.Table.from_pandas(changed, preserve_index=False))
+
+
+def _read_metrics(cursor: Cursor) -> pa.Table:
+    read = io.BytesIO()
+    cursor.copy_expert(statement("bench/copy_metrics"), read)
+    read.seek(0)
+    types = {"customer_id": pa.string()}
+    return arrow_csv.read_csv(read, convert_options=arrow_csv.ConvertOptions(column_types=types))
+
+
+def _write_scores(cursor: Cursor, changed: pa.Table) -> None:
+    written = io.BytesIO()
+    arrow_csv.write_csv(changed, written, arrow_csv.WriteOptions(include_header=False))
+    written.seek(0)
+    cursor.execute(statement("bench/create_new_score"))
+    cursor.execute("DELETE FROM new_score")
+    cursor.copy_expert("COPY new_score FROM STDIN (FORMAT csv)", written)
+    cursor.execute(statement("bench/write_scores"))
+
+
 WAYS: dict[str, Way] = {
     USUAL: lambda cursor: cursor.execute(statement("bench/full_ntile")),
     BY_NTILE: lambda cursor: score(cursor, full_share=0),
     BY_CUTS: lambda cursor: score(cursor, full_share=float("inf")),
 }
+PEERS: dict[str, Way] = {DUCKDB: by_duckdb, PANDAS: by_pandas}
 # What a server for a million customers would have; the stack's own 256 MB do not hold their indexes.
 CONFIGURATION = {"shared_buffers": "1GB"}
 
@@ -73,6 +123,8 @@ class Took:
     def __init__(self) -> None:
         self.passed: list[float] = []
         self.worked: list[float] = []
+        self.megabytes = 0.0
+        """The most that this process, the database's client, took beside what it held before."""
 
     def __str__(self) -> str:
         return f"{statistics.median(self.passed):,.0f} ({statistics.median(self.worked):,.0f})"
@@ -104,7 +156,7 @@ class Shop:
         self.bootstrap_seconds = time.perf_counter() - start
         self.backend = psutil.Process(self.connection.info.backend_pid)
         self.batch = 0
-        self.took: dict[str, Took] = {name: Took() for name in ("upsert", *WAYS)}
+        self.took: dict[str, Took] = {name: Took() for name in ("upsert", *WAYS, *PEERS)}
         self.rescored: list[int] = []
 
     def _score_all(self) -> None:
@@ -114,10 +166,13 @@ class Shop:
 
     @contextmanager
     def _taking(self, name: str) -> Iterator[None]:
-        passed, worked = time.perf_counter(), self._worked()
-        yield
-        self.took[name].passed.append((time.perf_counter() - passed) * 1000)
-        self.took[name].worked.append(self._worked() - worked)
+        held = psutil.Process().memory_info().rss
+        with PeakMemory([os.getpid()], every=0.02, descendants=False) as memory:
+            passed, worked = time.perf_counter(), self._worked()
+            yield
+            self.took[name].passed.append((time.perf_counter() - passed) * 1000)
+            self.took[name].worked.append(self._worked() - worked)
+        self.took[name].megabytes = max(self.took[name].megabytes, (memory.bytes - held) / 2**20)
 
     def _worked(self) -> float:
         """Milliseconds of processor time of this connection's server process, as fine as the system tells."""
@@ -127,13 +182,11 @@ class Shop:
             times = self.backend.cpu_times()
             return (times.user + times.system) * 1000
 
-    def apply(self, changed: int, *ways: str) -> None:
-        """Change so many customers and score by each way, taken back but for the last.
-
-        Raises AssertionError if two ways leave different scores.
-        """
+    def apply(self, changed: int, *ways: str) -> dict[str, tuple[Any, ...]]:
+        """Change so many customers and score by each way, taken back but for the last; each way's digest of all scores,
+        if there are several."""
         self.batch += 1
-        digests = set()
+        digests = {}
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute(statement("bench/stage_invoices"), {"batch": self.batch, "changed": changed})
             with self._taking("upsert"):
@@ -144,13 +197,17 @@ class Shop:
             for name in ways:
                 cursor.execute("ROLLBACK TO SAVEPOINT upserted")
                 with self._taking(name):
-                    WAYS[name](cursor)
+                    (WAYS | PEERS)[name](cursor)
                 if len(ways) > 1:
                     cursor.execute(statement("bench/digest_scores"))
-                    digests.add(one_row(cursor))
+                    digests[name] = one_row(cursor)
             cursor.execute("SELECT count(*) FROM due_customer")
             self.rescored.append(one_row(cursor)[0])
-        if len(digests) > 1:
+        return digests
+
+    def apply_alike(self, changed: int, *ways: str) -> None:
+        """The same. Raises AssertionError if two ways leave different scores."""
+        if len(set(self.apply(changed, *ways).values())) > 1:
             raise AssertionError(f"batch {self.batch}: the ways {ways} give different scores")
 
     def forget_times(self) -> None:
@@ -166,6 +223,46 @@ class Shop:
                 raise AssertionError(f"wrong in the end: {check}")
 
 
+def scores(sizes: Sequence[int], changed: int, batches: int, compared: int, say: Callable[[str], None]) -> list[Row]:
+    """A row a number of customers and way: ms (median of a batch's scores) and added_mb; of ours by cuts also rescored,
+    the median of the customers scored anew, and bootstrap_seconds.
+
+    Ours by cuts runs in all batches, the others in `compared` of them, on the same customers; after each all scores of
+    all ways must be the same. `changed` must be a multiple of 100: then qcut's tiles are ntile's.
+    """
+    names = {BY_CUTS: f"{OURS}, by cuts", USUAL: "full ntile in PostgreSQL", DUCKDB: DUCKDB, PANDAS: PANDAS}
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="quintiles-", ignore_cleanup_errors=True) as folder:
+        home = Path(folder)
+        home.chmod(0o755)
+        server = database.start(home, configuration=CONFIGURATION)
+        try:
+            for size in sizes:
+                shop = Shop(home, server.port, size)
+                for _ in range(min(5, batches)):
+                    shop.apply(changed, BY_CUTS)
+                shop.forget_times()
+                wrong: set[str] = set()
+                every = max(1, batches // compared)
+                for n in range(batches):
+                    ways = (USUAL, *PEERS, BY_CUTS) if n % every == 0 and n // every < compared else (BY_CUTS,)
+                    digests = shop.apply(changed, *ways)
+                    wrong |= {way for way, digest in digests.items() if digest != digests[BY_CUTS]}
+                shop.close()
+                for way, name in names.items():
+                    took = shop.took[way]
+                    figures = {"ms": statistics.median(took.passed), "added_mb": took.megabytes}
+                    if way == BY_CUTS:
+                        figures["rescored"] = statistics.median(shop.rescored)
+                        figures["bootstrap_seconds"] = shop.bootstrap_seconds
+                    case = f"{size:,} customers"
+                    rows.append(Row(case, name, wrong="other scores") if way in wrong else Row(case, name, figures))
+                    say(f"scores, {case}, {name}: {rows[-1].wrong or dict(rows[-1].figures)}")
+        finally:
+            database.stop(home, server)
+    return rows
+
+
 def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches: int, compared: int) -> None:
     table = Table(
         title=f"Scores after a batch of {changed:,} changed customers: milliseconds passed (worked), medians",
@@ -178,10 +275,10 @@ def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches
         with console.status(f"{size:,} customers"):
             shop = Shop(home, port, size)
             for _ in range(5):
-                shop.apply(changed, BY_CUTS)
+                shop.apply_alike(changed, BY_CUTS)
             shop.forget_times()
             for n in range(batches):
-                shop.apply(changed, *(WAYS if n % every == 0 and n // every < compared else (BY_CUTS,)))
+                shop.apply_alike(changed, *(WAYS if n % every == 0 and n // every < compared else (BY_CUTS,)))
             shop.close()
         took = shop.took
         table.add_row(
@@ -202,11 +299,11 @@ def _crossover(home: Path, port: int, sizes: list[int], compared: int) -> None:
     for size in sizes:
         with console.status(f"{size:,} customers"):
             shop = Shop(home, port, size)
-            shop.apply(max(20, size // 100), *WAYS)
+            shop.apply_alike(max(20, size // 100), *WAYS)
             for percent in (5, 10, 20, 30, 50, 80):
                 shop.forget_times()
                 for _ in range(compared):
-                    shop.apply(max(20, size * percent // 100), *WAYS)
+                    shop.apply_alike(max(20, size * percent // 100), *WAYS)
                 table.add_row(f"{size:,}", f"{percent} %", *(str(shop.took[way]) for way in WAYS))
             shop.close()
         table.add_section()

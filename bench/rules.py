@@ -1,19 +1,20 @@
-"""Benchmark of the nightly rules beside the usual ways to the same rules, on UCI Online Retail and a made-up shop.
+"""The association rules by several ways, on the same baskets.
 
-Each way begins with the same baskets in memory and ends with all rules, their measures and their products' names;
-before a time counts, its rules are compared with ours.
+Each way runs in a process of its own: it begins with the baskets in memory and ends with all rules, their measures and
+their products' names. Before a time counts, its rules are compared with ours.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
-from datetime import date, timedelta
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -21,258 +22,305 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 import typer
 from pyspark.ml.fpm import FPGrowth
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
-from rich.console import Console
-from rich.table import Table
 
-from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
-from batch_rules.main import RunOptions, find_rules, plan
 from batch_rules.measure import Rules, measure
 from batch_rules.mine import Engine, Itemsets, min_count, mine
-from bench.lake import csv_invoices, landed, write_lake
+from bench.memory import PeakMemory
+from bench.peers.invoice import counts
+from bench.results import OURS, Row
 from conf.settings import settings
 from jvm.session import spark_session
-from producer.generate import Options, generate
+from producer.csv_invoices import Invoice
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-console = Console(highlight=False)
-
-SUPPORT, CONFIDENCE = Decimal("0.005"), Decimal("0.05")
-Measured = dict[tuple[tuple[str, ...], str], tuple[float, float, float]]
-"""(antecedent's codes, consequent's code) → (support, confidence, lift)."""
+_MAX_ITEMSETS = 20_000_000
+_ENOUGH_SECONDS = 15.0
+"""A way that takes longer runs once; the others three times, after a first time that does not count."""
 
 
-def ours(baskets: DataFrame, max_items: int | None, engine: Engine) -> tuple[Rules, float]:
-    """The rules and the seconds of the rule step."""
-    itemsets = mine(baskets, Fraction(SUPPORT), max_items, 5_000_000, engine)
+@dataclass(frozen=True)
+class Case:
+    """One set of baskets and what to find in it; `folder` holds baskets.parquet and names.parquet."""
+
+    name: str
+    folder: Path
+    baskets: int
+    support: Decimal
+    confidence: Decimal
+    max_items: int | None
+
+    @property
+    def title(self) -> str:
+        size = f"sets of at most {self.max_items}" if self.max_items else "sets of any size"
+        return f"{self.name}, support {self.support}, {size}"
+
+
+@dataclass
+class Found:
+    """The rules that a way found, and the seconds of its rule step alone."""
+
+    rules: Rules | pd.DataFrame
+    step_seconds: float
+
+
+def ours(baskets: DataFrame, _names: DataFrame, case: Case, engine: Engine = "eclat") -> Found:
+    itemsets = mine(baskets, Fraction(case.support), case.max_items, _MAX_ITEMSETS, engine)
     start = time.perf_counter()
-    rules = measure(itemsets, Fraction(CONFIDENCE))
-    return rules, time.perf_counter() - start
+    return Found(measure(itemsets, Fraction(case.confidence)), time.perf_counter() - start)
 
 
-def by_spark(baskets: DataFrame, names: DataFrame, max_items: int | None) -> tuple[pd.DataFrame, float]:
-    """FPGrowth and its associationRules, the names by explode and join; and the seconds after the itemsets."""
+def by_spark(baskets: DataFrame, names: DataFrame, case: Case) -> Found:
+    """FPGrowth and its associationRules, the names by explode and join."""
     count = baskets.count()
-    share = (min_count(Fraction(SUPPORT), count) - 0.5) / count
-    model = FPGrowth(itemsCol="items", minSupport=share, minConfidence=float(CONFIDENCE), numPartitions=1).fit(baskets)
+    model = FPGrowth(
+        itemsCol="items", minSupport=_share(case, count), minConfidence=float(case.confidence), numPartitions=1
+    ).fit(baskets)
     itemsets = model.freqItemsets.cache()
     itemsets.count()
     start = time.perf_counter()
     rules = model.associationRules.where("lift > 1")
-    if max_items is not None:
-        rules = rules.where(F.size("antecedent") < max_items)
+    if case.max_items is not None:
+        rules = rules.where(F.size("antecedent") < case.max_items)
     rules = rules.withColumn("id", F.monotonically_increasing_id()).cache()
-    named = (
+    found = with_names(rules, names).toPandas()
+    seconds = time.perf_counter() - start
+    rules.unpersist()
+    itemsets.unpersist()
+    return Found(found, seconds)
+
+
+def with_names(rules: DataFrame, names: DataFrame) -> DataFrame:
+    """Spark's rules (id, antecedent, consequent, measures) with antecedent_names and consequent_name."""
+    antecedents = (
         rules.select("id", F.explode("antecedent").alias("stock_code"))
         .join(names, "stock_code")
         .groupBy("id")
         .agg(F.collect_list("name").alias("antecedent_names"))
     )
     consequents = names.withColumnsRenamed({"stock_code": "consequent_code", "name": "consequent_name"})
-    found = (
+    return (
         rules.withColumn("consequent_code", F.col("consequent")[0])
-        .join(named, "id")
+        .join(antecedents, "id")
         .join(consequents, "consequent_code")
-        .toPandas()
     )
-    seconds = time.perf_counter() - start
-    rules.unpersist()
-    itemsets.unpersist()
-    return found, seconds
 
 
-def by_mlxtend(baskets: list[list[str]], max_items: int | None) -> tuple[pd.DataFrame, float]:
+def by_mlxtend(baskets: list[list[str]], case: Case) -> Found:
     """mlxtend's fpgrowth and association_rules on its one-hot frame."""
     from mlxtend.frequent_patterns import association_rules, fpgrowth
     from mlxtend.preprocessing import TransactionEncoder
 
     encoder = TransactionEncoder()
     frame = pd.DataFrame(encoder.fit_transform(baskets), columns=encoder.columns_)
-    itemsets = fpgrowth(frame, min_support=float(SUPPORT), use_colnames=True, max_len=max_items)
+    itemsets = fpgrowth(frame, min_support=_share(case, len(baskets)), use_colnames=True, max_len=case.max_items)
     start = time.perf_counter()
-    rules = association_rules(itemsets, metric="confidence", min_threshold=float(CONFIDENCE))
-    rules = rules[(rules["consequents"].str.len() == 1) & (rules["lift"] > 1)]
-    return rules, time.perf_counter() - start
+    rules = association_rules(itemsets, metric="confidence", min_threshold=float(case.confidence))
+    return Found(_of_one_consequent(rules), time.perf_counter() - start)
 
 
-def by_pyfim(baskets: list[list[str]], max_items: int | None) -> tuple[Rules, float]:
+def by_rusket(baskets: list[list[str]], case: Case) -> Found:
+    """rusket (Rust): FPGrowth.from_transactions, mine, association_rules."""
+    import rusket
+
+    model = rusket.FPGrowth.from_transactions(
+        baskets, min_support=_share(case, len(baskets)), max_len=case.max_items, use_colnames=True
+    )
+    model.mine(use_colnames=True)
+    start = time.perf_counter()
+    rules = model.association_rules(metric="confidence", min_threshold=float(case.confidence))
+    return Found(_of_one_consequent(rules), time.perf_counter() - start)
+
+
+def by_pyfim(baskets: list[list[str]], case: Case) -> Found:
     """pyfim's fpgrowth (C), which gives the itemsets, and our rule step."""
     import fim
 
-    fewest = min_count(Fraction(SUPPORT), len(baskets))
-    found = fim.fpgrowth(baskets, target="s", supp=-fewest, zmin=1, zmax=max_items or -1, report="a")
+    fewest = min_count(Fraction(case.support), len(baskets))
+    found = fim.fpgrowth(baskets, target="s", supp=-fewest, zmin=1, zmax=case.max_items or -1, report="a")
     codes = sorted({code for items, _ in found for code in items})
     index = {code: i for i, code in enumerate(codes)}
     counts = {tuple(sorted(index[code] for code in items)): count for items, count in found}
     start = time.perf_counter()
-    rules = measure(Itemsets(codes, len(baskets), counts, "pyfim"), Fraction(CONFIDENCE))
-    return rules, time.perf_counter() - start
+    rules = measure(Itemsets(codes, len(baskets), counts, "pyfim"), Fraction(case.confidence))
+    return Found(rules, time.perf_counter() - start)
 
 
-def measured(found: Rules | pd.DataFrame) -> Measured:
+ON_SPARK: dict[str, Callable[[DataFrame, DataFrame, Case], Found]] = {
+    OURS: ours,
+    f"{OURS}, --engine fpgrowth": lambda baskets, names, case: ours(baskets, names, case, "fpgrowth"),
+    "Spark FPGrowth + associationRules": by_spark,
+}
+IN_PYTHON: dict[str, Callable[[list[list[str]], Case], Found]] = {
+    "mlxtend": by_mlxtend,
+    "pyfim + our rule step": by_pyfim,
+    "rusket": by_rusket,
+}
+
+
+def _share(case: Case, baskets: int) -> float:
+    """The support between two counts, so that a float's last bit decides nothing."""
+    return (min_count(Fraction(case.support), baskets) - 0.5) / baskets
+
+
+def _of_one_consequent(rules: pd.DataFrame) -> pd.DataFrame:
+    return rules[(rules["consequents"].map(len) == 1) & (rules["lift"] > 1)]
+
+
+def measured(found: Rules | pd.DataFrame) -> pa.Table:
+    """One row a rule, by name: rule ("a b > c", the codes in order), support, confidence, lift."""
     if isinstance(found, Rules):
-        sides = (
-            (tuple(found.codes[i] for i in antecedent), found.codes[consequent])
+        codes = found.codes
+        rules = [
+            " ".join([codes[i] for i in antecedent]) + " > " + codes[consequent]
             for antecedent, consequent in zip(found.antecedent, found.consequent.tolist(), strict=True)
-        )
-        values = zip(found.support.tolist(), found.confidence.tolist(), found.lift.tolist(), strict=True)
-        return dict(zip(sides, values, strict=True))
-    renamed = found.rename(columns={"antecedents": "antecedent", "consequents": "consequent"})
-    return {
-        (tuple(sorted(row["antecedent"])), next(iter(row["consequent"]))): (
-            row["support"],
-            row["confidence"],
-            row["lift"],
-        )
-        for row in renamed.to_dict("records")
-    }
+        ]
+        values = [found.support, found.confidence, found.lift]
+    else:
+        renamed = found.rename(columns={"antecedents": "antecedent", "consequents": "consequent"})
+        rules = [
+            " ".join(sorted(antecedent)) + " > " + next(iter(consequent))
+            for antecedent, consequent in zip(renamed["antecedent"], renamed["consequent"], strict=True)
+        ]
+        values = [renamed[column].to_numpy(dtype=float) for column in ("support", "confidence", "lift")]
+    table = pa.table({"rule": rules, "support": values[0], "confidence": values[1], "lift": values[2]})
+    return table.sort_by("rule")
 
 
-def differs(found: Measured, expected: Measured) -> str | None:
+def differs(found: pa.Table, expected: pa.Table) -> str | None:
     """None if the rules are the same and their measures within 1e-9, else what is not."""
-    if found.keys() != expected.keys():
-        return f"{len(found.keys() - expected.keys())} rules too many, {len(expected.keys() - found.keys())} missing"
-    keys = list(expected)
-    a, b = (np.array([rules[key] for key in keys]).reshape(-1, 3) for rules in (found, expected))
-    worst = float((np.abs(a - b) / np.maximum(1, np.abs(b))).max(initial=0))
-    return None if worst <= 1e-9 else f"a measure is off by {worst:g}"
-
-
-def timed(work: Callable[[], tuple[Any, float]], rounds: int) -> tuple[Any, float, float]:
-    """The result, and the medians of the seconds in all and of the rule step."""
-    whole, step = [], []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        result, seconds = work()
-        whole.append(time.perf_counter() - start)
-        step.append(seconds)
-    return result, statistics.median(whole), statistics.median(step)
+    if not found["rule"].equals(expected["rule"]):
+        ours_, theirs = set(expected["rule"].to_pylist()), set(found["rule"].to_pylist())
+        return f"{len(theirs - ours_):,} rules too many, {len(ours_ - theirs):,} missing"
+    for column in ("support", "confidence", "lift"):
+        a, b = found[column].to_numpy(), expected[column].to_numpy()
+        worst = float((np.abs(a - b) / np.maximum(1, np.abs(b))).max(initial=0))
+        if worst > 1e-9:
+            return f"{column} is off by {worst:g}"
+    return None
 
 
 def session() -> SparkSession:
-    current = settings().model_copy(update={"spark_driver_memory": "2g"})
+    current = settings().model_copy(update={"spark_driver_memory": "3g"})
     return spark_session("retail-mart bench", current, {"spark.driver.extraJavaOptions": "-Xss16m"})
 
 
-def whole_run(spark: SparkSession, lake: str, until: date, days: int, max_items: int | None, engine: Engine) -> Rules:
-    """From the lake to the rules with names, as the nightly job does it."""
-    options = RunOptions(until, days, SUPPORT, CONFIDENCE, max_items, 5_000_000, engine=engine)
-    return find_rules(spark, plan(spark, lake, options), options)[0]
+def prepare(invoices: Iterable[Invoice], folder: Path) -> int:
+    """Write the baskets of invoices, worked out in plain Python, and names of their products to baskets.parquet and
+    names.parquet; returns the baskets."""
+    baskets: dict[str, list[str]] = {}
+    names: dict[str, str] = {}
+    for invoice in invoices:
+        counting = {line.stock_code: line.description for line in invoice.lines if counts(line._asdict())}
+        names |= counting
+        if len(counting) >= 2 and not invoice.number.startswith("C"):
+            baskets[invoice.number] = sorted(counting)
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table({"invoice": list(baskets), "items": list(baskets.values())}), folder / "baskets.parquet")
+    pq.write_table(pa.table({"stock_code": list(names), "name": list(names.values())}), folder / "names.parquet")
+    return len(baskets)
 
 
-def compare(spark: SparkSession, name: str, lake: str, until: date, days: int, max_items: int | None) -> None:
-    """Print the table of one data set, ways that are not installed left out."""
-    lines = counting_lines(
-        invoices_of(spark.read.format("delta").load(lake), until - timedelta(days=days), until)
-    ).cache()
-    baskets = baskets_of(lines).cache()
-    names = canonical_names(lines).cache()
-    in_memory = baskets.select("items").toArrow()["items"].to_pylist()
-    names.count()
-    ways: dict[str, tuple[Callable[[], tuple[Any, float]], int]] = {
-        "ours": (lambda: ours(baskets, max_items, "eclat"), 5),
-        "ours, --engine fpgrowth": (lambda: ours(baskets, max_items, "fpgrowth"), 1),
-        "Spark FPGrowth + associationRules": (lambda: by_spark(baskets, names, max_items), 1),
-        "mlxtend fpgrowth + association_rules": (lambda: by_mlxtend(in_memory, max_items), 1),
-        "pyfim fpgrowth + our rule step": (lambda: by_pyfim(in_memory, max_items), 3),
-    }
-    table = Table("way", "baskets → rules, s", "rule step, s", "times ours", "rule step, times ours", "rules", "same")
-    for column in table.columns[1:6]:
-        column.justify = "right"
-    expected: Measured | None = None
-    base, base_step = 0.0, 0.0
-    for way, (work, rounds) in ways.items():
-        try:
-            work()  # warm: the same once before
-            found, seconds, step = timed(work, rounds)
-        except ImportError as error:
-            table.add_row(way, f"not installed ({error.name})")
-            continue
-        rules = measured(found)
-        if expected is None:
-            expected, base, base_step = rules, seconds, step
-        wrong = differs(rules, expected)
-        table.add_row(
-            way,
-            "-" if wrong else f"{seconds:.2f}",
-            "-" if wrong else f"{step:.3f}",
-            "-" if wrong else f"{seconds / base:.1f}",
-            "-" if wrong else f"{step / base_step:.1f}",
-            f"{len(rules):,}",
-            wrong or "yes",
-        )
-    whole = []
-    for _ in range(4):
-        start = time.perf_counter()
-        whole_run(spark, lake, until, days, max_items, "auto")
-        whole.append(time.perf_counter() - start)
-    for cached in (names, baskets, lines):
-        cached.unpersist()
-    table.title = f"{name}: {len(in_memory):,} baskets, support {SUPPORT}, confidence {CONFIDENCE}, " + (
-        f"at most {max_items} items" if max_items else "any number of items"
+def rules(
+    cases: Sequence[Case], ways: Sequence[str], scratch: Path, patience: float, say: Callable[[str], None]
+) -> list[Row]:
+    """A row a case and way: seconds, step_seconds, rules, peak_mb.
+
+    The first way that ends says what the rules are. One that takes longer than `patience` seconds is stopped.
+    """
+    rows = []
+    for case in cases:
+        expected: pa.Table | None = None
+        for way in ways:
+            row, found = _row(case, way, scratch, patience)
+            if expected is None and found is not None:
+                expected = found
+            elif expected is not None and found is not None and (difference := differs(found, expected)):
+                row = Row(case.title, way, wrong=difference)
+            rows.append(row)
+            say(f"rules, {case.title}, {way}: {row.wrong or row.note or dict(row.figures)}")
+    return rows
+
+
+def _row(case: Case, way: str, scratch: Path, patience: float) -> tuple[Row, pa.Table | None]:
+    name = re.sub(r"\W+", "_", f"{case.title}_{way}")
+    asked, output = scratch / f"{name}.json", scratch / f"{name}.parquet"
+    asked.write_text(json.dumps(asdict(case), default=str))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench.rules", way, str(asked), str(output)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    console.print(table)
-    console.print(f"lake → baskets and names → rules, ours, warm: {statistics.median(whole[1:]):.2f} s")
+    with PeakMemory([process.pid]) as memory:
+        try:
+            said, errors = process.communicate(timeout=patience)
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            return Row(
+                case.title, way, {"peak_mb": memory.megabytes}, f"stopped after {patience:.0f} s, without a rule"
+            ), None
+    if process.returncode:
+        last = errors.strip().splitlines()[-1:] or [""]
+        if "ModuleNotFoundError" in last[0]:
+            return Row(case.title, way, note=last[0].replace("ModuleNotFoundError: ", "not installed: ")), None
+        return Row(case.title, way, {"peak_mb": memory.megabytes}, f"ended with {process.returncode}: {last[0]}"), None
+    figures = json.loads(said.splitlines()[-1])
+    return Row(case.title, way, figures | {"peak_mb": memory.megabytes}), pq.read_table(output)
 
 
-@app.command()
+def _kill(process: subprocess.Popen[str]) -> None:
+    for one in psutil.Process(process.pid).children(recursive=True):
+        one.kill()
+    process.kill()
+    process.wait()
+
+
 def main(
-    data: Annotated[
-        Path | None, typer.Option(help="Folder of UCI Online Retail by day; left out if not given or absent.")
-    ] = None,
-    lines: Annotated[int, typer.Option(min=1_000, help="Lines of the made-up shop.")] = 1_000_000,
-    max_items: Annotated[int | None, typer.Option(min=2, help="Most items of a rule. [default: any number]")] = None,
-    cold: Annotated[bool, typer.Option(help="Also whole processes from their start, ours and Spark's way.")] = True,
-    once: Annotated[str | None, typer.Option(hidden=True)] = None,
+    way: Annotated[str, typer.Argument(help="One of the ways' names.")],
+    case_file: Annotated[Path, typer.Argument(help="The case, as JSON.")],
+    output: Annotated[Path, typer.Argument(help="Where to write the rules.")],
 ) -> None:
-    """Ours beside Spark's FPGrowth + associationRules, mlxtend and pyfim, on the same baskets."""
+    """Find the rules of one case by one way, several times, and print the medians as JSON."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    if once:  # a cold process: way, lake, until, days
-        way, lake, until, days = once.split("|")
+    asked: dict[str, Any] = json.loads(case_file.read_text())
+    shares = {name: Decimal(asked[name]) for name in ("support", "confidence")}
+    case = Case(**asked | shares | {"folder": Path(asked["folder"])})
+    work: Callable[[], Found]
+    if way in ON_SPARK:
         spark = session()
-        if way == "ours":
-            whole_run(spark, lake, date.fromisoformat(until), int(days), max_items, "auto")
-            return
-        newest = date.fromisoformat(until)
-        chosen = counting_lines(
-            invoices_of(spark.read.format("delta").load(lake), newest - timedelta(days=int(days)), newest)
-        ).cache()
-        by_spark(baskets_of(chosen).cache(), canonical_names(chosen), max_items)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        sources: dict[str, Path] = {}
-        if data is not None and data.is_dir():
-            sources["UCI Online Retail"] = data
-        sources[f"made-up shop, {lines:,} lines"] = Path(folder, "shop")
-        generate(Options(output=Path(folder, "shop"), lines=lines))
-        spark = session()
-        lakes = {}
-        for number, (name, source) in enumerate(sources.items()):
-            rows = landed(csv_invoices([source]))
-            dates = rows["business_date"].to_pylist()
-            lakes[name] = (str(Path(folder, f"lake{number}")), max(dates), (max(dates) - min(dates)).days + 1)
-            write_lake(spark, rows, lakes[name][0])
-            del rows, dates
-        for name, (lake, until, days) in lakes.items():
-            compare(spark, name, lake, until, days, max_items)
-        spark.stop()
-        if cold:
-            for name, (lake, until, days) in lakes.items():
-                for way in ("ours", "spark"):
-                    more = [] if max_items is None else ["--max-items", str(max_items)]
-                    start = time.perf_counter()
-                    subprocess.run(
-                        [sys.executable, "-m", "bench.rules", "--once", f"{way}|{lake}|{until}|{days}", *more],
-                        check=True,
-                        stderr=subprocess.DEVNULL,
-                    )
-                    label = {"ours": "ours", "spark": "Spark FPGrowth + associationRules"}[way]
-                    console.print(f"{name}, cold process, lake → rules: {label} {time.perf_counter() - start:.1f} s")
+        baskets = spark.read.parquet(str(case.folder / "baskets.parquet")).cache()
+        names = spark.read.parquet(str(case.folder / "names.parquet")).cache()
+        baskets.count()
+        names.count()
+        work = lambda: ON_SPARK[way](baskets, names, case)  # noqa: E731
+    else:
+        in_memory = pq.read_table(case.folder / "baskets.parquet")["items"].to_pylist()
+        work = lambda: IN_PYTHON[way](in_memory, case)  # noqa: E731
+    whole: list[float] = []
+    step: list[float] = []
+    while len(whole) < 4 and sum(whole) < _ENOUGH_SECONDS:
+        start = time.perf_counter()
+        found = work()
+        whole.append(time.perf_counter() - start)
+        step.append(found.step_seconds)
+    counted = slice(1 if len(whole) > 1 else 0, None)
+    table = measured(found.rules)
+    pq.write_table(table, output)
+    figures = {
+        "seconds": statistics.median(whole[counted]),
+        "step_seconds": statistics.median(step[counted]),
+        "rules": table.num_rows,
+        "runs": len(whole[counted]),
+    }
+    typer.echo(json.dumps(figures))
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m bench.rules")
+    typer.run(main)

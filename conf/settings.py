@@ -20,6 +20,7 @@ from pydantic_settings import (
 )
 
 STATE_FILE_NAME = "stack.json"
+_MOST_DAYS = 100_000
 
 
 class SettingsError(Exception):
@@ -137,6 +138,30 @@ class Settings(BaseSettings):
         60, ge=1, description="Days that it keeps by the hour; older: the last of each day."
     )
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
+    invoices_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Days up to the as-of date whose invoices `prune` keeps in the mart, one by one; 0: all.",
+    )
+    moves_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Days up to the as-of date whose moves between segments `prune` keeps; 0: all.",
+    )
+    lake_kept_days: int = Field(
+        0,
+        ge=0,
+        le=_MOST_DAYS,
+        description="Business dates up to the as-of date that `prune` keeps in the lake; 0: all.",
+    )
+    quarantine_kept_days: int = Field(
+        0, ge=0, le=_MOST_DAYS, description="Days that `prune` keeps quarantined records, waiting or not; 0: for good."
+    )
+    batches_kept_days: int = Field(
+        0, ge=0, le=_MOST_DAYS, description="Days that `prune` keeps the log of batches and self-checks; 0: for good."
+    )
     currency: str = Field("Rp", max_length=8, description="Sign of the shop's currency on the dashboards: Rp, £, €.")
     metabase_url: str = Field("http://127.0.0.1:3000", description="Metabase, as a browser reaches it.")
     metabase_admin_email: str = Field(
@@ -162,7 +187,34 @@ class Settings(BaseSettings):
     )
     alert_email_to: str | None = Field(
         None,
-        description="Addresses (comma between them) told of a failed night and of the next good one. Default: none.",
+        description="Addresses (comma between them) told of alerts and of their end, by `watch` and by Airflow.",
+    )
+    smtp_host: str | None = Field(
+        None, description="Mail server of `watch`. Default: none, no e-mail. (Airflow: AIRFLOW_CONN_SMTP_DEFAULT.)"
+    )
+    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; usual with tls: 465.")
+    smtp_security: Literal["starttls", "tls", "none"] = Field(
+        "starttls", description="How to talk to it; certificates must be ones that the system trusts."
+    )
+    smtp_username: str | None = Field(None, description="Name to log in with. Default: no login.")
+    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_from: str | None = Field(None, description="Sender of the e-mails. Default: SMTP_USERNAME.")
+    slack_webhook_url: SecretStr | None = Field(
+        None, description="Slack's incoming webhook of `watch`, a secret. (Airflow: AIRFLOW_CONN_SLACK_DEFAULT.)"
+    )
+    alert_stale_seconds: float = Field(
+        60, ge=0, description="Alert: no batch for so long while records wait. 0, here and below: never."
+    )
+    alert_lag_records: int = Field(100_000, ge=0, description="Alert: more records than this are not applied yet.")
+    alert_reject_percent: float = Field(
+        5, ge=0, le=100, description="Alert: more than this share of the last minutes' records were rejected."
+    )
+    alert_reject_minutes: int = Field(10, ge=1, description="How many minutes those are.")
+    alert_nightly_hours: float = Field(
+        26, ge=0, description="Alert: no rules were published for so long; and: the newest run was kept back."
+    )
+    alert_disk_free_percent: float = Field(
+        10, ge=0, lt=80, description="Alert: less than this is free on the disk of the lake or of the checkpoints."
     )
     spark_master: str = Field("local[*]", description="Spark master of the jobs.")
     spark_driver_memory: str = Field("1g", description="Heap of Spark's driver (all of Spark in local mode).")
@@ -184,6 +236,13 @@ class Settings(BaseSettings):
         if not re.fullmatch(r"https?://[^/?#@\s]+(/[^?#\s]*)?", value):
             raise ValueError("give it like http://127.0.0.1:3000, without an account, a query or a fragment")
         return value.rstrip("/")
+
+    @field_validator("slack_webhook_url")
+    @classmethod
+    def _secret_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"https?://[^/\s]+/\S*", value.get_secret_value()):
+            raise ValueError("give it as Slack shows it, like https://hooks.slack.com/services/…")
+        return value
 
     @field_validator("mart_home", "mart_cache")
     @classmethod
@@ -217,6 +276,18 @@ class Settings(BaseSettings):
             except OSError as error:
                 raise ValueError(f"KAFKA_SSL_CA_FILE={self.kafka_ssl_ca_file}: {error.strerror}") from None
         return self
+
+    @model_validator(mode="after")
+    def _whole_mail(self) -> Settings:
+        if self.alert_addresses and self.smtp_host and not (self.smtp_from or self.smtp_username):
+            raise ValueError("SMTP_HOST and ALERT_EMAIL_TO need a sender: set SMTP_FROM")
+        if self.smtp_password and self.smtp_security == "none":
+            raise ValueError("SMTP_SECURITY=none would show SMTP_PASSWORD to the network: use starttls or tls")
+        return self
+
+    @property
+    def alert_addresses(self) -> list[str]:
+        return [address.strip() for address in (self.alert_email_to or "").split(",") if address.strip()]
 
     @property
     def zone(self) -> ZoneInfo:

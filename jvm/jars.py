@@ -162,7 +162,7 @@ def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
     return jars
 
 
-def _fetched(jar_set: JarSet) -> Path:
+def fetched(jar_set: JarSet) -> Path:
     """The folder of a set of jars in the cache, downloaded now if it is not there yet."""
     cache = settings().mart_cache / "jars"
     folder = cache / jar_set.folder
@@ -188,10 +188,10 @@ def spark_jars() -> list[Path]:
 
     The first call downloads them (about 15 s), later ones touch no network. Raises JarDownloadError.
     """
-    folder = _fetched(_spark_set())
+    folder = fetched(_spark_set())
     return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
 
 
 def broker_classpath() -> list[Path]:
     """All jars of the Kafka broker, in a fixed order. Downloads them at the first call. Raises JarDownloadError."""
-    return sorted(_fetched(_broker_set()).glob("*.jar"))
+    return sorted(fetched(_broker_set()).glob("*.jar"))

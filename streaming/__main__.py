@@ -96,22 +96,46 @@ def verify(
         float, typer.Option(min=0, help="Seconds to wait until the lake has landed what the mart has applied.")
     ] = 180,
     shown: Annotated[
-        int, typer.Option(min=0, help="Show so many of the differing invoices and of the customers.")
+        int, typer.Option(min=0, help="Show so many of the differing invoices, of the customers, of each other kind.")
     ] = 10,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="If they differ, make the mart what the lake says (as MART_OWNER_DSN)."),
+    ] = False,
+    always: Annotated[bool, typer.Option("--always", help="With --repair: also if nothing differs.")] = False,
+    accept_loss: Annotated[
+        bool,
+        typer.Option("--accept-loss", help="With --repair: although the lake lacks over 1 % of the mart's invoices."),
+    ] = False,
 ) -> None:
     """Recompute every invoice and customer from the lake by another engine and compare the mart with it, to the cent.
 
-    At the mart's positions, so it may run while traffic flows. Exit codes: 0 equal, 1 an operator has something to do,
-    4 PostgreSQL does not answer, 5 not equal.
+    At the mart's positions, so it may run while traffic flows. A repair builds the mart anew from the lake and puts it
+    in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
+    1 an operator has something to do; 4 PostgreSQL does not answer; 5 not equal.
     """
-    from streaming.verify import describe
+    from streaming.repair import describe as describe_repair
+    from streaming.repair import repair as repair_mart
+    from streaming.verify import NothingAppliedError, describe
     from streaming.verify import verify as verify_mart
 
+    if (always or accept_loss) and not repair:
+        raise typer.BadParameter("--always and --accept-loss are of --repair")
     with _clear_errors():
         with Console(stderr=True).status("") as status:
-            verified = verify_mart(settings(), wait, shown, status.update)
-        _console.print(describe(verified))
-        if not verified.equal:
+            try:
+                verified = verify_mart(settings(), wait, shown, status.update)
+            except NothingAppliedError:
+                if not repair:
+                    raise
+                verified = None
+        if verified is not None:
+            _console.print(describe(verified))
+        if repair and (always or verified is None or not verified.equal):
+            with Console(stderr=True).status("") as status:
+                done = repair_mart(settings(), wait, accept_loss, status.update)
+            _console.print(describe_repair(done))
+        elif verified is not None and not verified.equal:
             raise typer.Exit(5)
 
 
@@ -193,6 +217,35 @@ def compact() -> None:
 
 
 @app.command()
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Remove what is older than the settings keep (INVOICES_KEPT_DAYS, MOVES_KEPT_DAYS, LAKE_KEPT_DAYS,
+    QUARANTINE_KEPT_DAYS, BATCHES_KEPT_DAYS, RULE_RUNS_KEPT), from mart and lake, as MART_OWNER_DSN.
+
+    Customers, scores and totals stay as they are, and a removed invoice that comes again is not counted again. Shows
+    what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing is older,
+    1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
+    """
+    from streaming.prune import describe, look
+    from streaming.prune import prune as prune_all
+
+    with _clear_errors():
+        current = settings()
+        bounds, old = look(current)
+        _console.print(describe(current, bounds, old))
+        if dry_run or not old.rows:
+            _console.print("nothing was changed (--dry-run)" if old.rows else "nothing is older: nothing to remove")
+            return
+        if not yes:
+            typer.confirm("Remove them for good?", abort=True)
+        with Console(stderr=True).status("") as status:
+            gone = prune_all(current, bounds, lambda step: status.update(f"removing: {step}"))
+        _console.print(describe(current, bounds, gone, done=True))
+
+
+@app.command()
 def backup(
     folder: Annotated[Path | None, typer.Argument(help="Where to write it. [default: MART_HOME/backup]")] = None,
 ) -> None:
@@ -223,6 +276,43 @@ def restore(
         if done.erased_again is not None:
             _console.print(f"erased since then, and again now: {done.erased_again:,} customers")
         _console.print("next: python -m streaming run, then python -m streaming verify")
+
+
+@app.command()
+def watch(
+    once: Annotated[
+        bool, typer.Option("--once", help="Look once, show a table, and end: for cron or Airflow.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 30,
+) -> None:
+    """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
+
+    Limits: the settings ALERT_…. Whom to tell: ALERT_EMAIL_TO with SMTP_…, SLACK_WEBHOOK_URL; the log in any case.
+    What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
+    MART_DSN. Goes on while Kafka or PostgreSQL is away: that is an alert, too.
+
+    Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
+    missing; 4 nothing fires, but a message was not delivered (--once).
+    """
+    from streaming.notify import channels
+    from streaming.stop_signals import stop_signals
+    from streaming.watch import Watch, describe
+
+    with _clear_errors():
+        current = settings()
+        configure_logs(current)
+        current.require_mart("reader")
+        watching = Watch(current, channels(current))
+        if not once:
+            with stop_signals() as stopping:
+                watching.run(every, stopping)
+            return
+        look = watching.look()
+        _console.print(describe(look))
+        if look.judgement.firing:
+            raise typer.Exit(1)
+        if look.undelivered:
+            raise typer.Exit(4)
 
 
 @app.command()
@@ -283,7 +373,9 @@ Reasons = Annotated[
 @rejected.command("list")
 def list_rejected(
     reason: Reasons = None,
-    settled: Annotated[bool, typer.Option("--settled", help="Also those that were redriven or erased.")] = False,
+    settled: Annotated[
+        bool, typer.Option("--settled", help="Also those that were redriven, erased or pruned.")
+    ] = False,
     newest: Annotated[int, typer.Option(min=0, help="Show so many of the newest records.")] = 20,
 ) -> None:
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""

@@ -17,7 +17,7 @@ import pyarrow.csv as arrow_csv
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from sql import statement
+from sql import one_row, statement
 from streaming.erasure_list import read_list
 from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
 from streaming.quarantine import Rejected, quarantine
@@ -45,8 +45,9 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 @dataclass
 class Applied:
     """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
-    `kafka_timestamps` of the due records, one each."""
+    `kafka_timestamps` of the due records, one each; `mart_batch`: its row in mart.batch, None without due records."""
 
+    mart_batch: int | None = None
     records: int = 0
     invoices: int = 0
     duplicates: int = 0
@@ -109,6 +110,7 @@ def _apply_due(
     with applied.phase("copy"):
         _copy(cursor, valid)
         cursor.execute(statement("apply/forget_erased"))
+        cursor.execute(statement("apply/skip_pruned"))
     with applied.phase("insert"):
         cursor.execute(statement("apply/insert_invoices"))
         applied.invoices = cursor.rowcount
@@ -145,6 +147,7 @@ def _apply_due(
                 "newest": applied.newest_kafka_timestamp,
             },
         )
+        (applied.mart_batch,) = one_row(cursor)
 
 
 def _copy(cursor: Cursor, valid: pa.Table) -> None:

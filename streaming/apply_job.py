@@ -24,8 +24,8 @@ from streaming.errors import AwayError
 from streaming.executors import Step, collect
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
-from streaming.mart import application_name, connect, count_segments, describe_shop
-from streaming.metrics import lags, set_segments
+from streaming.mart import application_name, connect, describe_shop
+from streaming.metrics import lags
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
 from streaming.score import check_scores, thin_history
@@ -33,7 +33,6 @@ from streaming.source import Topic, describe_topic, read_topic
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600
-_SEGMENTS_SECONDS = 5
 
 
 class ApplyJob(Job):
@@ -47,7 +46,6 @@ class ApplyJob(Job):
         self._connection: Connection | None = None
         self._thinned_at: float | None = None
         self._lag: Lag | None = None
-        self._segments_at: float | None = None
 
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
@@ -99,7 +97,7 @@ class ApplyJob(Job):
         report_applied(applied, self._writer, self._lag)
 
     def look_after(self) -> None:
-        """Check all scores when it is time, thin the history once an hour, and read the segments for the metrics."""
+        """Check all scores when it is time, and thin the history once an hour."""
         settings = self.settings
         try:
             with self._mart() as connection:
@@ -108,9 +106,6 @@ class ApplyJob(Job):
                 if _is_time(self._thinned_at, _THIN_SECONDS):
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()
-                if settings.metrics_port and _is_time(self._segments_at, _SEGMENTS_SECONDS):
-                    set_segments(count_segments(connection))
-                    self._segments_at = time.monotonic()
         except AwayError as away:  # the next batch waits for PostgreSQL
             log.warning("scores not checked", reason=str(away))
 

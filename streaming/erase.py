@@ -13,13 +13,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
-from typing import TypeVar
 
 import psycopg2
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
-from deltalake.exceptions import CommitFailedError
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
@@ -31,16 +29,14 @@ from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erasure_list import ErasureList, copy_to_lake, lake_list, read_list
-from streaming.errors import AwayError, StreamingError
-from streaming.land import existing_lake, lake_exists
+from streaming.errors import StreamingError
+from streaming.land import committed, existing_lake, lake_exists
 from streaming.mart import connect
 from streaming.score import lock_scores, score
 
-_TRIES = 10
 _RAW_AT_ONCE = 100
 # A file that no version of the lake holds may be one that a landing writes right now; no commit takes an hour.
 _STRAY_FILES_HOURS = 1
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def erase_from_mart(
     is now. Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
     try:
         return _erase_from_mart(connection, chosen)
-    except psycopg2.errors.UndefinedTable:
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         raise StreamingError("the mart has not the tables of this version: run `python -m streaming migrate`") from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise StreamingError(f"only the mart's owner may erase: set MART_OWNER_DSN ({str(error).strip()})") from None
@@ -128,6 +124,7 @@ def _erase_from_mart(
         customers = {"customers": _named(cursor, only)}
         cursor.execute(statement("erase/forget_invoices"), customers)
         invoices = cursor.rowcount
+        cursor.execute(statement("erase/delete_carried"), customers)
         cursor.execute(statement("erase/delete_moves"), customers)
         moves = cursor.rowcount
         cursor.execute(statement("erase/delete_customers"), customers)
@@ -146,13 +143,13 @@ def erase_from_lake(path: str, listed: ErasureList, digests: Collection[str]) ->
     Raises StreamingError if there is no lake, AwayError if it takes no commit or does not answer.
     """
     table = existing_lake(path)
-    _committed(table, lambda: copy_to_lake(table, listed))
+    committed(table, lambda: copy_to_lake(table, listed))
     only = ErasureList(listed.salt, frozenset(digests))
     table.update_incremental()
-    rows = sum(_committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
-    there = set(_committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
-    gone = set(_committed(table, lambda: _vacuum(table, 0, full=False)))
-    gone |= set(_committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
+    rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
+    there = set(committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
+    gone = set(committed(table, lambda: _vacuum(table, 0, full=False)))
+    gone |= set(committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
     table.update_incremental()
     return ErasedFromLake(rows, len(gone & there), table.version(), datetime.now(UTC))
 
@@ -244,18 +241,3 @@ def _vacuum(table: DeltaTable, retention_hours: int, full: bool, dry_run: bool =
     """Delete the files that left the newest version (listed even if gone), with `full` also those of no version."""
     # The table's own retention is for readers of older versions; these must not be read any more.
     return table.vacuum(retention_hours, dry_run=dry_run, full=full, enforce_retention_duration=False)
-
-
-def _committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
-    """Do it on the newest version, and again while other commits come in between."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            table.update_incremental()
-            return commit()
-        except CommitFailedError as conflict:
-            if not tries_left:
-                message = str(conflict).splitlines()[0]
-                raise AwayError(f"the lake at {table.table_uri} took no commit: {message}. Run it again") from None
-        except OSError as error:
-            raise AwayError(f"the lake at {table.table_uri} does not answer: {error}. Run it again") from None
-    raise AssertionError("unreachable")

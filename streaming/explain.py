@@ -89,6 +89,15 @@ class Move(NamedTuple):
     invoice: str | None
 
 
+class Carried(NamedTuple):
+    """What the customer's pruned invoices came to: how many count, their sums, and the newest date of one."""
+
+    frequency: int
+    purchased: Decimal
+    returned: Decimal
+    last_purchase: datetime | None
+
+
 @dataclass(frozen=True)
 class Explanation:
     """All of it; `purchases` and `moves` are the newest ones, newest first. `customer` is None, and `scores` empty,
@@ -99,6 +108,7 @@ class Explanation:
     scores: list[Score]
     purchases: list[Purchase]
     moves: list[Move]
+    carried: Carried | None = None
 
 
 def explain(connection: Connection, customer_id: str, newest: int = 20) -> Explanation:
@@ -118,6 +128,7 @@ def explain(connection: Connection, customer_id: str, newest: int = 20) -> Expla
                 [Score._make(row) for row in _rows(cursor, "explain/scores", parameters)],
                 [Purchase._make(row) for row in _rows(cursor, "explain/purchases", parameters)],
                 [Move._make(row) for row in _rows(cursor, "explain/moves", parameters)],
+                next((Carried._make(row) for row in _rows(cursor, "explain/carried", parameters)), None),
             )
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
         raise StreamingError("the mart lacks tables: run `python -m streaming migrate`") from None
@@ -141,6 +152,14 @@ def describe(explanation: Explanation) -> RenderableType:
         parts += [_scores(explanation), *(Text(f"  {way}") for way in ways_up(explanation.scores)), Text()]
     if explanation.purchases:
         parts.append(_purchases(explanation))
+    if carried := explanation.carried:
+        since = f" until {carried.last_purchase:%Y-%m-%d}" if carried.last_purchase else ""
+        parts.append(
+            Text(
+                f"and {_count(carried.frequency, 'older invoice')}{since}, {carried.purchased:,.2f} in all, pruned: "
+                "counted, and no longer kept one by one\n"
+            )
+        )
     if explanation.moves:
         parts.append(_moves(explanation.moves))
     return Group(*parts)

@@ -26,8 +26,8 @@ _QUARANTINED = (
 
 
 def export(settings: Settings, customer: str) -> dict[str, Any]:
-    """What is stored of a customer: the mart's row with scores and segment, invoices, moves, the quarantined records
-    that hold the id, and the lake's invoices with their lines, each copy a row (null where there is no lake).
+    """What is stored of a customer: the mart's row with scores and segment, invoices, what pruned ones came to, moves,
+    the quarantined records that hold the id, and the lake's invoices with their lines, each copy a row (null: no lake).
 
     The mart is read as MART_DSN, of one moment. Raises StreamingError if nothing is stored.
     """
@@ -40,6 +40,7 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
                 "exported_at": datetime.now(UTC),
                 "scores": customers[0] if customers else None,
                 "invoices": _records(cursor, "export/invoices", customer),
+                "carried": next(iter(_records(cursor, "export/carried", customer)), None),
                 "moves": _records(cursor, "export/moves", customer),
             }
         with connection.cursor("quarantine") as values:  # on the server: it may be large
@@ -53,7 +54,7 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
         table = existing_lake(settings.lake)
         rows = table.to_pyarrow_table(filters=[("customer_id", "=", customer)])
         found["lake"] = {"version": table.version(), "invoices": rows.sort_by("invoice_date").to_pylist()}
-    if not any(found[part] for part in ("scores", "invoices", "moves", "quarantined")) and not (
+    if not any(found[part] for part in ("scores", "invoices", "carried", "moves", "quarantined")) and not (
         found["lake"] and found["lake"]["invoices"]
     ):
         raise StreamingError(f"nothing is stored of customer {customer!r}")

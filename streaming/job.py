@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -11,6 +12,7 @@ import structlog
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
+from structlog.contextvars import bound_contextvars
 from tenacity import (
     RetryCallState,
     Retrying,
@@ -23,6 +25,7 @@ from tenacity import (
 )
 
 from conf.settings import Settings
+from streaming import metrics
 from streaming.errors import AwayError, StreamingError
 
 log = structlog.get_logger()
@@ -123,8 +126,10 @@ class Job(ABC):
                 else query.trigger(processingTime=f"{self.trigger_seconds} seconds")
             )
             try:
-                if self._wait(query.start()):
-                    return
+                running = query.start()
+                with metrics.query_running(self.name):
+                    if self._wait(running):
+                        return
             except AwayError as away:
                 failures = 1 if self.committed_batches > committed else failures + 1
                 committed = self.committed_batches
@@ -138,7 +143,8 @@ class Job(ABC):
     def _micro_batch(self, records: DataFrame, _spark_batch_id: int) -> None:
         """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used."""
         try:
-            with self._in_batch:
+            # One id in every line that the log has of this batch.
+            with self._in_batch, bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
                 if self.stopping.is_set():
                     return
                 self.process(records)

@@ -11,8 +11,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +31,9 @@ _TRIES = 10
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Delta's log keeps the least and greatest value of these in each file; a customer's id must not be among them.
 _STATS_COLUMNS = ("invoice", "invoice_date", "topic", "partition", "offset", "kafka_timestamp")
+_KEPT_SINCE, _EPOCH = "kept since", date(1970, 1, 1)
 _FORGOTTEN = -1  # a position of a topic that is to be landed from its first record again
+Result = TypeVar("Result")
 
 
 @dataclass
@@ -137,6 +141,36 @@ def existing_lake(path: str) -> DeltaTable:
         ) from None
     except (OSError, DeltaError) as error:
         raise _explained(error, path) from error
+
+
+def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
+    """Do it on the newest version, and again while other commits come in between. Raises AwayError if it takes none, or
+    the storage does not answer."""
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            table.update_incremental()
+            return commit()
+        except CommitFailedError as conflict:
+            if not tries_left:
+                message = _first_line(conflict)
+                raise AwayError(f"the lake at {table.table_uri} took no commit: {message}. Run it again") from None
+        except OSError as error:
+            raise AwayError(f"the lake at {table.table_uri} does not answer: {error}. Run it again") from None
+    raise AssertionError("unreachable")
+
+
+def kept_since(table: DeltaTable) -> date | None:
+    """The first business date that the lake keeps whole; None if nothing was pruned from it."""
+    days = table.transaction_version(_KEPT_SINCE)
+    return None if days is None else _EPOCH + timedelta(days=days)
+
+
+def delete_before(table: DeltaTable, since: date) -> int:
+    """Delete the rows of earlier business dates and note the date, in one commit; returns how many there were."""
+    days = (max(since, kept_since(table) or since) - _EPOCH).days
+    noted = CommitProperties(app_transactions=[Transaction(_KEPT_SINCE, days)])
+    done = table.delete(f"{LAKE_PARTITION} < '{since}'", commit_properties=noted)
+    return int(done["num_deleted_rows"])
 
 
 def check_topic(table: DeltaTable, topic: Topic) -> None:

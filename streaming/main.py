@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import structlog
 from pyspark.sql import SparkSession
@@ -22,6 +18,7 @@ from streaming.apply_job import ApplyJob, cleaning
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
 from streaming.metrics import serving
+from streaming.stop_signals import stop_signals
 from streaming.warm_up import warm_up
 
 __all__ = ["RunOptions", "run", "stream"]
@@ -43,7 +40,7 @@ def run(settings: Settings, options: RunOptions) -> None:
     start = time.perf_counter()
     with serving(settings):
         spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _spark_options())
-        with _stop_signals() as stopping:
+        with stop_signals() as stopping:
             log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
             if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
                 log.info("warmed up", seconds=round(warm_up(spark, cleaning(settings), options.warm_up_rounds), 1))
@@ -98,20 +95,3 @@ def _with_a_slot_for_landing(settings: Settings, options: RunOptions) -> Setting
     if options.only is not None or settings.spark_master != "local[*]":
         return settings
     return settings.model_copy(update={"spark_master": f"local[{(os.cpu_count() or 1) + 1}]"})
-
-
-@contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that the job ends between two transactions."""
-    stopping = threading.Event()
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

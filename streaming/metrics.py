@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import numpy as np
+import psycopg2
 import pyarrow as pa
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from conf.settings import Settings, SettingsError
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
+from streaming.mart import count_segments
+from streaming.observe import Batches, Nightly, connect, disks, read_batches, read_nightly
 from streaming.reject_reason import RejectReason
 
 log = structlog.get_logger()
-LATENCY_BOUNDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer, and while it is away not each time
+_RETRY_SECONDS = 10
 
 _batches = Counter("mart_batches", "Micro-batches committed to the mart.")
 _invoices = Counter("mart_invoices", "Invoices applied to the mart.")
@@ -35,8 +42,13 @@ _phase = Histogram(
     ["phase"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-_last_batch = Gauge("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
-_customers = Gauge("mart_segment_customers", "Customers in a segment.", ["segment"])
+_query_running = Gauge("mart_query_running", "1 while Spark runs the query, 0 while it waits for a server.", ["query"])
+_landing_phase = Histogram(
+    "mart_landing_phase_seconds",
+    "Time of one phase of a landing batch.",
+    ["phase"],
+    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
 _landed_rows = Counter("mart_landed_rows", "Invoices landed in the lake.")
 _last_landing = Gauge("mart_last_landing_timestamp_seconds", "When the lake took its last commit.")
 _lake_version = Gauge("mart_lake_version", "Version of the lake that the last landing made.")
@@ -80,6 +92,10 @@ class Lags(Collector):
     def collect(self) -> Iterator[Metric]:
         lag = self.lag
         found = None if lag is None else lag.by_partition()
+        up = GaugeMetricFamily("mart_kafka_up", "1 while the broker says where the topic ends, else 0.")
+        if lag is not None:
+            up.add_metric([], found is not None)
+        yield up
         metric = GaugeMetricFamily(
             "mart_lag_records", "Records of the topic that are not applied yet.", labels=["partition"]
         )
@@ -88,10 +104,96 @@ class Lags(Collector):
         yield metric
 
 
+class MartState(Collector):
+    """What the mart says at each scrape: it is true after a restart, too, and the nightly job makes no batch here."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+        self._connection: Connection | None = None
+        self._lock = threading.Lock()
+        self._last_batch: datetime | None = None
+        self._silent_until = 0.0
+
+    def collect(self) -> Iterator[Metric]:
+        """Silence means: not known. While PostgreSQL is away, the last batch is the last one that was heard of."""
+        last_batch = GaugeMetricFamily("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
+        segments = GaugeMetricFamily("mart_segment_customers", "Customers in a segment.", labels=["segment"])
+        kept_back = GaugeMetricFamily(
+            "mart_nightly_kept_back", "1 if the newest run of the nightly job was kept back by a guard, else 0."
+        )
+        ran = GaugeMetricFamily("mart_nightly_run_timestamp_seconds", "When the newest run was written.")
+        published = GaugeMetricFamily(
+            "mart_nightly_published_timestamp_seconds",
+            "When rules were published last; before the first time, when the mart was made.",
+        )
+        up = GaugeMetricFamily("mart_postgresql_up", "1 while the mart answers, else 0.")
+        with self._lock:
+            settings, found = self.settings, self._ask()
+            if found is not None:
+                counts, batches, nightly = found
+                self._last_batch = batches.last_at or self._last_batch
+                for segment, customers in counts.items():
+                    segments.add_metric([segment], customers)
+                kept_back.add_metric([], nightly.status == "kept back")
+                published.add_metric([], nightly.waiting_since.timestamp())
+                if nightly.run_at is not None:
+                    ran.add_metric([], nightly.run_at.timestamp())
+            if settings is not None:
+                up.add_metric([], found is not None)
+            if self._last_batch is not None:
+                last_batch.add_metric([], self._last_batch.timestamp())
+        yield from (up, last_batch, segments, kept_back, ran, published)
+
+    def close(self) -> None:
+        """Ask no more."""
+        with self._lock:
+            self._disconnect()
+            self.settings = self._last_batch = None
+
+    def _ask(self) -> tuple[dict[str, int], Batches, Nightly] | None:
+        if self.settings is None or time.monotonic() < self._silent_until:
+            return None
+        try:
+            if self._connection is None:
+                self._connection = connect(self.settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
+            return (
+                count_segments(self._connection),
+                read_batches(self._connection, self.settings.kafka_topic, self.settings.alert_reject_minutes),
+                read_nightly(self._connection),
+            )
+        except psycopg2.Error as error:
+            log.debug("mart's state unknown", reason=" ".join(str(error).split()))
+            self._silent_until = time.monotonic() + _RETRY_SECONDS
+            self._disconnect()
+            return None
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+
+class Disks(Collector):
+    """The disks of lake and checkpoints, as far as they are folders of this machine."""
+
+    def __init__(self) -> None:
+        self.settings: Settings | None = None
+
+    def collect(self) -> Iterator[Metric]:
+        free = GaugeMetricFamily("mart_disk_free_bytes", "Free space where a folder is.", labels=["folder"])
+        size = GaugeMetricFamily("mart_disk_size_bytes", "Size of the disk that a folder is on.", labels=["folder"])
+        for disk in disks(self.settings) if self.settings is not None else ():
+            free.add_metric([disk.folder], disk.free_bytes)
+            size.add_metric([disk.folder], disk.size_bytes)
+        yield from (free, size)
+
+
 latencies = Latencies()
 lags = Lags()
-REGISTRY.register(latencies)
-REGISTRY.register(lags)
+mart_state = MartState()
+disk_space = Disks()
+for _collector in (latencies, lags, mart_state, disk_space):
+    REGISTRY.register(_collector)
 
 
 @contextmanager
@@ -109,12 +211,26 @@ def serving(settings: Settings) -> Iterator[None]:
             f"{error.strerror or error}. Choose another, or 0 for no metrics"
         ) from None
     log.info("metrics", url=f"http://{settings.metrics_host}:{settings.metrics_port}/metrics")
+    disk_space.settings = settings
+    mart_state.settings = settings if settings.mart_dsn else None
     try:
         yield
     finally:
+        disk_space.settings = None
+        mart_state.close()
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextmanager
+def query_running(query: str) -> Iterator[None]:
+    """Show the query as running meanwhile; its health check reads this."""
+    _query_running.labels(query).set(1)
+    try:
+        yield
+    finally:
+        _query_running.labels(query).set(0)
 
 
 def count_applied(applied: Applied, now: datetime) -> None:
@@ -128,17 +244,12 @@ def count_applied(applied: Applied, now: datetime) -> None:
         _phase.labels(phase).observe(milliseconds / 1000)
     if applied.kafka_timestamps is not None:
         latencies.observe(applied.kafka_timestamps, now)
-    _last_batch.set(now.timestamp())
 
 
 def count_landed(landed: Landed, now: datetime) -> None:
     """A commit to the lake."""
     _landed_rows.inc(landed.rows)
+    for phase, milliseconds in landed.milliseconds.items():
+        _landing_phase.labels(phase).observe(milliseconds / 1000)
     _lake_version.set(landed.version)
     _last_landing.set(now.timestamp())
-
-
-def set_segments(customers: Mapping[str, int]) -> None:
-    """Customers per segment, as the mart counts them now."""
-    for segment, count in customers.items():
-        _customers.labels(segment).set(count)

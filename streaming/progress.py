@@ -32,15 +32,16 @@ def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, in
 
 
 def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
-    """Log and count what a committed batch did: counts, milliseconds a phase, how old its oldest and newest record are
-    now that it is visible (milliseconds since the record's Kafka timestamp), and the lag: records of the topic that are
-    not applied yet, None while the broker does not say."""
+    """Log and count what a committed batch did: its id in mart.batch, counts, milliseconds a phase, how old its oldest
+    and newest record are now that it is visible (milliseconds since the record's Kafka timestamp), and the lag: records
+    of the topic that are not applied yet, None while the broker does not say."""
     now = datetime.now(UTC)
     metrics.count_applied(applied, now)
     lag.advance(applied.next_offsets)
     log.info(
         "applied",
         epoch=writer.epoch,
+        mart_batch=applied.mart_batch,
         invoices=applied.invoices,
         duplicates=applied.duplicates,
         rejected=applied.rejected,

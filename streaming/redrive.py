@@ -20,9 +20,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from conf.settings import Settings
 from sql import statement
-from streaming.errors import AwayError
+from streaming.errors import AwayError, StreamingError
 from streaming.invoice import Invoice
 from streaming.parse import RejectedError, parse_invoice
 from streaming.quarantine import Quarantined, quarantined
@@ -67,8 +68,9 @@ def redrive(
     """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
     quarantine.check_coordinates returns them) and send those that are right now.
 
-    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises AwayError if the broker
-    does not take them all: then those of the page stay, and may be sent twice, which the stream recognises.
+    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises StreamingError if the
+    broker refuses the login; AwayError if it does not take them all: then those of the page stay, and may be sent
+    twice, which the stream recognises.
     """
     done = Redriven()
     producer = None if dry_run else _producer(settings)
@@ -152,22 +154,25 @@ def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[
 def _producer(settings: Settings) -> KafkaProducer:
     timeout_ms = int(settings.kafka_timeout_seconds * 1000)
     try:
-        return KafkaProducer(
-            bootstrap_servers=settings.require_kafka(),
-            **settings.kafka_security(),
-            client_id="redrive",
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
-            max_request_size=max(1_048_576, settings.max_message_bytes + 1_024),
-            allow_auto_create_topics=False,
-            bootstrap_timeout_ms=timeout_ms,
-            max_block_ms=timeout_ms,
-            delivery_timeout_ms=timeout_ms + 5,
-            request_timeout_ms=max(1, timeout_ms // 3),
-        )
+        with connecting() as reasons:
+            return KafkaProducer(
+                bootstrap_servers=settings.require_kafka(),
+                **settings.kafka_security(),
+                client_id="redrive",
+                acks="all",
+                enable_idempotence=True,
+                compression_type="lz4",
+                max_request_size=max(1_048_576, settings.max_message_bytes + 1_024),
+                allow_auto_create_topics=False,
+                bootstrap_timeout_ms=timeout_ms,
+                max_block_ms=timeout_ms,
+                delivery_timeout_ms=timeout_ms + 5,
+                request_timeout_ms=max(1, timeout_ms // 3),
+            )
     except KafkaError as error:
-        raise _away(settings, error) from error
+        if reasons.login_refused:
+            raise StreamingError(f"Kafka at {settings.kafka_bootstrap_servers} {REFUSED_LOGIN}") from None
+        raise _away(settings, error, reasons.hint(settings.kafka_security())) from error
 
 
 def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict]) -> None:
@@ -187,10 +192,10 @@ def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict])
         raise _away(settings, error) from error
 
 
-def _away(settings: Settings, error: KafkaError) -> AwayError:
+def _away(settings: Settings, error: KafkaError, hint: str = "") -> AwayError:
     return AwayError(
         f"Kafka at {settings.kafka_bootstrap_servers} took no records for {settings.kafka_topic!r} "
-        f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again"
+        f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again{hint}"
     )
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
-from pyspark.sql import DataFrame, SparkSession
 
 from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from streaming.errors import AwayError, StreamingError
+
+if TYPE_CHECKING:  # `watch` looks at topics without Spark
+    from pyspark.sql import DataFrame, SparkSession
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,35 @@ def describe_topic(
         {p.partition: offset for p, offset in first.items()},
         {p.partition: offset for p, offset in end.items()},
     )
+
+
+def offsets_at(
+    bootstrap_servers: str,
+    topic: Topic,
+    moment: datetime,
+    timeout_seconds: float,
+    security: Mapping[str, Any] | None = None,
+) -> dict[int, int]:
+    """Per partition the first offset whose record was produced at or after the (aware) moment; the end if none was.
+
+    Reads no record. `security` is Settings.kafka_security(). Raises AwayError if the broker does not answer in time.
+    """
+    milliseconds = int(timeout_seconds * 1000)
+    try:
+        consumer = KafkaConsumer(
+            bootstrap_servers=bootstrap_servers,
+            enable_auto_commit=False,
+            bootstrap_timeout_ms=milliseconds,
+            **(security or {}),
+        )
+        try:
+            asked = {TopicPartition(topic.name, p): int(moment.timestamp() * 1000) for p in topic.end_offsets}
+            found = consumer.offsets_for_times(asked, timeout_ms=milliseconds)
+        finally:
+            consumer.close()
+    except KafkaError as error:
+        raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
+    return {p.partition: topic.end_offsets[p.partition] if at is None else at.offset for p, at in found.items()}
 
 
 def read_topic(

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 
 import duckdb
@@ -25,25 +26,55 @@ from conf.line_rules import admin_codes
 from conf.segments import segment_scores
 from conf.settings import Settings
 from sql import statement
+from streaming.erasure_list import ErasureList, read_list
 from streaming.errors import AwayError, StreamingError
-from streaming.land import existing_lake, read_positions
+from streaming.land import existing_lake, kept_since, read_positions
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
-_COLUMNS = {
-    "invoice": (
-        "invoice_date",
-        "customer_id",
-        "line_count",
-        "counting_lines",
-        "purchased",
-        "returned",
-        "content_sha256",
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One table of the comparison: its key, the columns to compare, and the engine's table that says what must be."""
+
+    key: str
+    columns: tuple[str, ...]
+    from_lake: str
+
+
+_COMPARED = {
+    "invoice": _Compared(
+        "invoice",
+        ("invoice_date", "customer_id", "line_count", "counting_lines", "purchased", "returned", "content_sha256"),
+        "landed_invoice",
     ),
-    "customer": ("frequency", "monetary", "last_purchase", "r", "f", "m", "segment"),
+    "customer": _Compared(
+        "customer_id",
+        ("frequency", "monetary", "last_purchase", "r", "f", "m", "segment"),
+        "recomputed_customer",
+    ),
+    "cut": _Compared(
+        "tile",
+        ("customers", "r_value", "r_customer_id", "f_value", "f_customer_id", "m_value", "m_customer_id"),
+        "recomputed_cut",
+    ),
+    "score": _Compared("score", ("customers", "monetary"), "recomputed_score"),
+    "total": _Compared("total", ("invoices", "purchased", "returned", "newest_invoice_date"), "recomputed_total"),
 }
-_KEYS = {"invoice": "invoice", "customer": "customer_id"}
-_LAKE_TABLES = {"invoice": "landed_invoice", "customer": "recomputed_customer"}
+CONFLICT = "conflict"
+_LABELS = {
+    "invoice": "invoices",
+    "customer": "customers",
+    "cut": "cuts of the tiles",
+    "score": "totals by scores",
+    "total": "totals of the shop",
+    CONFLICT: "conflicting copies",
+}
+
+
+class NothingAppliedError(StreamingError):
+    """The mart is new: it has no positions."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +94,16 @@ class Difference:
 
 @dataclass
 class Verified:
-    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase."""
+    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase.
+
+    Of the mart's invoices `not_in_lake` are from before `lake_kept_since` and were taken as they are; `pruned` are no
+    longer in the mart, and what they came to was taken as it is carried there.
+    """
 
     lake_version: int = 0
+    lake_kept_since: date | None = None
+    not_in_lake: int = 0
+    pruned: int = 0
     rows: dict[str, int] = field(default_factory=dict)
     differing: dict[str, int] = field(default_factory=dict)
     first: list[Difference] = field(default_factory=list)
@@ -77,91 +115,106 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class _Position:
+class Position:
+    """The first offset of a topic's partition that the mart has not applied."""
+
     topic: str
     topic_id: str
     partition: int
     next_offset: int
 
 
+@dataclass(frozen=True)
+class Pins:
+    """What the mart says of how it is to be recomputed: to where, by which policy, and without whom."""
+
+    positions: list[Position]
+    returns_policy: str
+    erased: ErasureList
+
+
+@contextmanager
+def timed(name: str, seconds: dict[str, float], on_phase: Callable[[str], None]) -> Iterator[None]:
+    """A phase that says that it begins, and leaves its seconds behind."""
+    on_phase(name)
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 2)
+
+
 def verify(
     settings: Settings, wait_seconds: float, shown: int = 10, on_phase: Callable[[str], None] = lambda _: None
 ) -> Verified:
-    """Compare the mart, as it is now, with what the lake says it must be: every invoice, every customer, every column.
+    """Compare the mart, as it is now, with what the lake says it must be: every invoice, customer, cut and total, every
+    column, and whether each copy of an invoice with other content is in quarantine.
 
     Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
-    or there is no lake; AwayError if PostgreSQL does not answer.
+    or there is no lake; NothingAppliedError if the mart is new; AwayError if PostgreSQL does not answer.
     """
     found = Verified()
     with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:
-
-        @contextmanager
-        def phase(name: str) -> Iterator[None]:
-            on_phase(name)
-            start = time.perf_counter()
-            yield
-            found.seconds[name] = round(time.perf_counter() - start, 2)
-
-        with phase("read the mart"):
-            positions, returns_policy = _read_mart(settings.require_mart(), Path(folder), engine)
-        with phase("wait for the lake"):
-            table = _caught_up(settings.lake, positions, wait_seconds)
-            found.lake_version = table.version()
-        with phase("recompute from the lake"):
-            engine.register("lake", table.to_pyarrow_dataset())
-            engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
-            product_line = statement("duckdb/product_line")
-            engine.execute(
-                statement("verify/landed_invoices").format(product_line=product_line),
-                {"admin_codes": list(admin_codes())},
-            )
-            engine.execute(statement("verify/recomputed_customers"), {"returns_policy": returns_policy})
-        with phase("compare"):
-            for table_name in _COLUMNS:
-                _compare(engine, table_name, found)
-            found.first = _first(engine, shown)
+        with timed("read the mart", found.seconds, on_phase), _snapshot(settings.require_mart()) as cursor:
+            pins = read_pins(cursor, Path(folder), engine)
+            read_mart(cursor, Path(folder), engine)
+        with timed("wait for the lake", found.seconds, on_phase):
+            table = caught_up(settings.lake, pins.positions, wait_seconds)
+        with timed("recompute from the lake", found.seconds, on_phase):
+            recompute(engine, table, pins, found)
+        with timed("compare", found.seconds, on_phase):
+            compare(engine, table, found, shown)
     return found
 
 
-def _read_mart(dsn: str, folder: Path, engine: duckdb.DuckDBPyConnection) -> tuple[list[_Position], str]:
-    """The mart of one snapshot into the engine's tables mart_invoice, mart_customer, conflict and stream_position."""
+@contextmanager
+def _snapshot(dsn: str) -> Iterator[Cursor]:
+    """A cursor that sees the mart of one moment."""
     try:
         with closing(psycopg2.connect(dsn, application_name="retail-mart verify", connect_timeout=10)) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
-                cursor.execute(statement("verify/select_positions"))
-                positions = [_Position(*row) for row in cursor.fetchall()]
-                cursor.execute(statement("verify/select_shop"))
-                row = cursor.fetchone()
-                if row is None or not positions:
-                    raise StreamingError("the mart has applied nothing yet: there is nothing to verify")
-                for name in ("invoices", "customers", "conflicts"):
-                    _copy(cursor, name, folder / f"{name}.csv")
+                yield cursor
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
     except psycopg2.OperationalError as error:
         raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
+
+
+def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
+    """What the recomputing needs of the mart; the engine gets its tables conflict, erased, pruned, carried and
+    pruned_total, and an empty stream_position. Raises NothingAppliedError if there are no positions."""
+    cursor.execute(statement("verify/select_positions"))
+    positions = [Position(*row) for row in cursor.fetchall()]
+    cursor.execute(statement("verify/select_shop"))
+    row = cursor.fetchone()
+    if row is None or not positions:
+        raise NothingAppliedError("the mart has applied nothing yet: there is nothing to verify")
+    for name in ("conflicts", "pruned", "carried", "pruned_total"):
+        _copy(cursor, name, folder)
+    engine.execute(statement("verify/load_pins").format(folder=folder))
+    erased = read_list(cursor)
+    if erased.digests:
+        engine.executemany("INSERT INTO erased VALUES (?)", [[digest] for digest in sorted(erased.digests)])
+    return Pins(positions, str(row[0]), erased)
+
+
+def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
+    """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
+    for name in _COMPARED:
+        _copy(cursor, name, folder)
     engine.execute(statement("verify/load_mart").format(folder=folder))
-    engine.executemany(
-        "INSERT INTO stream_position VALUES (?, ?, ?)", [(p.topic, p.partition, p.next_offset) for p in positions]
-    )
-    return positions, str(row[0])
 
 
-def _copy(cursor: Cursor, name: str, file: Path) -> None:
-    with file.open("wb") as out:
+def _copy(cursor: Cursor, name: str, folder: Path) -> None:
+    with (folder / f"{name}.csv").open("wb") as out:
         cursor.copy_expert(statement(f"verify/copy_{name}"), out)
 
 
-def _caught_up(path: str, positions: list[_Position], wait_seconds: float) -> DeltaTable:
+def caught_up(path: str, positions: list[Position], wait_seconds: float) -> DeltaTable:
     """The lake, once it has landed everything before the positions."""
     deadline = time.monotonic() + wait_seconds
     while True:
         table = existing_lake(path)
-        behind = sum(
-            max(0, p.next_offset - read_positions(table, _topic(p), [p.partition]).get(p.partition, 0))
-            for p in positions
-        )
+        behind = sum(max(0, p.next_offset - _landed(table, p)) for p in positions)
         if not behind:
             return table
         if time.monotonic() > deadline:
@@ -172,28 +225,63 @@ def _caught_up(path: str, positions: list[_Position], wait_seconds: float) -> De
         time.sleep(_POLL_SECONDS)
 
 
-def _topic(position: _Position) -> Topic:
-    return Topic(position.topic, position.topic_id, {}, {})
+def _landed(table: DeltaTable, position: Position) -> int:
+    topic = Topic(position.topic, position.topic_id, {}, {})
+    return read_positions(table, topic, [position.partition]).get(position.partition, 0)
 
 
-def _compare(engine: duckdb.DuckDBPyConnection, table: str, found: Verified) -> None:
-    columns = ", ".join(
-        f"{{'difference': '{name}', 'mart': m.{name}::VARCHAR, 'lake': l.{name}::VARCHAR}}" for name in _COLUMNS[table]
+def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, found: Verified) -> None:
+    """From the lake, as it must be at the mart's positions: the engine's tables landed_copy, landed_invoice,
+    recomputed_customer, recomputed_cut, recomputed_score, recomputed_total. Invoices older than a pruned lake are taken
+    from mart_invoice."""
+    engine.executemany(
+        "INSERT INTO stream_position VALUES (?, ?, ?, ?)",
+        [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.positions],
     )
-    values = {"table": table, "key": _KEYS[table], "lake": _LAKE_TABLES[table], "columns": columns}
-    engine.execute(statement("verify/differences").format(**values))
-    [(found.rows[table],)] = engine.execute(f"SELECT count(*) FROM mart_{table}").fetchall()  # noqa: S608
-    [(found.differing[table],)] = engine.execute(
-        f"SELECT count(DISTINCT key) FROM {table}_difference"  # noqa: S608
-    ).fetchall()
+    engine.register("lake", table.to_pyarrow_dataset())
+    engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
+    engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
+    product_line = statement("duckdb/product_line")
+    engine.execute(
+        statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
+    )
+    found.pruned = _count(engine, "SELECT count(*) FROM pruned")
+    found.lake_kept_since = kept_since(table)
+    if found.lake_kept_since:
+        taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": found.lake_kept_since})
+        [(found.not_in_lake,)] = taken.fetchall()
+    engine.execute(statement("verify/recomputed_customers"), {"returns_policy": pins.returns_policy})
+    engine.execute(statement("verify/recomputed_totals"))
 
 
-def _first(engine: duckdb.DuckDBPyConnection, shown: int) -> list[Difference]:
-    rows = engine.execute(statement("verify/first_differences"), {"shown": shown}).fetchall()
-    return [
-        Difference(table, key, difference, mart, lake, tuple(invoices or ()))
-        for table, key, difference, mart, lake, invoices in rows
-    ]
+def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verified, shown: int) -> None:
+    """Hold what was read against what was recomputed."""
+    found.lake_version = table.version()
+    for name, compared in _COMPARED.items():
+        columns = ", ".join(
+            f"{{'difference': '{column}', 'mart': m.{column}::VARCHAR, 'lake': l.{column}::VARCHAR}}"
+            for column in compared.columns
+        )
+        values = {"table": name, "key": compared.key, "lake": compared.from_lake, "columns": columns}
+        engine.execute(statement("verify/differences").format(**values))
+        found.rows[name] = _count(engine, f"SELECT count(*) FROM mart_{name}")  # noqa: S608
+    engine.execute(statement("verify/conflict_differences"))
+    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM conflict")
+    found.first = []
+    for name in found.rows:
+        found.differing[name] = _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference")  # noqa: S608
+        if found.differing[name]:
+            first = statement("verify/first_differences").format(table=name)
+            rows = engine.execute(first, {"shown": shown}).fetchall()
+            found.first += [
+                Difference(name, key, difference, mart, lake, tuple(invoices or ()))
+                for key, difference, mart, lake, invoices in rows
+            ]
+
+
+def _count(engine: duckdb.DuckDBPyConnection, query: str) -> int:
+    [(count,)] = engine.execute(query).fetchall()
+    return int(count)
 
 
 def describe(verified: Verified) -> RenderableType:
@@ -203,8 +291,15 @@ def describe(verified: Verified) -> RenderableType:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, rows in verified.rows.items():
-        table.add_row(f"{name}s", f"{rows:,}", f"{verified.differing[name]:,}")
+        table.add_row(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
+    if verified.not_in_lake:
+        phases += (
+            f"\n{verified.not_in_lake:,} invoices are older than the lake (since {verified.lake_kept_since}): taken as "
+            "the mart has them"
+        )
+    if verified.pruned:
+        phases += f"\n{verified.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
     if verified.equal:
         return Group(
             table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")

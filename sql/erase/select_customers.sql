@@ -5,6 +5,8 @@ FROM (
     UNION
     SELECT customer_id FROM mart.customer
     UNION
+    SELECT customer_id FROM mart.customer_carried
+    UNION
     SELECT customer_id FROM mart.segment_change
 ) named
 CROSS JOIN mart.erasure_salt

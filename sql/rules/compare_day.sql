@@ -9,6 +9,7 @@ WITH landed AS (
 )
 SELECT (SELECT count(*) FROM applied) AS in_mart,
        (SELECT count(*) FROM applied a WHERE NOT EXISTS (SELECT FROM landed l WHERE l.invoice = a.invoice)) AS not_landed,
-       (SELECT count(*) FROM landed l WHERE NOT EXISTS (SELECT FROM mart.invoice i WHERE i.invoice = l.invoice))
-           AS not_applied,
+       (SELECT count(*) FROM landed l
+        WHERE NOT EXISTS (SELECT FROM mart.invoice i WHERE i.invoice = l.invoice)
+          AND NOT EXISTS (SELECT FROM mart.pruned_invoice p WHERE p.invoice = l.invoice)) AS not_applied,
        (SELECT max(invoice_date)::date FROM mart.invoice) AS newest

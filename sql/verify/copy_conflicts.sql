@@ -1,3 +1,5 @@
 COPY (
-    SELECT topic, "partition", "offset" FROM mart.rejected_invoice WHERE reason = 'conflicting_duplicate'
+    SELECT topic, "partition", "offset", (extract(epoch FROM kafka_timestamp) * 1000000)::bigint AS kafka_us
+    FROM mart.rejected_invoice
+    WHERE reason = 'conflicting_duplicate'
 ) TO STDOUT (FORMAT csv, HEADER)

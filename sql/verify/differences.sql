@@ -1,5 +1,5 @@
 -- One row a key and column in which the mart and the lake differ, as text. A key that one of them lacks is one row.
-CREATE TABLE {table}_difference AS
+CREATE OR REPLACE TABLE {table}_difference AS
 SELECT coalesce(m.{key}, l.{key}) AS key, d.difference, d.mart, d.lake
 FROM mart_{table} m
 FULL JOIN {lake} l USING ({key})

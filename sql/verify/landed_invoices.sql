@@ -1,19 +1,8 @@
--- One row an invoice that the lake holds before the mart's positions, with what of it counts: the stream's business
--- rules written once more, for another engine, so that a fault in one of them shows. Of several copies the earliest;
--- a copy that the mart refused as a conflicting duplicate is none.
+-- One row an invoice, with what of it counts: the stream's business rules written once more, for another engine, so that
+-- a fault in one of them shows.
 CREATE TABLE landed_invoice AS
-WITH due AS (
-    SELECT lake.*
-    FROM lake
-    JOIN stream_position p ON p.topic = lake.topic AND p."partition" = lake."partition" AND lake."offset" < p.next_offset
-    WHERE NOT EXISTS (
-        SELECT 1 FROM conflict c
-        WHERE c.topic = lake.topic AND c."partition" = lake."partition" AND c."offset" = lake."offset"
-    )
-), copy AS (
-    SELECT *, row_number() OVER (PARTITION BY invoice ORDER BY kafka_timestamp, "partition", "offset") AS place FROM due
-), line AS (
-    SELECT invoice, unnest(lines, recursive := true) FROM copy WHERE place = 1
+WITH line AS (
+    SELECT invoice, unnest(lines, recursive := true) FROM landed_copy WHERE place = 1
 ), summed AS (
     SELECT invoice,
            count(*) FILTER (WHERE is_counting) AS counting_lines,
@@ -26,7 +15,8 @@ WITH due AS (
     GROUP BY invoice
 )
 SELECT invoice, invoice_date, customer_id, len(lines)::INTEGER AS line_count, counting_lines::INTEGER AS counting_lines,
-       purchased::DECIMAL(38, 2) AS purchased, returned::DECIMAL(38, 2) AS returned, content_sha256
-FROM copy
+       purchased::DECIMAL(38, 2) AS purchased, returned::DECIMAL(38, 2) AS returned, content_sha256,
+       "partition", "offset", kafka_timestamp
+FROM landed_copy
 JOIN summed USING (invoice)
 WHERE place = 1

@@ -65,6 +65,27 @@ def test_wrong_value_is_named_with_its_variable(monkeypatch, name, value):
         settings()
 
 
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"ALERT_EMAIL_TO": "a@b.example", "SMTP_HOST": "mail"}, "need a sender: set SMTP_FROM"),
+        ({"SMTP_SECURITY": "none", "SMTP_PASSWORD": "s3cret"}, "use starttls or tls"),
+        ({"SLACK_WEBHOOK_URL": "hooks.slack.com/s3cret"}, "SLACK_WEBHOOK_URL: .*give it as Slack shows it"),
+    ],
+)
+def test_half_a_way_to_tell_people_is_refused_and_no_secret_told(monkeypatch, environment, says):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=says) as refused:
+        settings()
+    assert "s3cret" not in str(refused.value)
+
+
+def test_addresses_of_alerts_are_parted_at_commas():
+    assert Settings(alert_email_to=" a@b.example, ,c@d.example ").alert_addresses == ["a@b.example", "c@d.example"]
+    assert Settings().alert_addresses == []
+
+
 def test_passwords_do_not_show(monkeypatch):
     monkeypatch.setenv("MART_DSN", "postgresql://writer:hidden-word@host/mart")
     assert "hidden-word" not in repr(settings()) + str(settings())

@@ -89,6 +89,7 @@ def listening() -> Iterator[Sinks]:
     http = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
     smtp.start()
     threading.Thread(target=http.serve_forever, daemon=True).start()
+    webhook = f"http://127.0.0.1:{http.server_port}/services/T0/B0/secret"
     found.environment |= {
         "ALERT_EMAIL_TO": "shop@example.com, data@example.com",
         "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
@@ -99,9 +100,13 @@ def listening() -> Iterator[Sinks]:
                 "extra": {"disable_ssl": True, "disable_tls": True, "from_email": "mart@example.com"},
             }
         ),
-        "AIRFLOW_CONN_SLACK_DEFAULT": json.dumps(
-            {"conn_type": "slackwebhook", "password": f"http://127.0.0.1:{http.server_port}/services/T0/B0/secret"}
-        ),
+        "AIRFLOW_CONN_SLACK_DEFAULT": json.dumps({"conn_type": "slackwebhook", "password": webhook}),
+        # The same for `python -m streaming watch`.
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp.port),
+        "SMTP_SECURITY": "none",
+        "SMTP_FROM": "mart@example.com",
+        "SLACK_WEBHOOK_URL": webhook,
     }
     try:
         yield found

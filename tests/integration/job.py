@@ -13,13 +13,15 @@ from pathlib import Path
 
 
 class Job:
-    """A running `python -m streaming run …` whose log goes to a file."""
+    """A running `python -m streaming run …` (or another verb) whose log goes to a file."""
+
+    verb = "run"
 
     def __init__(self, environment: Mapping[str, str], log: Path, *options: str) -> None:
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streaming", "run", *options],
+                [sys.executable, "-m", "streaming", self.verb, *options],
                 env={**environment, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -54,10 +56,16 @@ class Job:
         return self.process.wait(timeout=60)
 
 
+class WatchProcess(Job):
+    """A running `python -m streaming watch …`."""
+
+    verb = "watch"
+
+
 @contextmanager
-def running(environment: Mapping[str, str], log: Path, *options: str) -> Iterator[Job]:
+def running(environment: Mapping[str, str], log: Path, *options: str, kind: type[Job] = Job) -> Iterator[Job]:
     """A job that is gone at the end, however the test goes."""
-    job = Job(environment, log, *options)
+    job = kind(environment, log, *options)
     try:
         yield job
     finally:

@@ -65,16 +65,17 @@ def system_postgres() -> Path | None:
 
 
 @contextmanager
-def tls_postgres(home: Path, certificates: Certificates, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+def tls_postgres(home: Path, certificates: Certificates) -> Iterator[dict[str, str]]:
     """The DSNs (owner, writer, reader) at a PostgreSQL that refuses connections without TLS."""
     folder = system_postgres()
     assert folder is not None
-    monkeypatch.setattr(database, "_bin", lambda: folder)
     if user := owner_for(home / "postgres" / "data"):
         os.chown(certificates.key, *user)
         os.chown(certificates.chain, *user)
     files = {"ssl_cert_file": str(certificates.chain), "ssl_key_file": str(certificates.key)}
-    server = database.start(home, configuration={"ssl": "on", **files})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database, "_bin", lambda: folder)
+        server = database.start(home, configuration={"ssl": "on", **files})
     try:
         rules = home / "postgres" / "data" / "pg_hba.conf"
         rules.write_text("hostssl all all 127.0.0.1/32 scram-sha-256\n")

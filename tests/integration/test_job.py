@@ -79,6 +79,8 @@ def test_signal_stops_it_cleanly(line, tmp_path, number):
     [batch] = [e for e in events_logged if e["event"] == "applied"]
     assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
     assert {"parse", "copy", "insert", "customers", "score", "commit"} <= batch["ms"].keys()
+    assert batch["batch"].startswith("apply-")
+    assert rows(line.mart.owner_dsn, "SELECT id FROM mart.batch") == [(batch["mart_batch"],)]
     assert applied(line) == 500
 
 

@@ -52,7 +52,7 @@ def test_each_kind_of_wrong_is_found(filled):
     one = "SELECT customer_id FROM mart.customer WHERE frequency > 1 ORDER BY customer_id LIMIT 1"
     spoil(filled, f"UPDATE mart.customer SET monetary = monetary + 0.01 WHERE customer_id = ({one})")
     verified = verify(filled.settings, wait_seconds=0)
-    assert verified.differing == {"invoice": 0, "customer": 1}
+    assert {k: n for k, n in verified.differing.items() if n} == {"customer": 1}
     [found] = [d for d in verified.first if d.difference == "monetary"]
     assert float(found.mart) - float(found.lake) == pytest.approx(0.01)
 
@@ -72,7 +72,7 @@ def test_lost_and_made_up_invoices_are_found_and_explain_their_customer(filled):
     spoil(filled, f"UPDATE mart.customer SET frequency = frequency + 1 WHERE customer_id = '{customer}'")
     spoil(filled, f"DELETE FROM mart.invoice WHERE invoice = {lost}")
     verified = verify(filled.settings, wait_seconds=0)
-    assert verified.differing == {"invoice": 1, "customer": 1}
+    assert {k: n for k, n in verified.differing.items() if n} == {"invoice": 1, "customer": 1}
     assert (verified.first[0].key, verified.first[0].difference) == (invoice, "missing in the mart")
     [explained] = [d for d in verified.first if d.table == "customer"]
     assert (explained.key, explained.difference, explained.invoices) == (customer, "frequency", (invoice,))

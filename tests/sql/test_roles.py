@@ -29,6 +29,8 @@ WRITER_MUST_NOT = [
     "DELETE FROM mart.rejected_invoice",
     "INSERT INTO mart.erased_customer SELECT * FROM mart.erased_customer",
     "DELETE FROM mart.erased_customer",
+    "DELETE FROM mart.pruned_invoice",
+    "UPDATE mart.customer_carried SET frequency = 0",
     "SELECT passwd FROM pg_shadow",
     "CREATE ROLE mine",
 ]
@@ -68,3 +70,121 @@ def test_owner_is_no_superuser_and_each_has_a_password_of_its_own(line):
     assert_refused(line.mart.owner_dsn, "CREATE ROLE mine")
     for dsn in dsns:
         assert rows(dsn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
+
+
+READ_ALIKE = """
+function mart.explain_carried(text): EXECUTE
+function mart.explain_moves(text,integer): EXECUTE
+function mart.explain_purchases(text,integer): EXECUTE
+function mart.explain_scores(text): EXECUTE
+function mart.recommend(text[],integer): EXECUTE
+schema mart: USAGE
+view mart.as_of: SELECT
+view mart.customer_segmentation: SELECT
+view mart.market_basket_analysis: SELECT
+view mart.nightly_status: SELECT
+view mart.quarantine_count: SELECT
+view mart.recent_latency: SELECT
+view mart.recent_minute: SELECT
+view mart.rule_drift: SELECT
+view mart.score_count: SELECT
+view mart.segment_count: SELECT
+view mart.segment_count_history: SELECT
+view mart.segment_flow: SELECT
+view mart.segment_move: SELECT
+view mart.stream_batch: SELECT
+view mart.stream_progress: SELECT
+view mart.stream_status: SELECT
+"""
+WRITER_ALONE = """
+column mart.rejected_invoice.detail: UPDATE
+column mart.rejected_invoice.outcome: UPDATE
+column mart.rejected_invoice.reason: UPDATE
+column mart.rejected_invoice.settled_at: UPDATE
+function mart.move_cuts(): EXECUTE
+table mart.association_rule: INSERT, SELECT
+table mart.batch: INSERT, SELECT
+table mart.customer: INSERT, SELECT, UPDATE
+table mart.customer_carried: SELECT
+table mart.erased_customer: SELECT
+table mart.erasure_salt: SELECT
+table mart.invoice: INSERT, SELECT
+table mart.pruned_invoice: SELECT
+table mart.pruned_total: SELECT
+table mart.quintile_cut: DELETE, INSERT, SELECT, UPDATE
+table mart.reject_reason: SELECT
+table mart.rejected_invoice: INSERT, SELECT
+table mart.rule_run: DELETE, INSERT, SELECT, UPDATE
+table mart.score_check: INSERT, SELECT
+table mart.score_total: DELETE, INSERT, SELECT, UPDATE
+table mart.segment_change: INSERT, SELECT
+table mart.segment_flow_total: INSERT, SELECT, UPDATE
+table mart.segment_score: SELECT
+table mart.segment_trend: DELETE, INSERT, SELECT, UPDATE
+table mart.shop: INSERT, SELECT, UPDATE
+table mart.stream_position: DELETE, INSERT, SELECT, UPDATE
+table mart.stream_total: SELECT, UPDATE
+table mart.stream_writer: INSERT, SELECT, UPDATE
+"""
+EVERYONE = """
+database: CONNECT, TEMPORARY
+schema public: USAGE
+"""
+# Everything of this database that a grantee may do, one row an object; what a new object gets by itself is told, too.
+GRANTS = """
+WITH granted (object, grantee, privilege) AS (
+    SELECT CASE relkind WHEN 'v' THEN 'view ' WHEN 'S' THEN 'sequence ' ELSE 'table ' END || c.oid::regclass, g.grantee,
+           g.privilege_type || CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END
+    FROM pg_class c CROSS JOIN aclexplode(c.relacl) g
+    WHERE c.relnamespace IN ('mart'::regnamespace, 'public'::regnamespace)
+    UNION ALL
+    SELECT 'column ' || attrelid::regclass || '.' || attname, g.grantee, g.privilege_type
+    FROM pg_attribute CROSS JOIN aclexplode(attacl) g
+    WHERE attrelid::regclass::text LIKE 'mart.%%'
+    UNION ALL
+    SELECT 'function ' || p.oid::regprocedure, g.grantee, g.privilege_type
+    FROM pg_proc p CROSS JOIN aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) g
+    WHERE p.pronamespace IN ('mart'::regnamespace, 'public'::regnamespace)
+    UNION ALL
+    SELECT 'schema ' || nspname, g.grantee, g.privilege_type
+    FROM pg_namespace CROSS JOIN aclexplode(coalesce(nspacl, acldefault('n', nspowner))) g
+    WHERE nspname NOT LIKE 'pg\\_%%' AND nspname <> 'information_schema'
+    UNION ALL
+    SELECT 'database', g.grantee, g.privilege_type
+    FROM pg_database CROSS JOIN aclexplode(coalesce(datacl, acldefault('d', datdba))) g
+    WHERE datname = current_database()
+    UNION ALL
+    SELECT 'future ' || defaclobjtype::text, g.grantee, g.privilege_type
+    FROM pg_default_acl CROSS JOIN aclexplode(defaclacl) g
+    UNION ALL
+    SELECT 'member of ' || roleid::regrole, member, 'SET ROLE' FROM pg_auth_members
+)
+SELECT object || ': ' || string_agg(DISTINCT privilege, ', ' ORDER BY privilege)
+FROM granted
+WHERE grantee = coalesce((SELECT oid FROM pg_roles WHERE rolname = %s), 0)
+GROUP BY object
+"""
+
+
+@pytest.mark.parametrize(
+    ("grantee", "expected"),
+    [
+        ("mart_writer", READ_ALIKE + WRITER_ALONE),
+        ("analytics_reader", READ_ALIKE),
+        ("everyone", EVERYONE),
+    ],
+    ids=["writer", "reader", "everyone"],
+)
+def test_grants_are_exactly_these(line, grantee, expected):
+    """A new grant is to be written down here, and to be asked for its reason."""
+    found = {row for (row,) in rows(line.mart.owner_dsn, GRANTS, (grantee,))}
+    assert found == set(expected.split("\n")) - {""}
+
+
+def test_one_more_grant_is_seen(line):
+    before = set(rows(line.mart.owner_dsn, GRANTS, ("analytics_reader",)))
+    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("GRANT SELECT (customer_id) ON mart.invoice TO analytics_reader")
+        cursor.execute("GRANT DELETE ON mart.rule_run TO analytics_reader")
+    more = set(rows(line.mart.owner_dsn, GRANTS, ("analytics_reader",))) - before
+    assert more == {("column mart.invoice.customer_id: SELECT",), ("table mart.rule_run: DELETE",)}

@@ -11,6 +11,7 @@ import subprocess
 import pytest
 import yaml
 
+from conf.settings import Settings
 from stack.env_file import PASSWORDS, write_env_file
 from tests.conftest import ROOT
 
@@ -47,6 +48,31 @@ def test_long_running_service_has_a_health_check(name):
 
 def test_default_services_fit_into_8_gb():
     assert sum(megabytes(service["mem_limit"]) for service in DEFAULT.values()) <= 8 * 1024
+
+
+def test_with_monitoring_they_still_do():
+    """`prepare` has ended before the streaming job takes its memory. Prometheus' and Grafana's images are not run here:
+    their limits are what their makers call enough, not measured."""
+    monitoring = [s for s in SERVICES.values() if s.get("profiles") == ["monitoring"]]
+    assert len(monitoring) == 2
+    running = [s for s in DEFAULT.values() if s["restart"] != "no"] + monitoring
+    assert sum(megabytes(service["mem_limit"]) for service in running) <= 8 * 1024
+
+
+def test_every_published_service_is_on_a_network_that_can_publish():
+    for name, service in SERVICES.items():
+        if "ports" in service:
+            assert "edge" in service["networks"], name
+
+
+def test_the_watch_reads_as_the_least_role_and_reaches_the_world():
+    watch = SERVICES["watch"]
+    assert watch["environment"]["MART_DSN"].startswith("postgresql://analytics_reader:")
+    assert "MART_OWNER_DSN" not in watch["environment"]
+    assert set(watch["networks"]) == {"data", "edge"}  # Slack and the mail server are out there
+    named = {name for name in watch["environment"] if name.startswith(("ALERT_", "SMTP_", "SLACK_"))}
+    assert named == {n for n in map(str.upper, Settings.model_fields) if n.startswith(("ALERT_", "SMTP_", "SLACK_"))}
+    assert watch["volumes"] == SERVICES["streaming"]["volumes"]  # the disk that the job writes on
 
 
 def test_every_needed_service_is_waited_for():

@@ -311,6 +311,13 @@ def test_erasing_beside_a_landing_and_a_compaction(lake):
     assert left == {"kim1", "kim2", None, *(f"d{n}" for n in range(len(gone), 10))}
 
 
+def test_a_list_of_nobody_erases_nobody(shop):
+    open_lake(shop.settings.lake)
+    before = shop.dumped()
+    assert erase_listed(shop.settings).mart.listed == 0
+    assert shop.dumped() == before
+
+
 def test_a_restored_mart_and_a_new_one_take_the_lakes_list(shop, tmp_path):
     lake = open_lake(shop.settings.lake)
     land_batch(lake, TOPIC, batch({**valid(0), "customer_id": "kim3"}))

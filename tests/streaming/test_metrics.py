@@ -5,8 +5,10 @@ from __future__ import annotations
 import socket
 import urllib.request
 from collections import Counter
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 
+import psycopg2
 import pyarrow as pa
 import pytest
 from prometheus_client import REGISTRY
@@ -17,6 +19,8 @@ from streaming import metrics
 from streaming.apply import Applied
 from streaming.land import Landed
 from streaming.reject_reason import RejectReason
+from tests.streaming.nightly import record_run
+from tests.streaming.test_apply import Mart, cleaned
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -45,21 +49,26 @@ def test_latencies_fall_into_buckets_by_hand():
     [family] = latencies.collect()
     found = {(s.name, s.labels.get("le")): s.value for s in family.samples}
     assert found["mart_latency_seconds_bucket", "0.1"] == 3
-    assert found["mart_latency_seconds_bucket", "0.25"] == 3
+    assert found["mart_latency_seconds_bucket", "0.2"] == 3
+    assert found["mart_latency_seconds_bucket", "0.3"] == 5  # a bound is in its bucket
     assert found["mart_latency_seconds_bucket", "0.5"] == 5
     assert found["mart_latency_seconds_bucket", "1800.0"] == 5
     assert found["mart_latency_seconds_bucket", "+Inf"] == found["mart_latency_seconds_count", None] == 6
     assert found["mart_latency_seconds_sum", None] == pytest.approx(0.75 + 4000 - 1)
 
 
-def test_a_batch_a_landing_and_the_segments_are_scraped(monkeypatch):
-    class KnownLag:
-        def by_partition(self):
-            return {0: 7, 1: 0}
+class KnownLag:
+    def __init__(self, lag):
+        self.lag = lag
 
-    monkeypatch.setattr(metrics.lags, "lag", KnownLag())
+    def by_partition(self):
+        return self.lag
+
+
+def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
+    monkeypatch.setattr(metrics.lags, "lag", KnownLag({0: 7, 1: 0}))
     port = free_port()
-    with metrics.serving(Settings(metrics_port=port)):
+    with metrics.serving(Settings(metrics_port=port, mart_home=tmp_path)):
         before = scrape(port)
         metrics.count_applied(
             Applied(
@@ -73,8 +82,7 @@ def test_a_batch_a_landing_and_the_segments_are_scraped(monkeypatch):
             ),
             NOW,
         )
-        metrics.count_landed(Landed(rows=4, version=17), NOW)
-        metrics.set_segments({"Champions": 3, "At Risk": 0})
+        metrics.count_landed(Landed(rows=4, version=17, milliseconds={"write": 250.0}), NOW)
         after = scrape(port)
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     assert grown["mart_batches_total", ()] == 1
@@ -85,12 +93,90 @@ def test_a_batch_a_landing_and_the_segments_are_scraped(monkeypatch):
     assert grown["mart_phase_seconds_count", (("phase", "parse"),)] == 1
     assert grown["mart_phase_seconds_sum", (("phase", "parse"),)] == pytest.approx(0.12)
     assert grown["mart_latency_seconds_count", ()] == 9
-    assert after["mart_last_batch_timestamp_seconds", ()] == NOW.timestamp()
-    assert after["mart_segment_customers", (("segment", "Champions"),)] == 3
     assert after["mart_lag_records", (("partition", "0"),)] == 7
+    assert after["mart_kafka_up", ()] == 1
     assert after["mart_lake_version", ()] == 17
+    assert after["mart_last_landing_timestamp_seconds", ()] == NOW.timestamp()
+    assert grown["mart_landing_phase_seconds_sum", (("phase", "write"),)] == pytest.approx(0.25)
+    assert ("mart_postgresql_up", ()) not in after  # no mart is named: nothing is said of it
+    for folder in ("lake", "checkpoint"):
+        free = after["mart_disk_free_bytes", (("folder", folder),)]
+        assert 0 <= free <= after["mart_disk_size_bytes", (("folder", folder),)]
     with pytest.raises(OSError, match="refused"):
         scrape(port)
+
+
+def test_a_query_is_shown_as_running_until_it_ends_or_fails():
+    def shown() -> float | None:
+        return REGISTRY.get_sample_value("mart_query_running", {"query": "apply"})
+
+    with suppress(ZeroDivisionError), metrics.query_running("apply"):
+        assert shown() == 1
+        raise ZeroDivisionError
+    assert shown() == 0
+
+
+def test_a_silent_broker_is_down_and_has_no_lag(monkeypatch):
+    monkeypatch.setattr(metrics.lags, "lag", KnownLag(None))
+    found = {s.name: s.value for family in metrics.lags.collect() for s in family.samples}
+    assert found == {"mart_kafka_up": 0}
+    monkeypatch.setattr(metrics.lags, "lag", None)
+    assert [s for family in metrics.lags.collect() for s in family.samples] == []
+
+
+@pytest.fixture
+def mart(fresh_mart):
+    mart = Mart(fresh_mart)
+    yield mart
+    mart.connection.close()
+
+
+@pytest.mark.stack
+def test_the_mart_is_asked_at_each_scrape_and_may_go_away(mart, fresh_mart, monkeypatch):
+    state = metrics.MartState()
+    state.settings = Settings(mart_dsn=fresh_mart.writer_dsn)
+
+    def samples():
+        found = {}
+        for family in state.collect():
+            for sample in family.samples:
+                found[sample.name, sample.labels.get("segment")] = sample.value
+        return found
+
+    fresh = samples()
+    assert fresh["mart_postgresql_up", None] == 1
+    assert fresh["mart_segment_customers", "Champions"] == 0
+    assert fresh["mart_nightly_kept_back", None] == 0
+    [(made,)] = mart.rows("SELECT extract(epoch FROM min(applied_at))::float8 FROM public.migration")
+    assert fresh["mart_nightly_published_timestamp_seconds", None] == pytest.approx(made)
+    assert ("mart_last_batch_timestamp_seconds", None) not in fresh
+    assert ("mart_nightly_run_timestamp_seconds", None) not in fresh
+
+    mart.apply(*(cleaned(n, f"{n}", f"2025-03-0{n + 1}T10:00:00", f"c{n}", f"{n + 1}.00") for n in range(5)))
+    record_run(mart.dsn, "published", hours_ago=30)
+    record_run(mart.dsn, "kept back", hours_ago=6)
+    later = samples()
+    [(batch,)] = mart.rows("SELECT extract(epoch FROM max(applied_at))::float8 FROM mart.batch")
+    assert later["mart_last_batch_timestamp_seconds", None] == pytest.approx(batch)
+    assert later["mart_segment_customers", "Champions"] == 2
+    assert later["mart_nightly_kept_back", None] == 1
+    ran, published = (later[f"mart_nightly_{name}_timestamp_seconds", None] for name in ("run", "published"))
+    assert ran - published == pytest.approx(24 * 3600, abs=5)
+
+    with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("ALTER VIEW mart.nightly_status RENAME TO hidden")
+    away = samples()
+    assert away == {
+        ("mart_postgresql_up", None): 0,
+        ("mart_last_batch_timestamp_seconds", None): pytest.approx(batch),
+    }
+    with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("ALTER VIEW mart.hidden RENAME TO nightly_status")
+    assert samples() == away  # it is left in peace for some seconds
+    monkeypatch.setattr(metrics.time, "monotonic", lambda: float("inf"))
+    assert samples() == later
+    state.close()
+    assert samples() == {}
 
 
 def test_no_port_no_server_and_a_taken_port_is_told():

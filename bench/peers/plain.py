@@ -1,0 +1,75 @@
+"""A plain Python consumer: kafka-python, and psycopg2's execute_values for each poll.
+
+Invoice numbers are kept, so that a message that is delivered again counts once.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+import psycopg2
+from kafka import KafkaConsumer
+from psycopg2.extras import execute_values
+
+from bench.peers.invoice import Purchase, read_purchase
+from sql import statement
+
+_INVOICES_AT_A_TIME = 10_000
+
+
+def main(bootstrap: str, topic: str, dsn: str, _folder: str) -> None:
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=bootstrap,
+        group_id="plain",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        max_poll_records=_INVOICES_AT_A_TIME,
+        max_partition_fetch_bytes=8 * 2**20,
+        fetch_max_bytes=32 * 2**20,
+    )
+    connection = psycopg2.connect(dsn)
+    while True:
+        records = [record for of_one in consumer.poll(timeout_ms=100).values() for record in of_one]
+        purchases = [(read_purchase(record.value), record.timestamp) for record in records]
+        if records:
+            apply(connection, [(p, timestamp) for p, timestamp in purchases if p is not None])
+            consumer.commit()
+
+
+def apply(connection: psycopg2.extensions.connection, purchases: list[tuple[Purchase, int]]) -> None:
+    """One transaction: the invoices that are new, and what they add to their customers."""
+    with connection, connection.cursor() as cursor:
+        inserted = execute_values(
+            cursor,
+            statement("bench/peer_insert_invoices"),
+            [(p.invoice, p.invoice_date, p.customer_id, p.cents) for p, _ in purchases],
+            page_size=_INVOICES_AT_A_TIME,
+            fetch=True,
+        )
+        fresh = {invoice for (invoice,) in inserted}
+        customers: dict[str, tuple[int, int, str, int]] = {}
+        for p, timestamp in purchases:
+            if p.invoice in fresh:
+                fresh.remove(p.invoice)
+                frequency, cents, last, newest = customers.get(p.customer_id, (0, 0, "", 0))
+                customers[p.customer_id] = (
+                    frequency + 1,
+                    cents + p.cents,
+                    max(last, p.invoice_date),
+                    max(newest, timestamp),
+                )
+        execute_values(
+            cursor,
+            statement("bench/peer_upsert_customers"),
+            [
+                (customer_id, frequency, cents, last, datetime.fromtimestamp(newest / 1000, UTC))
+                for customer_id, (frequency, cents, last, newest) in customers.items()
+            ],
+            page_size=_INVOICES_AT_A_TIME,
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

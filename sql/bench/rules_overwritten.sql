@@ -1,0 +1,1 @@
+SELECT antecedent, consequent, support, confidence, lift FROM peer.overwritten_rule

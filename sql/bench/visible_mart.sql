@@ -1,0 +1,1 @@
+SELECT coalesce(sum(frequency), 0) FROM mart.customer

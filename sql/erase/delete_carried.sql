@@ -1,0 +1,1 @@
+DELETE FROM mart.customer_carried WHERE customer_id = ANY(%(customers)s)

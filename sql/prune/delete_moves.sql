@@ -1,0 +1,1 @@
+DELETE FROM mart.segment_change WHERE event_time < %(moves)s::date

@@ -1,0 +1,1 @@
+SELECT invoice FROM mart.invoice WHERE invoice_date < %(invoices)s::date

@@ -1,0 +1,1 @@
+DELETE FROM mart.invoice i WHERE NOT EXISTS (SELECT FROM staged_invoice s WHERE s.invoice = i.invoice)

@@ -1,0 +1,1 @@
+COPY (SELECT invoice FROM mart.pruned_invoice) TO STDOUT (FORMAT csv, HEADER)

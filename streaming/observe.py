@@ -1,0 +1,182 @@
+"""Observe: how the stream, the nightly job and the disks are now, as the servers and this machine tell it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from conf.settings import Settings
+from sql import one_row, statement
+from streaming.errors import AwayError, StreamingError
+from streaming.source import Topic, describe_topic, offsets_at
+
+_PATIENCE_SECONDS = 15.0  # a server that restarts is no news
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The committed batches of a topic: when the last one was, and how long ago by the mart's clock (None: none yet);
+    records and rejected ones of the window that was asked for."""
+
+    last_at: datetime | None
+    since_seconds: float | None
+    records: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """The nightly job: status (published, kept back; None: no run yet), reason, business date and time of its newest
+    run, when rules were published last (None: never), since when new ones are waited for, and for how many hours."""
+
+    status: str | None
+    reason: str | None
+    business_date: date | None
+    run_at: datetime | None
+    published_at: datetime | None
+    waiting_since: datetime
+    waiting_hours: float
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that a folder is on; `size_bytes` without what is reserved for root, as `df` counts."""
+
+    folder: str
+    path: Path
+    free_bytes: int
+    size_bytes: int
+
+    @property
+    def free_percent(self) -> float:
+        return 100 * self.free_bytes / self.size_bytes
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look. A server that did not answer has its reason in `broker_problem` or `mart_problem`, and what would have
+    been learnt from it is None.
+
+    `lag`: records of the topic that are not applied; `waiting`: those of them that were produced longer than
+    ALERT_STALE_SECONDS ago. Both need broker and mart.
+    """
+
+    broker_problem: str | None = None
+    mart_problem: str | None = None
+    batches: Batches | None = None
+    nightly: Nightly | None = None
+    lag: int | None = None
+    waiting: int | None = None
+    disks: tuple[Disk, ...] = ()
+
+
+def observe(settings: Settings) -> Observed:
+    """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
+    broker_problem = mart_problem = batches = nightly = lag = waiting = None
+    try:
+        topic, earlier_ends = _ask_broker(settings)
+    except (AwayError, StreamingError) as error:
+        broker_problem, topic, earlier_ends = str(error), None, {}
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(psycopg2.OperationalError),
+            stop=stop_after_delay(_PATIENCE_SECONDS),
+            wait=wait_fixed(1),
+            reraise=True,
+        ):
+            with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
+                batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
+                nightly = read_nightly(connection)
+                if topic is not None:
+                    positions = _read_positions(connection, topic)
+                    lag = _unapplied(topic, positions, topic.end_offsets)
+                    waiting = _unapplied(topic, positions, earlier_ends)
+    except psycopg2.Error as error:
+        mart_problem = _in_words(error)
+        batches = nightly = lag = waiting = None
+    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, disks(settings))
+
+
+def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection:
+    """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
+    connection = psycopg2.connect(
+        dsn,
+        application_name=application,
+        connect_timeout=patience_seconds,
+        tcp_user_timeout=1000 * patience_seconds,
+    )
+    connection.set_session(readonly=True, autocommit=True)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{patience_seconds}s",))
+    return connection
+
+
+def read_batches(connection: Connection, topic: str, minutes: int) -> Batches:
+    """The topic's last batch, and what became of the records of the last `minutes`."""
+    last_at, since_seconds = _ask(connection, "stream", topic=topic)
+    records, rejected = _ask(connection, "rejects", topic=topic, minutes=minutes)
+    return Batches(last_at, since_seconds, records, rejected)
+
+
+def read_nightly(connection: Connection) -> Nightly:
+    """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
+    return Nightly(*_ask(connection, "nightly"))
+
+
+def disks(settings: Settings) -> tuple[Disk, ...]:
+    """The disks of lake and checkpoints, as far as they are folders of this machine."""
+    return tuple(
+        Disk(folder, path, usage.free, usage.used + usage.free)
+        for folder, place in (("lake", settings.lake), ("checkpoint", settings.checkpoints))
+        if "://" not in place
+        for path in [_existing(Path(place))]
+        for usage in [shutil.disk_usage(path)]
+    )
+
+
+def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
+    """The topic, and where its partitions ended ALERT_STALE_SECONDS ago."""
+    servers, security = settings.require_kafka(), settings.kafka_security()
+    patience = min(settings.kafka_timeout_seconds, _PATIENCE_SECONDS)
+    topic = describe_topic(servers, settings.kafka_topic, patience, security)
+    earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
+    return topic, offsets_at(servers, topic, earlier, patience, security)
+
+
+def _read_positions(connection: Connection, topic: Topic) -> dict[int, int]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
+        return dict(cursor.fetchall())
+
+
+def _unapplied(topic: Topic, positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
+    """Records before `ends` that are not applied; a partition that the mart does not know starts at its first."""
+    return sum(max(0, end - positions.get(p, topic.first_offsets[p])) for p, end in ends.items())
+
+
+def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement(f"observe/{name}"), parameters)
+        return one_row(cursor)
+
+
+def _existing(path: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _in_words(error: psycopg2.Error) -> str:
+    message = " ".join(str(error).split())
+    if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
+        return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
+    said = "does not answer" if isinstance(error, psycopg2.OperationalError) else "refuses"
+    return f"PostgreSQL {said}: {message}"

@@ -1,0 +1,169 @@
+"""Prometheus' and Grafana's files: by their own tools and models, and held to what the job really tells.
+
+Prometheus' and Grafana's images are not run here. promtool checks the rules where it is on the PATH; the dashboard goes
+through Grafana's own model of it. That the metrics have values and labels: tests/integration/test_watch.py.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from itertools import combinations
+
+import grafana_foundation_sdk.cog.plugins as grafana_plugins
+import pytest
+import yaml
+from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.models.dashboard import Dashboard
+from prometheus_client import REGISTRY, generate_latest
+
+import streaming.main  # noqa: F401  (all that counts registers itself)
+from conf.settings import Settings
+from streaming.alerts import FEWEST_REJECTED, TITLE, Alert
+from tests.conf.expressions import GRAFANA, OF_PROMETHEUS, PROMETHEUS, alert_rules, dashboard, expressions, metrics_of
+from tests.conftest import ROOT
+
+EXPRESSIONS = expressions()
+SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
+
+
+def exposed_names() -> set[str]:
+    """The names of the samples that the job's exposition has, or would have as soon as there is something to tell."""
+    types = re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(REGISTRY).decode(), re.MULTILINE)
+    return {
+        name.removesuffix("_total") + suffix for name, kind in types if kind in SUFFIXES for suffix in SUFFIXES[kind]
+    }
+
+
+@pytest.mark.parametrize("where", EXPRESSIONS)
+def test_every_metric_of_an_expression_is_told_by_the_job(where):
+    asked = metrics_of(EXPRESSIONS[where])
+    assert asked
+    assert set(asked) - exposed_names() - OF_PROMETHEUS == set()
+
+
+def test_every_metric_of_the_job_is_shown_or_alerted_of():
+    asked = {name for expression in EXPRESSIONS.values() for name in metrics_of(expression)}
+    also = ("_count", "_sum", "_created")
+    ours = {name for name in exposed_names() if name.startswith("mart_") and not name.endswith(also)}
+    not_shown = {"mart_phase_seconds_bucket", "mart_landing_phase_seconds_bucket", "mart_nightly_run_timestamp_seconds"}
+    assert ours - asked == not_shown
+
+
+def test_the_docs_name_every_metric_of_the_job():
+    section = (ROOT / "docs" / "operations.md").read_text()
+    told = set(re.findall(r"# TYPE (mart_\w+)", generate_latest(REGISTRY).decode()))
+    named = set(re.findall(r"`(mart_\w+)(?:\{\w+\})?`", section.split("`METRICS_PORT` serves")[1].split("\n## ")[0]))
+    assert named - {"mart_batch"} == {name for name in told if not name.endswith("_created")}
+
+
+def test_the_walk_finds_names_and_labels():
+    found = metrics_of('sum by (le, phase) (rate(a_bucket{job="x"}[5m])) / on () (b - max(c offset 1h)) > 3 and d')
+    assert found == {"a_bucket": {"le", "phase", "job"}, "b": set(), "c": set(), "d": set()}
+    assert set(metrics_of("sum(increase(mart_renamed_total[5m])) > 0")) - exposed_names() == {"mart_renamed_total"}
+    with pytest.raises(ValueError, match="parenthesis"):
+        metrics_of("sum(rate(a[5m])")
+
+
+class TestAlertRules:
+    def test_there_is_one_for_each_alert_of_the_watch_and_one_more(self):
+        names = {"".join(part.capitalize() for part in alert.split("_")) for alert in Alert}
+        assert set(alert_rules()) == names | {"JobDown"}
+
+    def test_they_are_whole(self):
+        for name, rule in alert_rules().items():
+            assert set(rule) - {"for"} == {"alert", "expr", "labels", "annotations"}, name
+            assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+            assert rule["labels"]["severity"] in ("warning", "critical")
+            assert set(rule["annotations"]) == {"summary", "description"}
+        titles = {rule["annotations"]["summary"].lower() for name, rule in alert_rules().items() if name != "JobDown"}
+        assert titles == {title.lower() for title in TITLE.values()}
+
+    def test_limits_are_the_defaults_of_the_watch(self):
+        default = {name: field.default for name, field in Settings.model_fields.items()}
+        limits = {
+            "StreamStale": f"> {default['alert_stale_seconds']:g} or",
+            "LagHigh": f"> {default['alert_lag_records']}",
+            "RejectsHigh": f"> {default['alert_reject_percent']:g} and",
+            "NightlyLate": f"> {default['alert_nightly_hours']:g}",
+            "DiskLow": f"< {default['alert_disk_free_percent']:g}",
+        }
+        rules = alert_rules()
+        for name, limit in limits.items():
+            assert limit in " ".join(rules[name]["expr"].split())
+        assert f">= {FEWEST_REJECTED}" in rules["RejectsHigh"]["expr"]
+        assert set(re.findall(r"\[(\w+)\]", rules["RejectsHigh"]["expr"])) == {f"{default['alert_reject_minutes']}m"}
+
+    @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian's package `prometheus`)")
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ["check", "config", str(PROMETHEUS / "prometheus.yml")],
+            ["check", "rules", "--lint=all", "--lint-fatal", str(PROMETHEUS / "alerts.yml")],
+            ["test", "rules", str(ROOT / "tests" / "conf" / "alerts_test.yml")],
+        ],
+    )
+    def test_promtool_is_content(self, arguments):
+        done = subprocess.run(["promtool", *arguments], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def test_every_rule_has_a_unit_test(self):
+        tested = (ROOT / "tests" / "conf" / "alerts_test.yml").read_text()
+        assert [name for name in alert_rules() if name not in tested] == []
+
+    def test_prometheus_asks_where_compose_serves_the_metrics(self):
+        config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())
+        [scrape] = config["scrape_configs"]
+        assert (scrape["job_name"], scrape["static_configs"]) == ("streaming", [{"targets": ["streaming:9400"]}])
+        assert config["rule_files"] == ["alerts.yml"]
+        services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+        served = services["streaming"]["environment"]
+        assert (served["METRICS_PORT"], served["METRICS_HOST"]) == ("9400", "0.0.0.0")
+        assert set(services["streaming"]["networks"]) & set(services["prometheus"]["networks"])
+
+
+class TestDashboard:
+    def test_grafanas_own_model_knows_every_field_of_it(self):
+        """What its model does not know is lost on the way through it."""
+        grafana_plugins.register_default_plugins()
+        ours = dashboard()
+        assert ours == _common(ours, json.loads(JSONEncoder().encode(Dashboard.from_json(ours))))
+        ours["panels"][0]["fieldConfig"]["defaults"]["colour"] = "red"
+        assert ours != _common(ours, json.loads(JSONEncoder().encode(Dashboard.from_json(ours))))
+
+    def test_panels_have_a_place_of_their_own_and_say_what_they_show(self):
+        panels = dashboard()["panels"]
+        assert len({panel["id"] for panel in panels}) == len({panel["title"] for panel in panels}) == len(panels)
+        for panel in panels:
+            place = panel["gridPos"]
+            assert place["x"] + place["w"] <= 24
+            assert panel["description"].endswith(".")
+            assert panel["fieldConfig"]["defaults"]["unit"] in {"none", "short", "s", "ms", "percentunit"}
+        for one, other in combinations((panel["gridPos"] for panel in panels), 2):
+            apart_x = one["x"] + one["w"] <= other["x"] or other["x"] + other["w"] <= one["x"]
+            apart_y = one["y"] + one["h"] <= other["y"] or other["y"] + other["h"] <= one["y"]
+            assert apart_x or apart_y
+
+    def test_it_is_provisioned_with_its_data_source(self):
+        sources = yaml.safe_load((GRAFANA / "provisioning/datasources/prometheus.yml").read_text())["datasources"]
+        known = {(source["type"], source["uid"]) for source in sources}
+        for panel in dashboard()["panels"]:
+            for asked in (panel["datasource"], *(target["datasource"] for target in panel["targets"])):
+                assert (asked["type"], asked["uid"]) in known
+        [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/retail_mart.yml").read_text())["providers"]
+        grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
+        mounted = dict(volume.removesuffix(":ro").split(":") for volume in grafana["volumes"])
+        assert mounted["./conf/grafana/dashboards"] == provider["options"]["path"]
+        assert mounted["./conf/grafana/provisioning"] == "/etc/grafana/provisioning"
+        assert sources[0]["url"] == "http://prometheus:9090"
+
+
+def _common(ours, theirs):
+    """Ours, less what is not in theirs or differs there."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        return {key: _common(value, theirs[key]) for key, value in ours.items() if key in theirs}
+    if isinstance(ours, list) and isinstance(theirs, list):
+        return [_common(one, other) for one, other in zip(ours, theirs, strict=False)]
+    return theirs

@@ -1,0 +1,141 @@
+"""Retention through the whole line: `verify` stays green and every customer right, with traffic, replays and a rewind
+after it. The job's path is torture.driver's: the job's own code without Spark."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import closing
+
+import psycopg2
+import pytest
+
+from streaming.land import existing_lake, forget
+from streaming.positions import forget as forget_applied
+from streaming.prune import look, prune
+from streaming.repair import repair
+from streaming.source import describe_topic
+from streaming.verify import verify
+from tests.conftest import ROOT, Line
+from tests.integration import lake_rows
+from tests.integration.mart_rows import assert_mart_equals, rows
+from tests.integration.oracle import expected_customers, lines_of_events
+from tests.integration.records import encode, event, random_events, send
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+NEWEST = event("newest", "2025-12-31", "c1")
+AGED = "UPDATE mart.rejected_invoice SET rejected_at = now() - interval '1 year'"
+WRONG = {
+    "UPDATE mart.customer SET frequency = frequency + 1 WHERE customer_id = '12000'": "frequency",
+    "UPDATE mart.customer_carried SET purchased = purchased + 1 WHERE frequency > 0": "monetary",
+    "DELETE FROM mart.invoice WHERE invoice = 'newest'": "missing in the mart",
+    "DELETE FROM mart.pruned_invoice": "missing in the mart",
+}
+
+
+def shop(count: int, customers: int, seed: int) -> list[dict]:
+    """Random invoices of two dozen dates: a lake of few files."""
+    events = random_events(count, customers, seed)
+    return [
+        {**e, "invoice_date": f"{e['invoice_date'][:8]}{'05' if n % 2 else '20'}T10:00:00"}
+        for n, e in enumerate(events)
+    ]
+
+
+def change(line: Line, statement: str) -> None:
+    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute(statement)
+        assert cursor.rowcount > 0
+
+
+def catch_up(line: Line) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "torture.driver", "--batch", "300"],
+        cwd=ROOT,
+        env=line.environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def assert_right(line: Line, events: list[dict]) -> None:
+    """Mart against oracle, mart against lake."""
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    verified = verify(line.settings, wait_seconds=0)
+    assert verified.equal, verified.first
+
+
+# The mart alone forgets, and both do, the lake first.
+@pytest.mark.parametrize(("in_mart", "in_lake"), [(100, 0), (200, 100)])
+def test_verify_stays_green_and_nothing_is_counted_twice(line, in_mart, in_lake):
+    line.settings.invoices_kept_days, line.settings.lake_kept_days = in_mart, in_lake
+    line.settings.quarantine_kept_days = 30
+    events = shop(600, customers=60, seed=81)
+    first, later = [NEWEST, *events[:450]], events[450:]
+    conflicting = {**first[5], "lines": first[6]["lines"] + first[7]["lines"]}
+    send(line.bootstrap_servers, line.topic, encode([*first, conflicting]))
+    catch_up(line)
+    assert_right(line, first)
+    change(line, AGED)
+    gone = prune(line.settings, look(line.settings)[0])
+    assert gone.invoices == sum(e["invoice_date"][:10] < str(look(line.settings)[0].invoices) for e in first) > 100
+    assert (bool(gone.lake), gone.quarantined) == (bool(in_lake), 1)
+    assert_right(line, first)
+
+    # New traffic, some of it of dates that are gone, and everything that was sent before once more.
+    send(line.bootstrap_servers, line.topic, encode([*later, *first]))
+    catch_up(line)
+    assert_right(line, [*first, *later])
+    assert rows(line.mart.owner_dsn, "SELECT invoices, rejected FROM mart.stream_total") == [(601, 1)]
+    # The whole topic again: the lake takes copies of what was pruned from it.
+    topic = describe_topic(line.bootstrap_servers, line.topic, 30)
+    with closing(psycopg2.connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
+        forget_applied(cursor, topic.name)
+    forget(existing_lake(line.settings.lake), topic)
+    catch_up(line)
+    assert_right(line, [*first, *later])
+    bounds, old = look(line.settings)
+    assert prune(line.settings, bounds) == old
+    assert_right(line, [*first, *later])
+    if bounds.lake:
+        assert lake_rows.query(line.settings.lake, "SELECT min(business_date) FROM invoices")[0][0] >= bounds.lake
+
+
+def test_verify_still_finds_what_is_wrong(line):
+    line.settings.invoices_kept_days, line.settings.lake_kept_days = 100, 200
+    events = [NEWEST, *shop(300, customers=30, seed=82)]
+    send(line.bootstrap_servers, line.topic, encode(events))
+    catch_up(line)
+    prune(line.settings, look(line.settings)[0])
+    verified = verify(line.settings, wait_seconds=0)
+    assert verified.equal
+    assert verified.pruned == 301 - verified.rows["invoice"]
+    for statement, difference in WRONG.items():
+        change(line, statement)
+        found = verify(line.settings, wait_seconds=0, shown=1000)
+        assert difference in {d.difference for d in found.first}, statement
+
+
+# The lake holds what the mart has forgotten, and the mart what the lake has.
+@pytest.mark.parametrize(("in_mart", "in_lake"), [(100, 0), (200, 100)])
+def test_repair_keeps_what_was_pruned(line, in_mart, in_lake):
+    line.settings.invoices_kept_days, line.settings.lake_kept_days = in_mart, in_lake
+    events = [NEWEST, *shop(300, customers=30, seed=83)]
+    send(line.bootstrap_servers, line.topic, encode(events))
+    catch_up(line)
+    prune(line.settings, look(line.settings)[0])
+    for statement in list(WRONG)[::2]:
+        change(line, statement)
+    wrong = verify(line.settings, wait_seconds=0)
+    assert wrong.differing["invoice"] == 1
+    assert wrong.differing["customer"] >= 1
+    done = repair(line.settings, wait_seconds=0)
+    assert (done.added["invoice"], done.removed["invoice"], done.corrected["invoice"]) == (1, 0, 0)
+    assert bool(done.verified.not_in_lake) == bool(in_lake)
+    assert_right(line, events)
+    assert rows(line.mart.owner_dsn, "SELECT invoices FROM mart.stream_total") == [(301,)]
+    send(line.bootstrap_servers, line.topic, encode(events))
+    catch_up(line)
+    assert_right(line, events)
