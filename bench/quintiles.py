@@ -201,7 +201,7 @@ class Shop:
                 if len(ways) > 1:
                     cursor.execute(statement("bench/digest_scores"))
                     digests[name] = one_row(cursor)
-            cursor.execute("SELECT count(*) FROM due_customer")
+            cursor.execute("SELECT count(DISTINCT customer_id) FROM due_customer")
             self.rescored.append(one_row(cursor)[0])
         return digests
 

@@ -1,6 +1,7 @@
 -- Temporary tables of the writer's session, emptied at each commit: what came, what of it was new, and the customers to
 -- score anew, with what stands now (null where the customer has none now) and what stood before the batch (null where the
--- customer had none).
+-- customer had none): a row each that the batch wrote or deleted, and further rows of those that a cut `passed`, who may
+-- be there twice.
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
     invoice         text COLLATE "C" NOT NULL,
     invoice_date    timestamp NOT NULL,
@@ -25,7 +26,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS fresh_invoice (
 ) ON COMMIT DELETE ROWS;
 
 CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
-    customer_id       text COLLATE "C" PRIMARY KEY,
+    customer_id       text COLLATE "C" NOT NULL,
     row_id            tid,
     last_purchase     date,
     frequency         bigint,
@@ -36,5 +37,6 @@ CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
     old_r             smallint,
     old_f             smallint,
     old_m             smallint,
-    old_segment       text
+    old_segment       text,
+    passed            boolean NOT NULL DEFAULT false
 ) ON COMMIT DELETE ROWS;
