@@ -93,7 +93,7 @@ class Settings(BaseSettings):
     )
     mart_cache: Path = Field(
         default_factory=lambda: platformdirs.user_cache_path("retail-mart"),
-        description="Folder of downloaded jars, shared by clones. Default: the user's cache folder.",
+        description="Folder of jars and class archives, shared by clones. Default: the user's cache folder.",
     )
     ivy_settings: Path | None = Field(
         None, description="Ivy settings file naming a mirror for the jars. Default: Maven Central."
