@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,14 @@ def keep_class_archive(spark: SparkSession, application: str) -> None:
     if archive.exists():
         return
     new = archive.with_suffix(f".{uuid.uuid4().hex}")
-    archive.parent.mkdir(parents=True, exist_ok=True)
     try:
+        archive.parent.mkdir(parents=True, exist_ok=True)
         _dump(spark, new)
         new.replace(archive)
     except (Py4JError, OSError) as error:
         log.debug("no class archive", reason=str(error).splitlines()[0])
-        new.unlink(missing_ok=True)
+        with suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 def _dump(spark: SparkSession, file: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from jvm import spark_jars
-from jvm.class_archive import class_archive_options
+from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.java import java
 from tests.conftest import ROOT
 
@@ -46,6 +46,12 @@ def test_first_run_writes_what_the_second_takes(tmp_path):
     written = archive.stat().st_mtime_ns
     assert f"-XX:SharedArchiveFile={archive}" in run(tmp_path)
     assert archive.stat().st_mtime_ns == written
+
+
+def test_cache_that_takes_no_archive_is_no_failure(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("jvm.class_archive._archive", lambda _: tmp_path / "file" / "streaming.jsa")
+    keep_class_archive(None, "streaming")
 
 
 def test_java_without_a_base_archive_gets_no_option_for_one(monkeypatch, tmp_path):
