@@ -234,7 +234,8 @@ def prune(
     with _clear_errors():
         current = settings()
         bounds, old = look(current)
-        _console.print(describe(current, bounds, old))
+        if dry_run or not yes:
+            _console.print(describe(current, bounds, old))
         if dry_run or not old.rows:
             _console.print("nothing was changed (--dry-run)" if old.rows else "nothing is older: nothing to remove")
             return
