@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
+import structlog
 from typer.testing import CliRunner
 
 from bench.__main__ import Bench, app
 from bench.results import Row, load
+
+
+@pytest.fixture(autouse=True)
+def _logs_and_signals_of_other_tests() -> Iterator[None]:
+    """The command sets both for its process, which here is that of all tests."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+    structlog.reset_defaults()
 
 
 @pytest.mark.stack
