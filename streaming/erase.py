@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 
-import psycopg2
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
@@ -31,7 +30,7 @@ from sql import one_row, statement
 from streaming.erasure_list import ErasureList, copy_to_lake, lake_list, read_list
 from streaming.errors import StreamingError
 from streaming.land import committed, existing_lake, lake_exists
-from streaming.mart import connect
+from streaming.mart import as_owner, connect
 from streaming.score import lock_scores, score
 
 _RAW_AT_ONCE = 100
@@ -102,18 +101,7 @@ def erase_from_mart(
 ) -> tuple[ErasureList, ErasedFromMart]:
     """Put the chosen digests on the mart's list and forget their customers, in one transaction; returns the list as it
     is now. Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
-    try:
-        return _erase_from_mart(connection, chosen)
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-        raise StreamingError("the mart has not the tables of this version: run `python -m streaming migrate`") from None
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise StreamingError(f"only the mart's owner may erase: set MART_OWNER_DSN ({str(error).strip()})") from None
-
-
-def _erase_from_mart(
-    connection: Connection, chosen: Callable[[ErasureList], Collection[str]]
-) -> tuple[ErasureList, ErasedFromMart]:
-    with connection, connection.cursor() as cursor:
+    with as_owner("erase"), connection, connection.cursor() as cursor:
         cursor.execute(statement("erase/lock_writers"))
         lock_scores(cursor)
         known = read_list(cursor)

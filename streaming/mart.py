@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -38,6 +40,17 @@ def connect(dsn: str, application: str = "retail-mart streaming") -> Connection:
     return connection
 
 
+@contextmanager
+def as_owner(verb: str) -> Iterator[None]:
+    """Raises StreamingError, with what to do, where the mart lacks tables or its role may not `verb` what is in it."""
+    try:
+        yield
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+        raise StreamingError("the mart has not the tables of this version: run `python -m streaming migrate`") from None
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise StreamingError(f"only the mart's owner may {verb}: set MART_OWNER_DSN ({str(error).strip()})") from None
+
+
 def describe_shop(connection: Connection, settings: Settings) -> None:
     """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before."""
     rules = {
@@ -51,7 +64,8 @@ def describe_shop(connection: Connection, settings: Settings) -> None:
             row = cursor.fetchone()
             cursor.execute(statement("apply/describe_shop"), rules)
             if row is not None and row[0] != settings.returns_policy:
-                cursor.execute(statement("apply/rebuild_customers"), rules)
+                customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
+                cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
                 score_all(cursor, "policy changed")
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None

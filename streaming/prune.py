@@ -22,8 +22,8 @@ from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.compact import delete_old_files
-from streaming.errors import StreamingError
 from streaming.land import committed, delete_before, existing_lake, lake_exists
+from streaming.mart import as_owner
 
 _PAGE = 5_000  # invoices a transaction: a batch of the stream waits for one
 
@@ -147,17 +147,9 @@ def _prune_lake(settings: Settings, since: date | None) -> int:
 @contextmanager
 def _owner(settings: Settings) -> Iterator[Connection]:
     dsn = settings.require_mart("owner")
-    with closing(psycopg2.connect(dsn, application_name="retail-mart prune", connect_timeout=10)) as connection:
-        try:
-            yield connection
-        except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-            raise StreamingError(
-                "the mart has not the tables of this version: run `python -m streaming migrate`"
-            ) from None
-        except psycopg2.errors.InsufficientPrivilege as error:
-            raise StreamingError(
-                f"only the mart's owner may prune: set MART_OWNER_DSN ({str(error).strip()})"
-            ) from None
+    connected = psycopg2.connect(dsn, application_name="retail-mart prune", connect_timeout=10)
+    with closing(connected) as connection, as_owner("prune"):
+        yield connection
 
 
 def describe(settings: Settings, bounds: Bounds, old: Old, done: bool = False) -> RenderableType:

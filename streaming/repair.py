@@ -32,7 +32,7 @@ from streaming.erasure_list import ErasureList, lake_list
 from streaming.errors import AwayError, StreamingError
 from streaming.land import existing_lake, kept_since
 from streaming.land import read_positions as read_landed
-from streaming.mart import application_name, connect
+from streaming.mart import application_name, as_owner, connect
 from streaming.positions import advance, take_over
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
@@ -73,6 +73,7 @@ class Repaired:
     verified: Verified = field(default_factory=Verified)
 
 
+@as_owner("repair")
 def repair(
     settings: Settings,
     wait_seconds: float,
@@ -91,10 +92,6 @@ def repair(
     try:
         with closing(connect(settings.require_mart("owner"), "retail-mart repair")) as connection:
             _repair(connection, settings, wait_seconds, accept_loss, kept_in, done, on_phase)
-    except psycopg2.errors.UndefinedTable:
-        raise StreamingError("the mart has not the tables of this version: run `python -m streaming migrate`") from None
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise StreamingError(f"only the mart's owner may repair: set MART_OWNER_DSN ({str(error).strip()})") from None
     except psycopg2.OperationalError as error:
         raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
     except StreamingError:
@@ -189,7 +186,10 @@ def _stage(
     if lake_kept_since:
         cursor.execute(statement("repair/stage_unlanded"), {"lake_kept_since": lake_kept_since})
     cursor.execute(statement("repair/analyze_stage"))
-    cursor.execute(statement("repair/create_recounted"), {"returns_policy": pins.returns_policy})
+    customers = statement("apply/recounted_customers").format(invoices="staged_invoice")
+    cursor.execute(
+        statement("repair/create_recounted").format(customers=customers), {"returns_policy": pins.returns_policy}
+    )
 
 
 def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
