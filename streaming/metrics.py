@@ -22,7 +22,7 @@ from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
 from streaming.mart import count_segments
-from streaming.observe import Batches, Nightly, connect, disks, read_batches, read_nightly
+from streaming.observe import Nightly, connect, disks, read_last_batch, read_nightly
 from streaming.reject_reason import RejectReason
 
 log = structlog.get_logger()
@@ -130,8 +130,8 @@ class MartState(Collector):
         with self._lock:
             settings, found = self.settings, self._ask()
             if found is not None:
-                counts, batches, nightly = found
-                self._last_batch = batches.last_at or self._last_batch
+                counts, last_at, nightly = found
+                self._last_batch = last_at or self._last_batch
                 for segment, customers in counts.items():
                     segments.add_metric([segment], customers)
                 kept_back.add_metric([], nightly.status == "kept back")
@@ -150,7 +150,7 @@ class MartState(Collector):
             self._disconnect()
             self.settings = self._last_batch = None
 
-    def _ask(self) -> tuple[dict[str, int], Batches, Nightly] | None:
+    def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly] | None:
         if self.settings is None or time.monotonic() < self._silent_until:
             return None
         try:
@@ -158,7 +158,7 @@ class MartState(Collector):
                 self._connection = connect(self.settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
             return (
                 count_segments(self._connection),
-                read_batches(self._connection, self.settings.kafka_topic, self.settings.alert_reject_minutes),
+                read_last_batch(self._connection, self.settings.kafka_topic)[0],
                 read_nightly(self._connection),
             )
         except psycopg2.Error as error:

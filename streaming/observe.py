@@ -122,9 +122,15 @@ def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection
 
 def read_batches(connection: Connection, topic: str, minutes: int) -> Batches:
     """The topic's last batch, and what became of the records of the last `minutes`."""
-    last_at, since_seconds = _ask(connection, "stream", topic=topic)
+    last_at, since_seconds = read_last_batch(connection, topic)
     records, rejected = _ask(connection, "rejects", topic=topic, minutes=minutes)
     return Batches(last_at, since_seconds, records, rejected)
+
+
+def read_last_batch(connection: Connection, topic: str) -> tuple[datetime | None, float | None]:
+    """When the topic's last batch was committed, and how many seconds ago by the mart's clock (None: none yet)."""
+    last_at, since_seconds = _ask(connection, "stream", topic=topic)
+    return last_at, since_seconds
 
 
 def read_nightly(connection: Connection) -> Nightly:
