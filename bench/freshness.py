@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import psycopg2
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from bench.catch_up import visible
 from bench.memory import PeakMemory
@@ -123,6 +124,12 @@ def _wait_for(running: Running, way: Way, place: Database, purchases: int, secon
         return seen
 
 
+def _latencies(cursor: Cursor, start: datetime, end: datetime) -> dict[tuple[str, datetime], float]:
+    """Milliseconds of each customer's newest record between the two times, as the customer's row shows it now."""
+    cursor.execute(statement("bench/latest_records"), {"start": start})
+    return {(customer, record): ms for customer, record, ms in cursor.fetchall() if record < end}
+
+
 def _at_rate(
     rate: int, running: Running, way: Way, servers: Servers, place: Database, topic: str, plan: Plan
 ) -> tuple[dict[str, Figure], str | None]:
@@ -142,8 +149,7 @@ def _at_rate(
         while traffic.poll() is None:
             running.check()
             if not way.is_ours:
-                cursor.execute(statement("bench/latest_records"), {"start": start})
-                latencies |= {(customer, record): ms for customer, record, ms in cursor.fetchall() if record < end}
+                latencies |= _latencies(cursor, start, end)
             time.sleep(_LOOK_SECONDS)
         sent = _sent(traffic)
         memory.sample()
@@ -166,8 +172,7 @@ def _at_rate(
             cursor.execute(statement("bench/invoice_latencies"), {"start": start, "seconds": plan.seconds})
             measured = [ms for (ms,) in cursor.fetchall()]
         else:
-            cursor.execute(statement("bench/latest_records"), {"start": start})
-            latencies |= {(customer, record): ms for customer, record, ms in cursor.fetchall() if record < end}
+            latencies |= _latencies(cursor, start, end)
             measured = list(latencies.values())
     if measured:
         p50, p99 = np.percentile(measured, [50, 99])

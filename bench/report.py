@@ -211,9 +211,9 @@ def losses_text(parts: Mapping[str, Part]) -> str:
     Raises KeyError for a loss that nobody has explained.
     """
     reasons = tomllib.loads(REASONS.read_text())
-    lines = []
+    found, lines = losses(parts), []
     for part in parts:
-        of_part = [loss for loss in losses(parts) if loss.part == part]
+        of_part = [loss for loss in found if loss.part == part]
         for measure in dict.fromkeys(loss.measure for loss in of_part):
             lost = [loss for loss in of_part if loss.measure == measure]
             key = next(c.key for c in COLUMNS[part] if c.heading == measure)

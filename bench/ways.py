@@ -105,13 +105,11 @@ def python_of(way: Way, peers_python: Path | None) -> Path | None:
         return Path(sys.executable)
     if peers_python is None or not peers_python.exists():
         return None
-    tried = subprocess.run(
-        [peers_python, "-c", f"import importlib.metadata as m; print(m.version('{way.package}'))"], capture_output=True
-    )
-    return peers_python if tried.returncode == 0 else None
+    return peers_python if version_of(way.package, peers_python) else None
 
 
 def version_of(package: str, peers_python: Path) -> str:
+    """The version that is installed for that Python, empty if none is."""
     found = subprocess.run(
         [peers_python, "-c", f"import importlib.metadata as m; print(m.version('{package}'))"],
         capture_output=True,

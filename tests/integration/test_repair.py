@@ -38,9 +38,7 @@ APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.stream_position"
 
 def wait_until_applied(line: Line, invoices: int) -> None:
     deadline = time.monotonic() + 180
-    while rows(line.mart.owner_dsn, "SELECT coalesce(sum(next_offset), 0)::int FROM mart.stream_position") != [
-        (invoices,)
-    ]:
+    while rows(line.mart.owner_dsn, APPLIED) != [(invoices,)]:
         assert time.monotonic() < deadline, f"{invoices} are not applied after 3 minutes"
         time.sleep(0.1)
 
