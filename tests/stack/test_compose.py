@@ -67,8 +67,8 @@ def test_every_published_service_is_on_a_network_that_can_publish():
 
 def test_the_watch_reads_as_the_least_role_and_reaches_the_world():
     watch = SERVICES["watch"]
-    assert watch["environment"]["MART_DSN"].startswith("postgresql://analytics_reader:")
-    assert "MART_OWNER_DSN" not in watch["environment"]
+    assert watch["environment"]["MART_READER_DSN"].startswith("postgresql://analytics_reader:")
+    assert not {"MART_DSN", "MART_OWNER_DSN"} & set(watch["environment"])
     assert set(watch["networks"]) == {"data", "edge"}  # Slack and the mail server are out there
     named = {name for name in watch["environment"] if name.startswith(("ALERT_", "SMTP_", "SLACK_"))}
     assert named == {n for n in map(str.upper, Settings.model_fields) if n.startswith(("ALERT_", "SMTP_", "SLACK_"))}
