@@ -25,8 +25,8 @@ NAME = "Kafka"
 _READY_SECONDS = 60
 _STOP = ((signal.SIGTERM, 30.0),)
 _PORT_ATTEMPTS = 3
-# Without -Xms the heap begins with 1/64 of the machine's memory, and the broker fills it with garbage for an hour or more
-# before it collects: to the eye, a leak. What lives in it is some 20 MB.
+# Without -Xms the heap begins with 1/64 of the machine's memory, and the broker fills it with garbage for an hour or
+# more before it collects: to the eye, a leak. What lives in it is some 20 MB.
 _HEAP = ("-Xms64m", "-Xmx512m", "-XX:+UseSerialGC")
 _LISTENERS = re.compile(r"^listeners=[A-Z_]+://127\.0\.0\.1:(\d+),CONTROLLER://127\.0\.0\.1:(\d+)$", re.MULTILINE)
 
