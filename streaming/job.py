@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import uuid
 from abc import ABC, abstractmethod
@@ -31,6 +32,11 @@ from streaming.errors import AwayError, StreamingError
 log = structlog.get_logger()
 _POLL_SECONDS = 1
 _FAILURES_IN_A_ROW = 5
+# What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
+_OF_KAFKA = re.compile(
+    r"(?:org\.apache\.kafka\.common\.errors\.(?=\w+: )|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))"
+    r"(.{1,400})"
+)
 
 
 @dataclass(frozen=True)
@@ -168,11 +174,11 @@ class Job(ABC):
             failure, self._failure = self._failure, None
             if isinstance(failure, StreamingError | AwayError):
                 raise failure from None
-            message = str(error)
             if failure is None:
                 self.check_superseded()
-            if failure is None and "org.apache.kafka.common.errors" in message:
-                raise AwayError(_first_line(message)) from error
+            # From Spark's own look at the topic, or from the tasks that read it, which foreachBatch waits for.
+            if of_kafka := _OF_KAFKA.search(str(error)):
+                raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
             raise
 
     def _say_away(self, state: RetryCallState) -> None:
@@ -185,7 +191,3 @@ class Job(ABC):
             attempt=state.attempt_number,
             next_try_seconds=round(wait, 1),
         )
-
-
-def _first_line(message: str) -> str:
-    return next((line.strip() for line in message.splitlines() if line.strip()), "")[:500]
