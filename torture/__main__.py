@@ -142,8 +142,9 @@ def _table(played: dict[str, tuple[Outcome | str, float]], seed: int) -> Table:
             name, f"{outcome.lives:,}", f"{outcome.kills.total():,}", f"{outcome.records:,}", f"{seconds:.0f}",
             f"{len(outcome.differences)}",
         )  # fmt: skip
-    table.caption = f"{kills.total()} kills: " + ", ".join(f"{count} {point}" for point, count in kills.most_common())
-    table.caption_justify = "left"
+    if kills:
+        by_point = ", ".join(f"{count} {point}" for point, count in kills.most_common())
+        table.caption, table.caption_justify = f"{kills.total()} kills: {by_point}", "left"
     return table
 
 
