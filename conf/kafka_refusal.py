@@ -25,12 +25,13 @@ class Reasons:
     def hint(self, security: Mapping[str, Any] | None) -> str:
         """What the last attempt ran into, and what to check. `security` is Settings.kafka_security().
 
-        A broker that refuses a login says so and hangs up; now and then the client only sees the latter.
+        A broker that refuses a login says so and hangs up; now and then the client only sees the latter, or the end of
+        its time. So the login is always to be checked, unless it did not come that far.
         """
         protocol = (security or {}).get("security_protocol", "PLAINTEXT")
         failed = [message for message in self.messages if not message.startswith("KafkaTimeoutError")]
         check = f"asked with KAFKA_SECURITY_PROTOCOL={protocol}: is that what the brokers' listener speaks?"
-        if protocol.startswith("SASL") and failed and "disconnected" in failed[-1]:
+        if protocol.startswith("SASL") and not any("CERTIFICATE_VERIFY_FAILED" in message for message in failed):
             check += " And are KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM right?"
         return f" ({failed[-1] + '; ' if failed else ''}{check})"
 
