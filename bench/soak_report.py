@@ -100,11 +100,19 @@ def windows(seconds: float) -> tuple[Window, Window]:
     return (seconds / 3, seconds * 2 / 3), (seconds * 2 / 3, seconds)
 
 
+def memory_windows(seconds: float) -> tuple[Window, Window]:
+    """What is compared of memory: minutes 10 to 15 with the last 5, because a JVM loads classes, compiles and fills
+    its first heap until then; a leak goes on. Of a run of less than 20 minutes, what `windows` says."""
+    if seconds >= 20 * 60:
+        return (10 * 60, 15 * 60), (seconds - 5 * 60, seconds)
+    return windows(seconds)
+
+
 def verdicts(soak: Soak) -> list[Verdict]:
     """Memory of each part, the tables that must not grow, and the latency."""
     early, late = windows(soak.seconds)
     judged = [
-        _growth(soak, f"memory, MB: {name}", value, early, late)
+        _growth(soak, f"memory, MB: {name}", value, *memory_windows(soak.seconds))
         for name, value in (
             ("driver, JVM and Python", lambda s: s.driver),
             ("broker", lambda s: s.broker),
@@ -184,7 +192,7 @@ def draw(soak: Soak, file: Path) -> None:
     panels = figure.subplots(3, 2).flat
     at = [s.seconds / 60 for s in soak.samples]
 
-    memory = _panel(next(panels), soak, "memory, MB (shared pages counted once)")
+    memory = _panel(next(panels), soak, "memory, MB (shared pages counted once)", memory_windows)
     for name, label in (
         ("driver_jvm", "driver, JVM"),
         ("driver_python", "driver, Python"),
@@ -230,11 +238,11 @@ def draw(soak: Soak, file: Path) -> None:
     figure.savefig(file)
 
 
-def _panel(axes: Axes, soak: Soak, title: str) -> Axes:
+def _panel(axes: Axes, soak: Soak, title: str, compared: Callable[[float], tuple[Window, Window]] = windows) -> Axes:
     axes.set_title(title, fontsize="medium", loc="left")
     axes.set_xlabel("minute")
     axes.grid(alpha=0.3)
     axes.set_xlim(0, soak.seconds / 60)
-    for begin, end in windows(soak.seconds):
+    for begin, end in compared(soak.seconds):
         axes.axvspan(begin / 60, end / 60, color=_SHADE, zorder=0)
     return axes

@@ -18,6 +18,7 @@ from bench.soak_report import (
     Soak,
     TableSize,
     draw,
+    memory_windows,
     verdicts,
     windows,
     write_csv,
@@ -85,6 +86,11 @@ def test_latency_at_the_end_is_held_against_minute_5(p99, is_met):
 def test_windows_are_minutes_3_to_7_and_the_last_5_or_thirds_of_a_short_run():
     assert windows(HALF_AN_HOUR) == ((180, 420), (1500, 1800))
     assert windows(180) == ((60, 120), (120, 180))
+
+
+def test_memory_is_judged_from_minute_10_on_when_the_jvms_are_warm():
+    assert memory_windows(HALF_AN_HOUR) == ((600, 900), (1500, 1800))
+    assert memory_windows(900) == windows(900)
 
 
 def test_csv_files_and_picture(tmp_path):
