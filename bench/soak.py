@@ -42,6 +42,7 @@ from bench.soak_report import (
     TableSize,
     Verdict,
     draw,
+    memory_windows,
     verdicts,
     windows,
     within,
@@ -294,7 +295,9 @@ def _show(soak: Soak, judged: Sequence[Verdict], folder: Path) -> None:
         megabytes = (f"{mean(s.tables[name].megabytes for s in window):,.2f}" for window in (early, late))
         dead = (f"{mean(s.tables[name].dead for s in window):,.0f}" for window in (early, late))
         sizes.add_row(name, *megabytes, *dead, end_section=name == FLAT_TABLES[-1])  # below it: grows with the data
-    found = Table("", *titles, "bound", "", title="verdicts; in brackets the slope from the first span on")
+    e, f = (at / 60 for at in memory_windows(soak.seconds)[0])
+    title = f"verdicts (memory: from min {e:.1f}-{f:.1f} on); in brackets the slope from the first span on"
+    found = Table("", *titles, "bound", "", title=title)
     for v in judged:
         found.add_row(v.what, v.early, v.late, v.bound, "[green]met[/]" if v.is_met else "[bold red]NOT met[/]")
     for one_table in (table, sizes, found):
