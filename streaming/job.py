@@ -34,8 +34,7 @@ _POLL_SECONDS = 1
 _FAILURES_IN_A_ROW = 5
 # What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
-    r"(?:org\.apache\.kafka\.common\.errors\.(?=\w+: )|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))"
-    r"(.{1,400})"
+    r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
 
 

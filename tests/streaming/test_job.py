@@ -69,6 +69,10 @@ IN_BATCH = (
             "Kafka failed: TimeoutException: Timeout of 10000ms expired",
         ),
         (
+            "Caused by: org.apache.kafka.common.errors.DisconnectException\n\tat e.F.g(H)",
+            "Kafka failed: DisconnectException",
+        ),
+        (
             "java.util.concurrent.TimeoutException: Cannot fetch record for offset 7 in 120000 milliseconds",
             "Kafka failed: TimeoutException: Cannot fetch record for offset 7 in 120000 milliseconds",
         ),
