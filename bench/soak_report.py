@@ -103,9 +103,8 @@ def windows(seconds: float) -> tuple[Window, Window]:
 def memory_windows(seconds: float) -> tuple[Window, Window]:
     """What is compared of memory: minutes 10 to 15 with the last 5, because a JVM loads classes, compiles and fills
     its first heap until then; a leak goes on. Of a run of less than 20 minutes, what `windows` says."""
-    if seconds >= 20 * 60:
-        return (10 * 60, 15 * 60), (seconds - 5 * 60, seconds)
-    return windows(seconds)
+    early, late = windows(seconds)
+    return (10 * 60, 15 * 60) if seconds >= 20 * 60 else early, late
 
 
 def verdicts(soak: Soak) -> list[Verdict]:
