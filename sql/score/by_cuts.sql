@@ -1,10 +1,11 @@
 -- Scores of the customers in due_customer by the cuts: writes the rows whose scores changed, and the totals.
 -- What the batch itself changed counts before what a cut passed; who was deleted has no row of the table any more.
 WITH due AS MATERIALIZED (
-    SELECT DISTINCT ON (customer_id) *
+    -- In the order of the table's pages; who was deleted has no row there, only an id.
+    SELECT DISTINCT ON (row_id, customer_id) *
     FROM due_customer
-    ORDER BY customer_id, passed
-), tile AS MATERIALIZED (
+    ORDER BY row_id, customer_id, passed
+), tile AS (
     SELECT d.customer_id, d.row_id, d.monetary,
            CASE WHEN (d.last_purchase, d.customer_id) <= (b2.r_value, b2.r_customer_id) THEN
                     CASE WHEN (d.last_purchase, d.customer_id) <= (b1.r_value, b1.r_customer_id) THEN 1 ELSE 2 END
@@ -31,6 +32,7 @@ WITH due AS MATERIALIZED (
     JOIN mart.quintile_cut b3 ON b3.boundary = 3
     JOIN mart.quintile_cut b4 ON b4.boundary = 4
     WHERE d.frequency IS NOT NULL
+    OFFSET 0 -- or each tile is worked out twice, for the join and for the result
 ), scored AS MATERIALIZED (
     SELECT tile.*, s.segment AS to_segment
     FROM tile

@@ -12,11 +12,11 @@ own AS (
         customer_id, from_segment, to_segment, from_r, from_f, from_m, to_r, to_f, to_m, cause, invoice, event_time
     )
     SELECT customer_id, from_segment, to_segment, from_r, from_f, from_m, to_r, to_f, to_m,
-           coalesce(%(cause)s, own.cause, 'overtaken'), own.invoice, newest_invoice_date
+           coalesce(%(cause)s, own.cause, 'overtaken'), own.invoice, (SELECT newest_invoice_date FROM clock)
     FROM scored
-    CROSS JOIN clock
     LEFT JOIN own USING (customer_id)
     WHERE from_segment IS DISTINCT FROM to_segment
+    ORDER BY customer_id
     RETURNING from_segment, to_segment
 ), flow AS (
     INSERT INTO mart.segment_flow_total AS t (day, from_segment, to_segment, moves)
