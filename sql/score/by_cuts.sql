@@ -1,7 +1,7 @@
 -- Scores of the customers in due_customer by the cuts: writes the rows whose scores changed, and the totals.
--- What the batch itself changed counts before what a cut passed; who was deleted has no row of the table any more.
+-- What the batch itself changed counts before what a cut passed.
 WITH due AS MATERIALIZED (
-    -- In the order of the table's pages; who was deleted has no row there, only an id.
+    -- In the order of the table's pages. Who was deleted has none there: they are told apart by the id.
     SELECT DISTINCT ON (row_id, customer_id) *
     FROM due_customer
     ORDER BY row_id, customer_id, passed
