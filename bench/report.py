@@ -346,7 +346,7 @@ def _freshness(figure: Canvas, part: Part) -> None:
     for axes, key, label in ((left, "p50_ms", "p50, ms"), (right, "p99_ms", "p99, ms")):
         _lines_by(axes, part.rows, key, _number, label)
         axes.set_xlabel("invoices/s")
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=6)
     figure.suptitle("From Kafka's timestamp to visible in the mart (a way that falls behind has no point)", fontsize=11)
 
 
