@@ -16,12 +16,12 @@ SET enable_sort = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    cut        record;
-    new_cut    record;
-    distance   bigint;
-    r_distance bigint;
-    f_distance bigint;
-    m_distance bigint;
+    cut      record;
+    new_cut  record;
+    distance bigint;
+    walk_r   bigint;
+    walk_f   bigint;
+    walk_m   bigint;
 BEGIN
     FOR cut IN
         SELECT q.*,
@@ -42,24 +42,25 @@ BEGIN
         ) k
         ORDER BY q.boundary
     LOOP
-        -- The old cut's key, present or not, now has `end_position + shift` keys at or below it.
+        -- The old cut's key, present or not, now has `end_position + shift` keys at or below it. The new cut is
+        -- the walk-th key above it; with a walk of 0 or less, the (1 - walk)-th of those at or below it, downwards.
         distance := cut.boundary * (cut.new_customers / 5) + least(cut.boundary, cut.new_customers % 5) - cut.end_position;
-        r_distance := distance - cut.r_shift;
-        f_distance := distance - cut.f_shift;
-        m_distance := distance - cut.m_shift;
+        walk_r := distance - cut.r_shift;
+        walk_f := distance - cut.f_shift;
+        walk_m := distance - cut.m_shift;
         WITH by_last_purchase AS MATERIALIZED (
             (
                 SELECT c.customer_id, c.ctid, c.last_purchase::date, c.frequency, c.monetary, c.r, c.f, c.m, c.segment
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.last_purchase::date, c.customer_id) > (cut.r_value, cut.r_customer_id)
                 ORDER BY c.last_purchase::date, c.customer_id
-                LIMIT greatest(r_distance, 0)
+                LIMIT greatest(walk_r, 0)
             ) UNION ALL (
                 SELECT c.customer_id, c.ctid, c.last_purchase::date, c.frequency, c.monetary, c.r, c.f, c.m, c.segment
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.last_purchase::date, c.customer_id) <= (cut.r_value, cut.r_customer_id)
                 ORDER BY c.last_purchase::date DESC, c.customer_id DESC
-                LIMIT CASE WHEN r_distance > 0 THEN 0 ELSE 1 - r_distance END
+                LIMIT greatest(1 - walk_r, 0)
             )
         ), by_frequency AS MATERIALIZED (
             (
@@ -67,13 +68,13 @@ BEGIN
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.frequency, c.customer_id) > (cut.f_value, cut.f_customer_id)
                 ORDER BY c.frequency, c.customer_id
-                LIMIT greatest(f_distance, 0)
+                LIMIT greatest(walk_f, 0)
             ) UNION ALL (
                 SELECT c.customer_id, c.ctid, c.last_purchase::date, c.frequency, c.monetary, c.r, c.f, c.m, c.segment
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.frequency, c.customer_id) <= (cut.f_value, cut.f_customer_id)
                 ORDER BY c.frequency DESC, c.customer_id DESC
-                LIMIT CASE WHEN f_distance > 0 THEN 0 ELSE 1 - f_distance END
+                LIMIT greatest(1 - walk_f, 0)
             )
         ), by_monetary AS MATERIALIZED (
             (
@@ -81,13 +82,13 @@ BEGIN
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.monetary, c.customer_id) > (cut.m_value, cut.m_customer_id)
                 ORDER BY c.monetary, c.customer_id
-                LIMIT greatest(m_distance, 0)
+                LIMIT greatest(walk_m, 0)
             ) UNION ALL (
                 SELECT c.customer_id, c.ctid, c.last_purchase::date, c.frequency, c.monetary, c.r, c.f, c.m, c.segment
                 FROM mart.customer c
                 WHERE c.frequency > 0 AND (c.monetary, c.customer_id) <= (cut.m_value, cut.m_customer_id)
                 ORDER BY c.monetary DESC, c.customer_id DESC
-                LIMIT CASE WHEN m_distance > 0 THEN 0 ELSE 1 - m_distance END
+                LIMIT greatest(1 - walk_m, 0)
             )
         ), due AS (
             INSERT INTO due_customer
@@ -99,9 +100,9 @@ BEGIN
                last_f.frequency AS f_value, last_f.customer_id AS f_customer_id,
                last_m.monetary AS m_value, last_m.customer_id AS m_customer_id
         INTO new_cut
-        FROM (SELECT * FROM by_last_purchase OFFSET CASE WHEN r_distance > 0 THEN r_distance - 1 ELSE -r_distance END) last_r
-        CROSS JOIN (SELECT * FROM by_frequency OFFSET CASE WHEN f_distance > 0 THEN f_distance - 1 ELSE -f_distance END) last_f
-        CROSS JOIN (SELECT * FROM by_monetary OFFSET CASE WHEN m_distance > 0 THEN m_distance - 1 ELSE -m_distance END) last_m;
+        FROM (SELECT * FROM by_last_purchase OFFSET greatest(walk_r, 1 - walk_r) - 1) last_r
+        CROSS JOIN (SELECT * FROM by_frequency OFFSET greatest(walk_f, 1 - walk_f) - 1) last_f
+        CROSS JOIN (SELECT * FROM by_monetary OFFSET greatest(walk_m, 1 - walk_m) - 1) last_m;
         IF new_cut.r_customer_id IS NULL THEN
             RETURN false;
         END IF;

@@ -16,7 +16,7 @@ own AS (
     FROM scored
     LEFT JOIN own USING (customer_id)
     WHERE from_segment IS DISTINCT FROM to_segment
-    ORDER BY customer_id
+    ORDER BY customer_id -- as the index of the moves: neighbours are written together
     RETURNING from_segment, to_segment
 ), flow AS (
     INSERT INTO mart.segment_flow_total AS t (day, from_segment, to_segment, moves)
