@@ -103,16 +103,22 @@ def main(
     ] = False,
 ) -> None:
     """Milliseconds that a batch's scores cost, by way and number of customers, on an embedded PostgreSQL."""
+    with _server() as (home, port):
+        if crossover:
+            _crossover(home, port, customers or [4_000, 100_000], compared)
+        else:
+            _by_customers(home, port, customers or [10_000, 100_000, 1_000_000], changed, batches, compared)
+
+
+@contextmanager
+def _server() -> Iterator[tuple[Path, int]]:
+    """Folder and port of a PostgreSQL that is gone at the end."""
     with tempfile.TemporaryDirectory(prefix="quintiles-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)
         server = database.start(home, configuration=CONFIGURATION)
         try:
-            if crossover:
-                _crossover(home, server.port, customers or [4_000, 100_000], compared)
-            else:
-                sizes = customers or [10_000, 100_000, 1_000_000]
-                _by_customers(home, server.port, sizes, changed, batches, compared)
+            yield home, server.port
         finally:
             database.stop(home, server)
 
@@ -205,6 +211,21 @@ class Shop:
             self.rescored.append(one_row(cursor)[0])
         return digests
 
+    def apply_batches(self, changed: int, batches: int, compared: int, *ways: str) -> set[str]:
+        """A few batches to warm up, then so many that count: by cuts in all, by all `ways` in the last `compared`.
+
+        They come last because a full ntile that is taken back leaves a dead copy of every customer, which no mart has.
+        Names of the ways that left other scores than by cuts.
+        """
+        for _ in range(min(5, batches)):
+            self.apply(changed, BY_CUTS)
+        self.forget_times()
+        wrong: set[str] = set()
+        for n in range(batches):
+            digests = self.apply(changed, *(ways if n >= batches - compared else (BY_CUTS,)))
+            wrong |= {way for way, digest in digests.items() if digest != digests[BY_CUTS]}
+        return wrong
+
     def apply_alike(self, changed: int, *ways: str) -> None:
         """The same. Raises AssertionError if two ways leave different scores."""
         if len(set(self.apply(changed, *ways).values())) > 1:
@@ -228,40 +249,26 @@ def scores(sizes: Sequence[int], changed: int, batches: int, compared: int, say:
     the median of the customers scored anew, and bootstrap_seconds.
 
     Ours by cuts runs in all batches, the others in the last `compared` of them, on the same customers; after each all
-    scores of all ways must be the same. They come last because a full ntile that is taken back leaves a dead copy of
-    every customer, which no mart has. `changed` must be a multiple of 100: then qcut's tiles are ntile's.
+    scores of all ways must be the same. `changed` must be a multiple of 100: then qcut's tiles are ntile's.
     """
     names = {BY_CUTS: f"{OURS}, by cuts", USUAL: "full ntile in PostgreSQL", DUCKDB: DUCKDB, PANDAS: PANDAS}
     rows = []
-    with tempfile.TemporaryDirectory(prefix="quintiles-", ignore_cleanup_errors=True) as folder:
-        home = Path(folder)
-        home.chmod(0o755)
-        server = database.start(home, configuration=CONFIGURATION)
-        try:
-            for size in sizes:
-                shop = Shop(home, server.port, size)
-                if size == min(sizes):
-                    shop.apply(changed, USUAL, *PEERS, BY_CUTS)  # imports and threads of the first time
-                for _ in range(min(5, batches)):
-                    shop.apply(changed, BY_CUTS)
-                shop.forget_times()
-                wrong: set[str] = set()
-                for n in range(batches):
-                    ways = (USUAL, *PEERS, BY_CUTS) if n >= batches - compared else (BY_CUTS,)
-                    digests = shop.apply(changed, *ways)
-                    wrong |= {way for way, digest in digests.items() if digest != digests[BY_CUTS]}
-                shop.close()
-                for way, name in names.items():
-                    took = shop.took[way]
-                    figures = {"ms": statistics.median(took.passed), "added_mb": took.megabytes}
-                    if way == BY_CUTS:
-                        figures["rescored"] = statistics.median(shop.rescored)
-                        figures["bootstrap_seconds"] = shop.bootstrap_seconds
-                    case = f"{size:,} customers"
-                    rows.append(Row(case, name, wrong="other scores") if way in wrong else Row(case, name, figures))
-                    say(f"scores, {case}, {name}: {rows[-1].wrong or dict(rows[-1].figures)}")
-        finally:
-            database.stop(home, server)
+    with _server() as (home, port):
+        for size in sizes:
+            shop = Shop(home, port, size)
+            if size == min(sizes):
+                shop.apply(changed, USUAL, *PEERS, BY_CUTS)  # imports and threads of the first time
+            wrong = shop.apply_batches(changed, batches, compared, USUAL, *PEERS, BY_CUTS)
+            shop.close()
+            for way, name in names.items():
+                took = shop.took[way]
+                figures = {"ms": statistics.median(took.passed), "added_mb": took.megabytes}
+                if way == BY_CUTS:
+                    figures["rescored"] = statistics.median(shop.rescored)
+                    figures["bootstrap_seconds"] = shop.bootstrap_seconds
+                case = f"{size:,} customers"
+                rows.append(Row(case, name, wrong="other scores") if way in wrong else Row(case, name, figures))
+                say(f"scores, {case}, {name}: {rows[-1].wrong or dict(rows[-1].figures)}")
     return rows
 
 
@@ -275,11 +282,8 @@ def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches
     for size in sizes:
         with console.status(f"{size:,} customers"):
             shop = Shop(home, port, size)
-            for _ in range(5):
-                shop.apply_alike(changed, BY_CUTS)
-            shop.forget_times()
-            for n in range(batches):
-                shop.apply_alike(changed, *(WAYS if n >= batches - compared else (BY_CUTS,)))
+            if wrong := shop.apply_batches(changed, batches, compared, *WAYS):
+                raise AssertionError(f"{size:,} customers: {wrong} gave other scores than {BY_CUTS}")
             shop.close()
         took = shop.took
         table.add_row(
