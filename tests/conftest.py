@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+import hypothesis
 import psycopg2
 import pytest
 from psycopg2 import sql
@@ -21,6 +22,12 @@ from jvm.session import spark_session
 from stack import database
 from streaming.migrate import migrate
 from tests.containers import servers_in_containers
+
+# A busy machine is not a failed property: no example has to end in time.
+hypothesis.settings.register_profile(
+    "time is not asserted", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("time is not asserted")
 
 ROOT = Path(__file__).parents[1]
 # UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.

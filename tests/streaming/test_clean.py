@@ -120,7 +120,7 @@ _NUMBERS = st.sampled_from(["1", "C1", "c1", " C1", "Ç1"])
 
 
 @pytest.mark.spark
-@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.tuples(_NUMBERS, _LINES), min_size=60, max_size=120))
 def test_lines_count_as_in_spark_sql(spark, invoices):
     records = [(at, number, lines) for at, (number, lines) in enumerate(invoices)]

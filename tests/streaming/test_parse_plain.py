@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from producer.csv_invoices import Invoice as Sale
@@ -111,7 +111,6 @@ _SPLICES = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(_EVENTS, st.booleans(), _SPLICES)
 @example(EVENT, False, [])
 def test_any_bytes_are_read_the_same_or_not_at_all(document, ascii_only, splices):
@@ -124,7 +123,6 @@ def test_any_bytes_are_read_the_same_or_not_at_all(document, ascii_only, splices
         assert read == strict(value)
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

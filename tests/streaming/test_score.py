@@ -165,7 +165,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(steps=steps, policy=st.sampled_from(["ignore", "net"]))
 def test_any_sequence_of_batches_gives_the_scores_of_a_full_ntile(shop, steps, policy):
     shop = emptied(shop, policy)
