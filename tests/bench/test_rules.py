@@ -51,6 +51,19 @@ def test_a_peer_finds_our_rules(case, way, max_items):
     assert differs(measured(IN_PYTHON[way](baskets, case).rules), rules) is None
 
 
+@pytest.mark.parametrize("way", IN_PYTHON)
+def test_a_rule_at_the_lowest_confidence_is_found_by_every_way(tmp_path, way):
+    """45 of 900 is 0.05, of 18,273 baskets: 45 / 18,273 divided by 900 / 18,273 is less, in floats."""
+    assert (45 / 18_273) / (900 / 18_273) < 0.05
+    both, one, rest = [["A", "B"]] * 45, [["A", "C"]] * 855, [["C", "D"]] * 17_373
+    baskets = both + one + rest
+    pq.write_table(pa.table({"items": baskets}), tmp_path / "baskets.parquet")
+    case = Case("made up", tmp_path, len(baskets), Decimal("0.002"), Decimal("0.05"), None)
+    rules = measured(IN_PYTHON[way](baskets, case).rules)
+    assert "A > B" in rules["rule"].to_pylist()
+    assert differs(rules, expected(case)) is None
+
+
 def test_baskets_are_of_two_products_that_count(tmp_path):
     invoices = [
         invoice("1", "P2", "P1", "P2"),
