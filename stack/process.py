@@ -131,12 +131,15 @@ def wait_until_ready(process: psutil.Process, name: str, log: Path, ready: Calla
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether it runs; one of our own children that has ended is reaped on the way."""
+    """Whether it runs; one of our own children that has ended is reaped on the way.
+
+    A killed JVM is a zombie some milliseconds before its last thread is gone, and with that its ports and files.
+    """
     try:
         process.wait(timeout=0)
     except psutil.TimeoutExpired:
-        with contextlib.suppress(psutil.Error):
-            return bool(process.status() != psutil.STATUS_ZOMBIE)  # another's child, not reaped yet
+        with contextlib.suppress(psutil.Error):  # a zombie without threads: another's child, not reaped yet
+            return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
     return False
 
 

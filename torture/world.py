@@ -289,8 +289,11 @@ class World:
             stack.delete_topic(self.bootstrap, name)
 
     def up(self) -> None:
-        """Start what does not run, on its last port."""
-        self.state = stack.up(self.home)
+        """Start what does not run, on its last port. Raises TortureError if it comes back on another."""
+        before, self.state = self.state, stack.up(self.home)
+        for address in ("kafka_bootstrap_servers", "mart_dsn"):
+            if getattr(self.state, address) != getattr(before, address):
+                raise TortureError(f"a server came back on another port: {address} has changed")
 
     def kill_broker(self) -> None:
         """kill -9."""
