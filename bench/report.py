@@ -265,19 +265,23 @@ def _filled(what: str, name: str | None, parts: Mapping[str, Part]) -> str:
 
 
 def _measured(parts: Mapping[str, Part]) -> str:
-    """Where, when and with what: one line for all parts, or one for each, if they differ."""
-    lines = []
-    machines = dict.fromkeys(part.machine for part in parts.values())
-    lines.append("Machine: " + "; ".join(machines) + ". Broker, database and every way share it.")
+    """Where, when and with what: of all parts, or of those measured on each machine by themselves."""
+    machines: dict[str, list[Part]] = {}
     versions: dict[str, dict[str, None]] = {}
     for part in parts.values():
+        machines.setdefault(part.machine, []).append(part)
         for package, number in part.versions.items():
             versions.setdefault(package, {})[number] = None
+    lines = []
+    for machine, measured in machines.items():
+        these = f" ({', '.join(part.name for part in measured)})" if len(machines) > 1 else ""
+        lines.append(f"Machine{these}: {machine}. Broker, database and every way share it.")
+        begun = sorted({part.started_at for part in measured})
+        when = begun[0] if len(begun) == 1 else f"{begun[0]} to {begun[-1]}"
+        minutes = sum(part.seconds for part in measured) / 60
+        loads = ", ".join(f"{part.name} {part.load:.1f}" for part in measured)
+        lines.append(f"Measured: {when}, {minutes:.0f} minutes in all; load before each part: {loads}.")
     lines.append("Versions: " + ", ".join(f"{package} {' and '.join(v)}" for package, v in versions.items()) + ".")
-    begun = sorted(part.started_at for part in parts.values())
-    minutes = sum(part.seconds for part in parts.values()) / 60
-    loads = ", ".join(f"{part.name} {part.load:.1f}" for part in parts.values())
-    lines.append(f"Measured: {begun[0]} to {begun[-1]}, {minutes:.0f} minutes in all; load before each part: {loads}.")
     return "\n\n".join(lines)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -60,6 +61,19 @@ def test_the_summary_shows_the_best_and_the_worst_of_the_others():
         "| scores, 10 customers: ms a batch | **5** | 2 (other) | – |",
         "| scores, 20 customers: ms a batch | **6** | 60 (other) | – |",
     ]
+
+
+def test_parts_of_two_machines_are_told_apart():
+    elsewhere = replace(SCORES, machine="4 cores", started_at="2026-01-02 00:00 UTC")
+    text = report._measured({"catch-up": CATCH_UP, "scores": elsewhere})
+    assert text.splitlines()[::2] == [
+        "Machine (catch-up): 2 cores. Broker, database and every way share it.",
+        "Measured: 2026-01-01 00:00 UTC, 1 minutes in all; load before each part: catch-up 0.1.",
+        "Machine (scores): 4 cores. Broker, database and every way share it.",
+        "Measured: 2026-01-02 00:00 UTC, 1 minutes in all; load before each part: scores 0.1.",
+        "Versions: Python 3.11.",
+    ]
+    assert report._measured({"catch-up": CATCH_UP, "scores": SCORES}).startswith("Machine: 2 cores. ")
 
 
 def test_losses_are_what_a_peer_does_better_by_a_tenth():
