@@ -45,7 +45,7 @@ _ENOUGH_SECONDS = 15.0
 """A way that takes longer runs once; the others three times, after a first time that does not count."""
 _LAST_BITS = 1e-12
 """More than a quotient of floats is off, less than two fractions of counts of baskets differ."""
-_LIFT = 1 + _LAST_BITS
+LIFT = 1 + _LAST_BITS
 """Above 1, for the measures of ways that work in floats."""
 
 
@@ -89,7 +89,7 @@ def by_spark(baskets: DataFrame, names: DataFrame, case: Case) -> Found:
     itemsets = model.freqItemsets.cache()
     itemsets.count()
     start = time.perf_counter()
-    rules = model.associationRules.where(F.col("lift") > _LIFT)
+    rules = model.associationRules.where(F.col("lift") > LIFT)
     if case.max_items is not None:
         rules = rules.where(F.size("antecedent") < case.max_items)
     rules = rules.withColumn("id", F.monotonically_increasing_id()).cache()
@@ -179,7 +179,7 @@ def _confidence(case: Case) -> float:
 
 
 def _of_one_consequent(rules: pd.DataFrame) -> pd.DataFrame:
-    return rules[(rules["consequents"].map(len) == 1) & (rules["lift"] > _LIFT)]
+    return rules[(rules["consequents"].map(len) == 1) & (rules["lift"] > LIFT)]
 
 
 def measured(found: Rules | pd.DataFrame) -> pa.Table:

@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F  # noqa: N812
 
 from bench.peers.spark import overwrite, scored, session
-from bench.rules import with_names
+from bench.rules import LIFT, with_names
 from conf.line_rules import admin_codes
 from sql import line_condition
 
@@ -66,7 +66,7 @@ def _rules(counting: DataFrame, support: float, confidence: float, max_items: in
     model = FPGrowth(itemsCol="items", minSupport=support, minConfidence=confidence, numPartitions=1).fit(
         baskets.cache()
     )
-    rules = model.associationRules.where(F.col("lift") > 1).where(F.size("antecedent") < max_items)
+    rules = model.associationRules.where(F.col("lift") > LIFT).where(F.size("antecedent") < max_items)
     named = with_names(rules.withColumn("id", F.monotonically_increasing_id()).cache(), names)
     return named.select(
         "antecedent", "antecedent_names", "consequent", "consequent_name", "support", "confidence", "lift"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -22,28 +22,41 @@ ctypes.CDLL(None).pthread_exit(None)
 """
 
 
-@pytest.fixture
-def headless() -> Iterator[subprocess.Popen[str]]:
-    """A process whose first thread has ended and another lives and listens, as a JVM is while it dies."""
-    started = subprocess.Popen(
-        [sys.executable, "-c", _FIRST_THREAD_ENDS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    yield started
-    started.kill()
-    started.communicate()
+_A_CHILD_ENDS = """
+import subprocess, sys
+print(subprocess.Popen(["true"]).pid, flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def printing_a_number(program: str) -> Iterator[tuple[int, int]]:
+    """A Python process that prints a number and lives until its standard input ends: its pid, and the number."""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        assert started.stdout is not None
+        yield started.pid, int(started.stdout.readline())
+
+
+def zombie(pid: int) -> psutil.Process:
+    """The process, once it is one."""
+    watched = psutil.Process(pid)
+    while watched.status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    return watched
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux shows a process as zombie while it has threads")
-def test_a_zombie_with_a_thread_left_is_alive_and_holds_its_port(headless):
-    port = int(headless.stdout.readline())
-    watched = psutil.Process(headless.pid)
-    while watched.status() != psutil.STATUS_ZOMBIE:
-        time.sleep(0.01)
-    assert process.alive(watched)
-    assert not process.is_free(port)
-    process.kill(watched)
-    assert not process.alive(watched)
-    assert process.is_free(port)
+def test_a_zombie_with_a_thread_left_is_alive_and_holds_its_port():
+    """The first thread has ended and another lives and listens, as in a JVM while it dies."""
+    with printing_a_number(_FIRST_THREAD_ENDS) as (pid, port):
+        watched = zombie(pid)
+        assert process.alive(watched)
+        assert not process.is_free(port)
+        process.kill(watched)
+        assert not process.alive(watched)
+        assert process.is_free(port)
 
 
 def test_a_child_that_ended_is_not_alive_and_is_reaped():
@@ -55,21 +68,5 @@ def test_a_child_that_ended_is_not_alive_and_is_reaped():
 
 
 def test_a_zombie_that_its_parent_has_not_reaped_is_not_alive():
-    parent = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import subprocess, sys; print(subprocess.Popen(['true']).pid, flush=True); sys.stdin.read()",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        watched = psutil.Process(int(parent.stdout.readline()))  # type: ignore[union-attr]
-        while watched.status() != psutil.STATUS_ZOMBIE:
-            time.sleep(0.01)
-        assert not process.alive(watched)
-    finally:
-        parent.send_signal(signal.SIGKILL)
-        parent.communicate()
+    with printing_a_number(_A_CHILD_ENDS) as (_, child):
+        assert not process.alive(zombie(child))
