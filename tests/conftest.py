@@ -138,9 +138,13 @@ def fresh_mart(servers: stack.State) -> Iterator[Mart]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs."""
+    """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs.
+
+    The JVM's first compiler alone, as in the streaming job: no test is long enough for the second one to pay.
+    """
     current = Settings(spark_master="local[2]", spark_driver_memory="1500m")
-    session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": "-Xss16m"})
+    java = "-Xss16m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
+    session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": java})
     yield session
     session.stop()
 

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -213,12 +214,14 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
     environment |= {"KAFKA_TIMEOUT_SECONDS": "5", "OUTAGE_PATIENCE_SECONDS": "60" if code == 1 else "1"}
     shop = str(tmp_path / "shop")
     command(line.environment(), "producer", "generate", "--lines", "1000", "--output", shop, "--no-progress")
-    for tool, codes in (
-        (("streaming", "run", "--warm-up-rounds", "0"), {code}),
-        (("streaming", "rejected", "redrive", "--all"), {code, 4}),  # one try: what looks like a hang-up stays one
-        (("producer", "replay", shop, "--no-progress"), {1}),
-    ):
-        done = command(environment, *tool)
+    tools = {
+        ("streaming", "run", "--warm-up-rounds", "0"): {code},
+        ("streaming", "rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
+        ("producer", "replay", shop, "--no-progress"): {1},
+    }
+    with ThreadPoolExecutor() as pool:  # at once: most of their time is waiting for an answer
+        ended = list(pool.map(lambda tool: command(environment, *tool), tools))
+    for done, codes in zip(ended, tools.values(), strict=True):
         assert done.returncode in codes, done.stdout
         assert says in " ".join(done.stdout.split())
         assert "Traceback" not in done.stdout
