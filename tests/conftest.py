@@ -29,6 +29,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("time is not asserted")
 
+# For every JVM of the run: most live for seconds, and the second compiler does not pay before minutes.
+os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
+
 ROOT = Path(__file__).parents[1]
 # UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.
 UCI = next(
@@ -138,13 +141,9 @@ def fresh_mart(servers: stack.State) -> Iterator[Mart]:
 
 @pytest.fixture(scope="session")
 def spark() -> Iterator[SparkSession]:
-    """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs.
-
-    The JVM's first compiler alone, as in the streaming job: no test is long enough for the second one to pay.
-    """
+    """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs."""
     current = Settings(spark_master="local[2]", spark_driver_memory="1500m")
-    java = "-Xss16m -XX:+UseSerialGC -XX:TieredStopAtLevel=1"
-    session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": java})
+    session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": "-Xss16m -XX:+UseSerialGC"})
     yield session
     session.stop()
 

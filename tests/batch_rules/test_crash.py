@@ -32,7 +32,6 @@ def start_job(shop, home) -> subprocess.Popen[str]:
             "MART_DSN": settings.require_mart(),
             "SPARK_DRIVER_MEMORY": "600m",
             "LOG_FORMAT": "json",
-            "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # seven starts of Spark: a third less each
         },
     )
 

@@ -99,7 +99,6 @@ def night(airflow, shop, servers, tmp_path):  # noqa: F811
         "KAFKA_BOOTSTRAP_SERVERS": servers.kafka_bootstrap_servers or "",
         "LAKE_PATH": current.lake,
         "SPARK_MASTER": "local[2]",
-        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",  # for a lake of so few rows the second compiler would not pay
         "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "1",
     }
 

@@ -29,11 +29,8 @@ RULES = ("run", "--business-date", "2025-12-31", "--window", "365d", "--support"
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        # Each application starts three JVMs for less than a minute: their second compiler would not pay.
-        patch.setenv("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
-        with standalone_cluster(tmp_path_factory.mktemp("cluster")) as started:
-            yield started
+    with standalone_cluster(tmp_path_factory.mktemp("cluster")) as started:
+        yield started
 
 
 def environment(line: Line, **more: str) -> dict[str, str]:
