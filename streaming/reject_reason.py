@@ -26,6 +26,7 @@ class RejectReason(StrEnum):
     PRICE_SCALE = "price_scale"
     NO_LINES = "no_lines"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    INTERNAL_ERROR = "internal_error"
 
 
 MEANING = {
@@ -49,4 +50,5 @@ MEANING = {
     RejectReason.PRICE_SCALE: "a price with more than 2 decimals",
     RejectReason.NO_LINES: "an invoice without lines",
     RejectReason.CONFLICTING_DUPLICATE: "the invoice number was applied before with other content",
+    RejectReason.INTERNAL_ERROR: "reading or storing the record failed in a way that no other reason names: report it",
 }

@@ -146,7 +146,7 @@ def test_too_large_is_measured_in_bytes():
 
 def test_every_reason_has_a_meaning_and_a_test():
     in_mart = {RejectReason.CONFLICTING_DUPLICATE}  # known only there: tests/integration
-    assert {reason for _, reason in WRONG} | in_mart | {RejectReason.TOO_LARGE} == set(RejectReason)
+    assert {reason for _, reason in WRONG} | in_mart | {RejectReason.TOO_LARGE, RejectReason.INTERNAL_ERROR} == set(RejectReason)
     assert set(MEANING) == set(RejectReason)
 
 
