@@ -75,20 +75,20 @@ def start(home: Path, server: Server | None = None, configuration: Mapping[str, 
     """
     if found := running(home, server):
         return _when_ready(home, found, _port_of(found))
-    data, executable = _data(home), _bin() / "postgres"
+    data, binaries = _data(home), _bin()
     user = owner_for(data)
     data.parent.mkdir(parents=True, exist_ok=True)
     if not data.is_dir():
         _initialise(home, user)
     _clear_the_crash_away(data)
-    way = run_as(user, executable, data)
+    way = run_as(user, binaries, data)
     last = server.port if server else None
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port = process.free_port(last)
         options = [
             f"-c{name}={value}" for name, value in (_CONFIGURATION | dict(configuration) | {"port": str(port)}).items()
         ]
-        command = [*way.prefix, str(executable), *options, "-D", str(data)]
+        command = [*way.prefix, str(binaries / "postgres"), *options, "-D", str(data)]
         started = process.start(command, log_file(home), way.user)
         try:
             return _when_ready(home, started, port)
@@ -155,7 +155,7 @@ def _initialise(home: Path, user: tuple[int, int] | None) -> None:
     if user:
         for path in (new, password_file):
             os.chown(path, *user)
-    way = run_as(user, _bin() / "postgres", new)
+    way = run_as(user, _bin(), new)
     try:
         _run_initdb(way, new, password_file)
     finally:

@@ -15,7 +15,11 @@ _ACCOUNTS = ("postgres", "nobody")
 # The repository or the virtual environment may lie below a folder that only root enters (/root is 700).
 # One capability lets the server pass it; reading suffices, but containers often have only the wider one.
 _CAPABILITIES = ("dac_read_search", "dac_override")
-_REACHES = '"$1" --version >/dev/null && cd "$2"'
+# PostgreSQL asks access(2) whether its own binaries are executable, and that call forgets the capability of whoever is
+# not root, unless this bit is set. No program with a set-user-id bit is then to be trusted: hence no new privileges.
+_PASSING = ("--securebits=+no_setuid_fixup", "--no-new-privs")
+# What initdb does first and postgres too: find itself, and the other one beside it.
+_REACHES = '"$1/initdb" --show --pgdata="$2" >/dev/null && cd "$2"'
 
 
 class RunAs(NamedTuple):
@@ -43,8 +47,8 @@ def owner_for(folder: Path) -> tuple[int, int] | None:
     raise StackError(f"PostgreSQL refuses to run as root, and there is no account {' or '.join(_ACCOUNTS)} here")
 
 
-def run_as(user: tuple[int, int] | None, executable: Path, folder: Path) -> RunAs:
-    """The least privileged way in which `user` can run the executable and enter the folder; tried, not guessed.
+def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path) -> RunAs:
+    """The least privileged way in which `user` can run PostgreSQL's binaries and enter the folder; tried, not guessed.
 
     Raises StackError with the fix if there is none.
     """
@@ -54,26 +58,33 @@ def run_as(user: tuple[int, int] | None, executable: Path, folder: Path) -> RunA
     if setpriv := shutil.which("setpriv"):
         identity = (f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups")
         ways += [
-            RunAs(None, (setpriv, *identity, f"--inh-caps=+{name}", f"--ambient-caps=+{name}", "--"))
+            RunAs(None, (setpriv, *identity, f"--inh-caps=+{name}", f"--ambient-caps=+{name}", *_PASSING, "--"))
             for name in _CAPABILITIES
         ]
+    fault = ""
     for way in ways:
-        if _works(way, executable, folder):
+        fault = _fault(way, binaries, folder)
+        if not fault:
             return way
     raise StackError(
-        f"PostgreSQL refuses to run as root, and the account with uid {user[0]} cannot reach {executable} or "
-        f"{folder}: install setpriv (util-linux), or work in folders that others may enter, or not as root"
+        f"PostgreSQL refuses to run as root, and the account with uid {user[0]} cannot reach {binaries} or "
+        f"{folder}: install setpriv (util-linux), or work in folders that others may enter, or not as root. "
+        f"The last attempt: {fault}"
     )
 
 
-def _works(way: RunAs, executable: Path, folder: Path) -> bool:
+def _fault(way: RunAs, binaries: Path, folder: Path) -> str:
+    """Why this way does not lead there; empty if it does."""
     uid, gid = way.user or (None, None)
     test = subprocess.run(
-        [*way.prefix, "/bin/sh", "-c", _REACHES, "sh", str(executable), str(folder)],
-        capture_output=True,
+        [*way.prefix, "/bin/sh", "-c", _REACHES, "sh", str(binaries), str(folder)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
         cwd="/",
         user=uid,
         group=gid,
         extra_groups=[] if way.user else None,
     )
-    return test.returncode == 0
+    return (test.stderr.strip() or f"exit code {test.returncode}") if test.returncode else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import tempfile
 import time
@@ -51,21 +50,19 @@ def run(
     seed = _seed(seed)
     played: dict[str, tuple[Outcome | str, float]] = {}
     failed = False
-    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home:
-        _reachable(home)
-        with world(Path(home) / "home") as servers:
-            for name in scenario or SCENARIOS:
-                start = time.perf_counter()
-                with _console.status(name):
-                    try:
-                        outcome: Outcome | str = SCENARIOS[name](servers, seed, scale)
-                    except SkippedError as skipped:
-                        outcome = f"skipped: {skipped}"
-                    except TortureError as error:
-                        outcome, failed = f"not played: {error}", True
-                    servers.up()
-                played[name] = (outcome, time.perf_counter() - start)
-                _console.print(_line(name, *played[name]))
+    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home, world(Path(home) / "home") as servers:
+        for name in scenario or SCENARIOS:
+            start = time.perf_counter()
+            with _console.status(name):
+                try:
+                    outcome: Outcome | str = SCENARIOS[name](servers, seed, scale)
+                except SkippedError as skipped:
+                    outcome = f"skipped: {skipped}"
+                except TortureError as error:
+                    outcome, failed = f"not played: {error}", True
+                servers.up()
+            played[name] = (outcome, time.perf_counter() - start)
+            _console.print(_line(name, *played[name]))
     _console.print(_table(played, seed))
     if failed:
         raise typer.Exit(1)
@@ -88,19 +85,17 @@ def mutants(
     seed = _seed(seed)
     table = Table("guard", "without it", "its scenario", title=f"mutants, seed {seed}", title_justify="left")
     green = False
-    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home:
-        _reachable(home)
-        with world(Path(home) / "home") as servers:
-            for name in mutant or MUTANTS:
-                with _console.status(name):
-                    sound, broken = baseline(servers, name, seed), red(servers, name, seed)
-                green = green or bool(sound) or not broken
-                verdict = (
-                    f"[red]red[/]: {shorten(broken[0], 100, placeholder='…')}"
-                    if broken
-                    else "[yellow]GREEN: the guard is not tested[/]"
-                )
-                table.add_row(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
+    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home, world(Path(home) / "home") as servers:
+        for name in mutant or MUTANTS:
+            with _console.status(name):
+                sound, broken = baseline(servers, name, seed), red(servers, name, seed)
+            green = green or bool(sound) or not broken
+            verdict = (
+                f"[red]red[/]: {shorten(broken[0], 100, placeholder='…')}"
+                if broken
+                else "[yellow]GREEN: the guard is not tested[/]"
+            )
+            table.add_row(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
     _console.print(table)
     if green:
         raise typer.Exit(5)
@@ -110,11 +105,6 @@ def _seed(seed: int | None) -> int:
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
     _console.print(f"seed {seed} (again: --seed {seed})")
     return seed
-
-
-def _reachable(folder: str) -> None:
-    """PostgreSQL runs as an account of its own where we are root."""
-    os.chmod(folder, 0o755)  # noqa: S103, PTH101
 
 
 def _line(name: str, outcome: Outcome | str, seconds: float) -> str:

@@ -142,7 +142,6 @@ def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
         user = privileges.owner_for(tablespace)
         if user is not None:
             shutil.chown(tablespace, *user)
-            tables.chmod(0o755)
         with world.line(tablespace) as line:
             line.send(traffic.messy(200))
             line.checkpoint.parent.mkdir(parents=True, exist_ok=True)
