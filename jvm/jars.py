@@ -18,6 +18,7 @@ import pyspark
 from rich.console import Console
 
 from conf.settings import settings
+from jvm.certificates import trust_store
 from jvm.java import java_home
 
 
@@ -132,7 +133,16 @@ def _proxy_properties() -> list[str]:
                 f"-D{scheme}.proxyHost={proxy.hostname}",
                 f"-D{scheme}.proxyPort={proxy.port or 80}",
             ]
+    if direct := _direct_hosts(proxies.get("no", "")):
+        properties.append(f"-Dhttp.nonProxyHosts={direct}")  # of https, too
     return properties
+
+
+def _direct_hosts(no_proxy: str) -> str:
+    """NO_PROXY in Java's words. A name there stands for the hosts below it, too. Java's own default stays in force."""
+    names = [name.strip().lstrip(".").removeprefix("*.") for name in no_proxy.split(",") if name.strip()]
+    hosts = [host for name in names for host in ((name,) if name == "*" else (name, f"*.{name}"))]
+    return "|".join(["localhost", "127.*", "[::1]", *hosts]) if hosts else ""
 
 
 def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
@@ -141,8 +151,10 @@ def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
     module.write_text(ivy_module(jar_set))
     jars = scratch / "jars"
     mirror = settings().ivy_settings
+    trusted = trust_store()
     command = [
         str(java_home() / "bin" / "java"),
+        *trusted.options,
         *_proxy_properties(),
         "-cp",
         str(_pyspark_jars() / "*"),
@@ -157,7 +169,8 @@ def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
         last = "\n".join(ivy.stdout.splitlines()[-_ERROR_LINES:])
         raise JarDownloadError(
             f"the jars of {jar_set.purpose} could not be downloaded; Ivy's last lines:\n{last}\n"
-            "This needs, once, a network to Maven Central, or a mirror: set IVY_SETTINGS to an Ivy settings file"
+            "This needs, once, a network to Maven Central, or a mirror: set IVY_SETTINGS to an Ivy settings file.\n"
+            f"Java trusted {trusted.description}. A proxy with certificates of its own: set SSL_CERT_FILE to them"
         )
     return jars
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import zipfile
 from collections.abc import Mapping
@@ -14,12 +15,14 @@ from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
 from conf.settings import Settings, SettingsError
+from jvm.certificates import trust_store
 from jvm.jars import spark_jars
 from jvm.java import java_home
 
 _ROOT = Path(__file__).parents[1]
 # Spark's own default, and what holds a DSN or the JAAS line of a Kafka client.
 _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|dsn|jaas|credential"
+_DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 _ON_EXECUTORS = "streaming"  # the package whose functions run in the executors' Python
 
 
@@ -71,6 +74,9 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         defaults["spark.jars"] = ",".join(map(str, spark_jars()))
     for key, value in {**defaults, **(extra or {})}.items():
         conf.setIfMissing(key, value)
+    if not submitted:  # spark-submit's JVM runs already
+        trusted = " ".join(map(shlex.quote, trust_store().options))
+        conf.set(_DRIVER_OPTIONS, f"{trusted} {conf.get(_DRIVER_OPTIONS, '')}")
     session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     if not str(session.sparkContext.master).startswith("local"):

