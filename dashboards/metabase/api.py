@@ -108,8 +108,9 @@ class Metabase:
     def hide(self, *secrets: str) -> None:
         """Never let these appear in a message: as they are, as JSON writes them, or quoted within JSON."""
         for form in filter(None, secrets):
-            quoted = json.dumps(form)[1:-1]
-            self._secrets |= {form, quoted, json.dumps(quoted)[1:-1]}
+            for ascii_only in (False, True):
+                quoted = json.dumps(form, ensure_ascii=ascii_only)[1:-1]
+                self._secrets |= {form, quoted, json.dumps(quoted, ensure_ascii=ascii_only)[1:-1]}
 
     def use_key(self, key: str) -> None:
         """Send this API key with each call. Whether Metabase takes it, the first call shows."""
@@ -206,15 +207,16 @@ class Metabase:
         except ValueError:
             answer = None
         if answer is None or not isinstance(answer, kind):
-            start = self._masked(response.text)[:80]
+            start = self.masked(response.text)[:80]
             raise MetabaseError(f"the answer of {response.request.url} is not Metabase's: {start!r}; set METABASE_URL")
         return answer
 
     def _said(self, response: httpx.Response) -> str:
         """What Metabase said in a refusal, without the secrets that it quotes."""
-        return _told(self._masked(response.text))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
+        return _told(self.masked(response.text))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
 
-    def _masked(self, text: str) -> str:
+    def masked(self, text: str) -> str:
+        """The text without what `hide` was told."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, "•••")
         return text

@@ -191,7 +191,7 @@ def _read(api: Metabase, wanted: Wanted) -> Existing:
     if database is not None:
         database = api.get(f"/api/database/{database['id']}")
         health = api.get(f"/api/database/{database['id']}/healthcheck")
-        trouble = None if health["status"] == "ok" else str(health.get("message") or "no reason given")
+        trouble = None if health["status"] == "ok" else api.masked(str(health.get("message") or "no reason given"))
     collection = _collections(api, archived=False) or _collections(api, archived=True)
     trash = {"id": api.get("/api/collection/trash")["id"], "archived": True}
     board = identity.original(_items(api, collection, "dashboard"))

@@ -11,14 +11,13 @@ from conf.settings import Settings
 from dashboards.metabase import account
 from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
 from tests.dashboards.metabase.fake import ADMINISTRATORS, COMMON_PASSWORDS, EVERYONE
-from tests.dashboards.metabase.test_commands import BUILDER, NATIVE, applied, ours
+from tests.dashboards.metabase.test_commands import BUILDER, NATIVE, applied, numbers, ours
 
 KEY = "mb_3kZ+secret/key="
 
 
 def rights(metabase, group):
-    (database,) = (number for number, one in metabase.databases.items() if one["name"] == "Retail mart")
-    (collection,) = metabase.collections
+    database, collection = numbers(metabase)
     return metabase.data_rights[group, database]["create-queries"], metabase.collection_rights[group].get(collection)
 
 
@@ -34,22 +33,24 @@ def test_all_users_may_look_and_not_edit_and_send_no_sql_of_their_own(metabase, 
 def test_no_group_but_the_administrators_may_send_sql(metabase, command_line):
     applied(command_line)
     analysts = metabase.add_group("Analysts")
-    metabase.data_rights[analysts, 2]["create-queries"] = NATIVE
-    metabase.collection_rights[analysts] = {3: "write"}
+    database, collection = numbers(metabase)
+    metabase.data_rights[analysts, database]["create-queries"] = NATIVE
+    metabase.collection_rights[analysts] = {collection: "write"}
     code, output = command_line("diff")
     assert (code, "Analysts: may send SQL of their own → may not" in output) == (3, True)
     applied(command_line)
     assert rights(metabase, analysts) == (BUILDER, "write"), "a group that was let into the collection stays in"
-    assert (ADMINISTRATORS, 2) not in metabase.data_rights, "nothing is said of the administrators"
+    assert (ADMINISTRATORS, database) not in metabase.data_rights, "nothing is said of the administrators"
     assert "no changes" in applied(command_line)
 
 
 def test_rights_are_taken_and_never_given(metabase, command_line):
     applied(command_line)
-    metabase.data_rights[EVERYONE, 2]["create-queries"] = "no"
-    del metabase.collection_rights[EVERYONE][3]
+    database, collection = numbers(metabase)
+    metabase.data_rights[EVERYONE, database]["create-queries"] = "no"
+    del metabase.collection_rights[EVERYONE][collection]
     assert "no changes" in applied(command_line)
-    metabase.data_rights[EVERYONE, 2]["create-queries"] = {"mart": BUILDER}
+    metabase.data_rights[EVERYONE, database]["create-queries"] = {"mart": BUILDER}
     assert "no changes" in applied(command_line)
 
 
@@ -143,6 +144,14 @@ def test_a_password_that_metabase_refuses_is_not_shown(metabase, command_line, m
 
 
 def test_the_readers_password_is_in_no_message_of_metabase(metabase, command_line, monkeypatch):
+    applied(command_line)
+    monkeypatch.setattr(metabase, "_trouble", lambda details: f"cannot use {details['password']}")
+    code, output = command_line("diff")
+    assert (code, "does not connect: cannot use •••" in output) == (3, True)
+    assert READER["password"] not in output
+
+
+def test_the_readers_password_is_in_no_refusal_of_metabase(metabase, command_line, monkeypatch):
     monkeypatch.setattr(metabase, "_trouble", lambda details: f"cannot use {details['password']}")
     code, output = command_line("apply")
     assert (code, "cannot use •••" in output) == (1, True)

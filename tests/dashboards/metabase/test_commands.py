@@ -23,6 +23,13 @@ def dashboard_of(metabase):
     return found
 
 
+def numbers(metabase):
+    """Ids of our database and of our collection."""
+    (database,) = (number for number, one in metabase.databases.items() if one["name"] == "Retail mart")
+    (collection,) = metabase.collections
+    return database, collection
+
+
 def test_a_fresh_metabase_is_set_up_and_filled(metabase, command_line, home):
     output = applied(command_line)
     ((email, user),) = metabase.users.items()
@@ -147,8 +154,14 @@ def test_a_card_put_before_others_keeps_their_tiles(metabase, command_line):
         (lambda m: m.card_named("Trend").update(description=None), 'description: nothing → "One row a thing'),
         (lambda m: m.trash(dashboard_of(m)), "is in the trash"),
         (lambda m: m.trash_collection(next(iter(m.collections))), "is in the trash"),
-        (lambda m: m.data_rights[EVERYONE, 2].update({"create-queries": NATIVE}), "All Users: may send SQL"),
-        (lambda m: m.collection_rights[EVERYONE].update({3: "write"}), "All Users: may edit the collection"),
+        (
+            lambda m: m.data_rights[EVERYONE, numbers(m)[0]].update({"create-queries": NATIVE}),
+            "All Users: may send SQL",
+        ),
+        (
+            lambda m: m.collection_rights[EVERYONE].update({numbers(m)[1]: "write"}),
+            "All Users: may edit the collection",
+        ),
         (lambda m: m.card_named("Trend").update(parameters=[]), "has other filters"),
         (lambda m: m.card_named("Trend")["dataset_query"].update(database=1), "asks another database"),
         (lambda m: dashboard_of(m).update(name="Ours"), 'name: "Ours" → "Retail mart, live"'),
