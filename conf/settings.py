@@ -170,6 +170,9 @@ class Settings(BaseSettings):
     metabase_admin_password: SecretStr | None = Field(
         None, description="Its password. Default: the one kept in MART_HOME/metabase.json, else a generated one."
     )
+    metabase_api_key: SecretStr | None = Field(
+        None, description="An API key of Metabase's group Administrators, in place of e-mail and password."
+    )
     metabase_timeout_seconds: float = Field(
         180, gt=0, description="How long `metabase apply` waits for a Metabase that is starting."
     )

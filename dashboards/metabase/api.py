@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 _REQUEST_SECONDS = 60  # a database that is added is connected to before Metabase answers
 _ATTEMPTS = 4
 _LONGEST_MESSAGE = 300
+_ADMINISTRATOR = "METABASE_ADMIN_EMAIL must name an administrator"
 
 
 class MetabaseError(Exception):
@@ -22,12 +24,19 @@ class MetabaseAwayError(MetabaseError):
     """Metabase does not answer, or not in time."""
 
 
+class MetabaseConflictError(MetabaseError):
+    """Someone else changed the same thing since it was read; the message is Metabase's."""
+
+
 class _NotReadyError(Exception):
     """What Metabase, or nobody, said instead of `ok`."""
 
 
 class Metabase:
-    """One Metabase, logged in after `log_in` or `set_up`. A context: leaving it logs out."""
+    """One Metabase, logged in after `log_in` or `set_up`, or let in by `use_key`. A context: leaving it logs out.
+
+    No message holds a secret: Metabase's refusals quote what they were sent, so what `hide` was told is masked in them.
+    """
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
@@ -35,6 +44,8 @@ class Metabase:
             base_url=url, timeout=_REQUEST_SECONDS, transport=transport, headers={"Accept": "application/json"}
         )
         self._logged_in = False
+        self._with_key = False
+        self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -84,18 +95,32 @@ class Metabase:
         except httpx.TransportError as error:
             raise _NotReadyError(str(error) or type(error).__name__) from None
         if response.status_code == httpx.codes.OK:
-            if _json(response, dict).get("status") != "ok":
+            if self._json(response, dict).get("status") != "ok":
                 raise self._not_metabase()
             return
         if response.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise _NotReadyError(_said(response))
+            raise _NotReadyError(self._said(response))
         raise self._not_metabase()
 
     def _not_metabase(self) -> MetabaseError:
         return MetabaseError(f"what answers at {self.url} is not Metabase (/api/health): set METABASE_URL")
 
+    def hide(self, *secrets: str) -> None:
+        """Never let these appear in a message: as they are, as JSON writes them, or quoted within JSON."""
+        for form in filter(None, secrets):
+            for ascii_only in (False, True):
+                quoted = json.dumps(form, ensure_ascii=ascii_only)[1:-1]
+                self._secrets |= {form, quoted, json.dumps(quoted, ensure_ascii=ascii_only)[1:-1]}
+
+    def use_key(self, key: str) -> None:
+        """Send this API key with each call. Whether Metabase takes it, the first call shows."""
+        self.hide(key)
+        self._http.headers["X-Api-Key"] = key
+        self._with_key = True
+
     def set_up(self, token: str, email: str, password: str, site_name: str) -> None:
         """Create the first administrator of a fresh Metabase and be logged in as it."""
+        self.hide(password, token)
         body = {
             "token": token,
             "user": {"email": email, "password": password, "first_name": "Retail", "last_name": "Mart"},
@@ -105,30 +130,28 @@ class Metabase:
 
     def log_in(self, email: str, password: str) -> None:
         """Log in. Raises MetabaseError if the password is not the account's, or after too many wrong ones."""
+        self.hide(password)
         response = self._send("POST", "/api/session", {"username": email, "password": password})
+        # throttled, Metabase refuses the right password too, with the same status as a wrong one
+        if response.status_code == httpx.codes.TOO_MANY_REQUESTS or "Too many attempts" in response.text:
+            raise MetabaseError(f"Metabase at {self.url} wants a pause after wrong passwords: {self._said(response)}")
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise MetabaseError(
                 f"Metabase at {self.url} does not take the password of {email}: "
                 "set METABASE_ADMIN_EMAIL and METABASE_ADMIN_PASSWORD to an administrator's"
             )
-        if response.status_code == httpx.codes.TOO_MANY_REQUESTS or "Too many attempts" in response.text:
-            raise MetabaseError(f"Metabase at {self.url} wants a pause after wrong passwords: {_said(response)}")
         self._use_session(self._checked("POST", "/api/session", response))
 
     def _use_session(self, answer: Any) -> None:
         if not isinstance(answer, dict) or not answer.get("id"):
             raise MetabaseError(f"Metabase at {self.url} gave no session to log in with")
+        self.hide(str(answer["id"]))
         self._http.headers["X-Metabase-Session"] = str(answer["id"])
         self._logged_in = True
 
     def get(self, path: str, **query: str) -> Any:
         """The answer of a GET."""
         return self.call("GET", path, query=query)
-
-    def get_or_none(self, path: str, **query: str) -> Any:
-        """The answer of a GET; None where Metabase says that there is no such thing (404)."""
-        response = self._send("GET", path, query=query)
-        return None if response.status_code == httpx.codes.NOT_FOUND else self._checked("GET", path, response)
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self.call("POST", path, body)
@@ -163,39 +186,52 @@ class Metabase:
 
     def _checked(self, method: str, path: str, response: httpx.Response) -> Any:
         if response.is_success:
-            return _json(response, object) if response.content else None
+            return self._json(response, object) if response.content else None
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._with_key:
+            raise MetabaseError(
+                f"Metabase at {self.url} does not take the key of METABASE_API_KEY: an administrator makes one under "
+                "Admin → Authentication → API keys, in the group Administrators"
+            )
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise MetabaseError(f"Metabase ended the session ({method} {path}): run it again")
+        said = self._said(response)
         if response.status_code == httpx.codes.FORBIDDEN:
-            raise MetabaseError(
-                f"Metabase does not allow {method} {path}: {_said(response)}. METABASE_ADMIN_EMAIL must name an "
-                "administrator"
-            )
-        raise MetabaseError(f"Metabase refused {method} {path} ({response.status_code}): {_said(response)}")
+            who = "the group of METABASE_API_KEY must be Administrators" if self._with_key else _ADMINISTRATOR
+            raise MetabaseError(f"Metabase does not allow {method} {path}: {said}. {who}")
+        kind = MetabaseConflictError if response.status_code == httpx.codes.CONFLICT else MetabaseError
+        raise kind(f"Metabase refused {method} {path} ({response.status_code}): {said}")
+
+    def _json(self, response: httpx.Response, kind: type) -> Any:
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        if answer is None or not isinstance(answer, kind):
+            start = self.masked(response.text)[:80]
+            raise MetabaseError(f"the answer of {response.request.url} is not Metabase's: {start!r}; set METABASE_URL")
+        return answer
+
+    def _said(self, response: httpx.Response) -> str:
+        """What Metabase said in a refusal, without the secrets that it quotes."""
+        return _told(self.masked(response.text))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
+
+    def masked(self, text: str) -> str:
+        """The text without what `hide` was told."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, "•••")
+        return text
 
 
-def _json(response: httpx.Response, kind: type) -> Any:
-    try:
-        answer = response.json()
-    except ValueError:
-        answer = None
-    if answer is None or not isinstance(answer, kind):
-        raise MetabaseError(
-            f"the answer of {response.request.url} is not Metabase's: {response.text[:80]!r}; set METABASE_URL"
-        )
-    return answer
-
-
-def _said(response: httpx.Response) -> str:
+def _told(text: str) -> str:
     """What Metabase said in a refusal, on one line: the message, and the errors by field where it names some."""
     try:
-        answer = response.json()
+        answer = json.loads(text)
     except ValueError:
-        answer = response.text
+        answer = text
     if isinstance(answer, dict):
         errors = answer.get("specific-errors") or answer.get("errors") or {}
         fields = [f"{name}: {text}" for name, text in errors.items()] if isinstance(errors, dict) else [str(errors)]
         answer = "; ".join(
             filter(None, [*map(str, filter(None, [answer.get("message") or answer.get("status")])), *fields])
         )
-    return " ".join(str(answer).split())[:_LONGEST_MESSAGE] or f"status {response.status_code}"
+    return " ".join(str(answer).split())

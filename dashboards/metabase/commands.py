@@ -30,12 +30,15 @@ _DIFFERENT, _AWAY = 3, 4
 
 @app.command()
 def apply() -> None:
-    """Bring Metabase to what the cards say: account, database, questions, dashboard. Run again, it changes nothing.
+    """Bring Metabase to what the cards say: account, database, rights, questions, dashboard.
+
+    Run again, it changes nothing. All users may read the collection; it and SQL of one's own on the mart's database are
+    for administrators.
 
     Waits for a Metabase that is starting. A fresh one is set up with METABASE_ADMIN_EMAIL and
-    METABASE_ADMIN_PASSWORD, or with a generated password, kept in MART_HOME/metabase.json. A question whose card is
-    gone is archived; other people's questions are left alone. Exit codes: 0 done, 1 an operator has something to do,
-    2 usage, 4 Metabase does not answer.
+    METABASE_ADMIN_PASSWORD, or with a generated password, kept in MART_HOME/metabase.json; METABASE_API_KEY is for one
+    that is set up. A question whose card is gone is archived; other people's questions are left alone. Exit codes: 0
+    done, 1 an operator has something to do, 2 usage, 4 Metabase does not answer.
     """
     from dashboards.metabase.main import apply as apply_cards
 

@@ -6,13 +6,16 @@ Where Metabase differs from the live page:
 - pivot tables refuse native queries, so a `matrix` is a table with Metabase's built-in pivot and a colour scale;
 - a Sankey refuses circles (A to B and B to A), so what a band leads to is a node of its own, `→ Champions`;
 - a filter encloses the card's SELECT, so it filters rows that the card returns. A card that cuts its rows off (LIMIT,
-  FETCH) has none: a filter after the cut would hide rows that belong there.
+  OFFSET, FETCH; those of a subquery do not count) has none: a filter after the cut would hide rows that belong there;
+- a card of the newest day, `day = (SELECT max(day) FROM …)`, takes the day filter there: the day that is chosen, else
+  the newest.
+
+Metabase keeps no name that we could give a question (`entity_id` is dropped when one is created), so its description
+ends with our key: `key_of` reads it back.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import re
 import uuid
@@ -25,14 +28,17 @@ from conf.segments import segments
 from dashboards.cards import TIME_TYPES, Card, CardError
 
 GRID_WIDTH = 24
-ENTITY_PREFIX = "retail-mart_"
 REFRESH_SECONDS = 1  # Metabase's clock ticks once a second, and has one rate for all of a dashboard
 
-_ENTITY_LENGTH = 21  # of Metabase's NanoIDs
 _NAMESPACE = uuid.UUID("6a1c2f1e-6f53-5d0c-9f0e-2f6a54c1d7b3")
 _DISPLAYS = {"matrix": "table"}
 _HEIGHTS = {"table": 7, "sankey": 8}
 _HEIGHT, _FIGURE_HEIGHT = 6, 3
+_KEY = re.compile(r"Kept by `metabase apply` as ([a-z0-9_]+(?:\.[a-z0-9_]+)?)\.\s*\Z")
+_CUT = re.compile(r"(?i)\b(limit|offset|fetch)\b")
+_UNREAD = re.compile(r"--[^\n]*|'(?:[^']|'')*'|\"[^\"]*\"")  # comments, texts and quoted names
+_INNERMOST = re.compile(r"\([^()]*\)")
+_NEWEST_DAY = re.compile(r"\bday = (\(SELECT max\(day\) FROM [\w.]+\))")
 _COLOURS = ["#FFFFFF", "#509EE3"]  # white to Metabase's blue
 
 
@@ -72,6 +78,7 @@ SEGMENT = _filter(
     values_query_type="list",
     values_source_type="static-list",
     values_source_config={"values": list(dict.fromkeys(segment.name for segment in segments()))},
+    isMultiSelect=True,
 )
 DAY = _filter("day", "Day", "date", type="date/single", sectionId="date")
 FILTERS = (SEGMENT, DAY)
@@ -89,20 +96,28 @@ class Place:
 
 @dataclass(frozen=True)
 class Question:
-    """One question in Metabase. `entity_id` is its name for ever: made of the card's name, found again by it."""
+    """One question in Metabase. `key` is its name for ever, the card's (and its figure's): found again by it.
 
-    entity_id: str
+    `told` is what the card says of its rows; Metabase's description is that and the key.
+    """
+
+    key: str
     name: str
-    description: str
+    told: str
     display: str
     sql: str
     filters: tuple[Filter, ...]
     settings: dict[str, Any] = field(hash=False)
     place: Place
 
+    @property
+    def description(self) -> str:
+        """What Metabase shows, with the key at its end."""
+        return f"{self.told}\n\nKept by `metabase apply` as {self.key}."
+
     def body(self, database_id: int | None, collection_id: int | None) -> dict[str, Any]:
         """The question as `POST /api/card` and `PUT /api/card/:id` take it."""
-        variables = [chosen.variable(self.entity_id) for chosen in self.filters]
+        variables = [chosen.variable(self.key) for chosen in self.filters]
         return {
             "name": self.name,
             "description": self.description,
@@ -120,6 +135,7 @@ class Question:
                     "target": chosen.target,
                     "name": chosen.label,
                     "slug": chosen.slug,
+                    **({"isMultiSelect": True} if chosen.parameter.get("isMultiSelect") else {}),
                 }
                 for chosen, variable in zip(self.filters, variables, strict=True)
             ],
@@ -127,10 +143,10 @@ class Question:
         }
 
 
-def entity_id(name: str) -> str:
-    """Metabase's 21 characters for a card's name: our prefix, so that ours are known, and a digest of the name."""
-    digest = base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()
-    return (ENTITY_PREFIX + digest)[:_ENTITY_LENGTH]
+def key_of(description: str | None) -> str | None:
+    """The key of ours that a question's description ends with; None where there is none."""
+    match = _KEY.search(description or "")
+    return match[1] if match else None
 
 
 def questions(cards: Sequence[Card], currency: str) -> list[Question]:
@@ -162,9 +178,9 @@ def _question(card: Card, figure: str | None, place: Place, currency: str) -> Qu
     filters = _fitting(card)
     settings = {"column_settings": _column_settings(card, currency)} | _chart_settings(card, figure)
     return Question(
-        entity_id=entity_id(f"{card.name}.{figure}" if figure else card.name),
+        key=f"{card.name}.{figure}" if figure else card.name,
         name=_title(figure) if figure else card.title,
-        description=card.description,
+        told=card.description,
         display=_DISPLAYS.get(card.chart, card.chart),
         sql=_sql(card, filters),
         filters=filters,
@@ -174,24 +190,36 @@ def _question(card: Card, figure: str | None, place: Place, currency: str) -> Qu
 
 
 def _fitting(card: Card) -> tuple[Filter, ...]:
-    if re.search(r"(?i)\b(limit|fetch)\b", card.sql):
+    if _NEWEST_DAY.search(card.sql):
+        return (DAY,)
+    if _CUT.search(_outermost(card.sql)):
         return ()
     segment = (SEGMENT,) if ("customer_segment", "text") in card.columns else ()
     day = (DAY,) if card.columns[0][1] in TIME_TYPES else ()
     return segment + day
 
 
+def _outermost(sql: str) -> str:
+    """The SQL without what stands in parentheses, quotes and comments."""
+    left, before = _UNREAD.sub(" ", sql), ""
+    while left != before:
+        left, before = _INNERMOST.sub(" ", left), left
+    return left
+
+
 def _sql(card: Card, filters: Sequence[Filter]) -> str:
     names = [name for name, _ in card.columns]
     columns = ", ".join(names)
+    # without a day, coalesce() of the newest alone
+    sql, inside = _NEWEST_DAY.subn(r"day = coalesce([[CAST({{day}} AS date), ]]\1)", card.sql)
     if card.chart == "sankey":
         source, target, *further = names
         columns = ", ".join((source, f"'→ ' || {target} AS {target}", *further))
-    elif not filters:
-        return card.sql
+    elif inside or not filters:
+        return sql
     conditions = {SEGMENT: "customer_segment IN ({{segment}})", DAY: f"CAST({names[0]} AS date) = {{{{day}}}}"}
-    optional = [f"[[AND {conditions[chosen]}]]" for chosen in filters]
-    enclosed = [f"SELECT {columns} FROM (", card.sql, ") AS card"]  # noqa: S608  # our own SQL and names
+    optional = [] if inside else [f"[[AND {conditions[chosen]}]]" for chosen in filters]
+    enclosed = [f"SELECT {columns} FROM (", sql, ") AS card"]  # noqa: S608  # our own SQL and names
     return "\n".join([*enclosed, "WHERE true", *optional] if optional else enclosed)
 
 
@@ -204,8 +232,9 @@ def _column_settings(card: Card, currency: str) -> dict[str, dict[str, Any]]:
     }
     return {
         json.dumps(["name", name], separators=(",", ":")): {"column_title": _title(name)}
+        | ({"time_enabled": "seconds"} if kind in ("timestamp", "timestamptz") else {})
         | formats.get(card.units.get(name, ""), {})
-        for name, _ in card.columns
+        for name, kind in card.columns
     }
 
 
@@ -218,11 +247,13 @@ def _chart_settings(card: Card, figure: str | None) -> dict[str, Any]:
             return {"graph.dimensions": names[:1], "graph.metrics": names[1:2], "graph.x_axis.scale": scale}
         case "line" | "area":
             by_name = kinds[names[1]] == "text"
+            stacked = {"stackable.stack_type": "stacked" if by_name else None} if card.chart == "area" else {}
             return {
                 "graph.dimensions": names[:2] if by_name else names[:1],
                 "graph.metrics": names[2:3] if by_name else names[1:],
                 "graph.x_axis.scale": "timeseries",
-            } | ({"stackable.stack_type": "stacked"} if card.chart == "area" and by_name else {})
+                "line.missing": "none",  # the default of each series: a gap stays a gap
+            } | stacked
         case "matrix":
             return {
                 "table.pivot": True,

@@ -45,7 +45,13 @@ class CommandLine:
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty MART_HOME, and the reader's DSN at another address than Metabase's."""
-    for name in ("METABASE_ADMIN_PASSWORD", "METABASE_ADMIN_EMAIL", "METABASE_DATABASE_PORT", "MART_DSN"):
+    for name in (
+        "METABASE_ADMIN_PASSWORD",
+        "METABASE_ADMIN_EMAIL",
+        "METABASE_API_KEY",
+        "METABASE_DATABASE_PORT",
+        "MART_DSN",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MART_HOME", str(tmp_path))
     monkeypatch.setenv("MART_READER_DSN", "postgresql://analytics_reader:sec%2Fret@127.0.0.1:5433/mart")

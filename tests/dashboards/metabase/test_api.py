@@ -1,9 +1,11 @@
 """The client: what is sent again, what is not, and what is said when something is wrong."""
 
+import json
+
 import httpx
 import pytest
 
-from dashboards.metabase.api import Metabase, MetabaseAwayError, MetabaseError
+from dashboards.metabase.api import Metabase, MetabaseAwayError, MetabaseConflictError, MetabaseError
 
 URL = "http://metabase.example"
 
@@ -52,8 +54,7 @@ def test_it_gives_up_after_a_few_tries():
     assert len(sent) == 4
 
 
-def test_no_such_thing_is_none_only_where_it_is_asked_for():
-    assert client(httpx.Response(404, text="Not found."))[0].get_or_none("/api/card/1") is None
+def test_no_such_thing_is_said():
     with pytest.raises(MetabaseError, match=r"refused GET /api/card/1 \(404\): Not found\."):
         client(httpx.Response(404, text="Not found."))[0].get("/api/card/1")
 
@@ -80,7 +81,51 @@ def test_a_refusal_says_what_metabase_said(answer, says):
 def test_too_many_wrong_passwords():
     body = {"errors": {"username": "Too many attempts! You must wait 15 seconds before trying again."}}
     with pytest.raises(MetabaseError, match="wants a pause after wrong passwords: username: Too many attempts"):
-        client(httpx.Response(400, json=body))[0].log_in("a@b.example", "x")
+        client(httpx.Response(401, json=body))[0].log_in("a@b.example", "x")
+
+
+SECRET = 'se "c\\r/et é'
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"specific-errors": {"password": [f"too common, received: {json.dumps(SECRET, ensure_ascii=False)}"]}},
+        {"specific-errors": {"password": [f"too common, received: {json.dumps(SECRET)}"]}},
+        {"errors": {"password": SECRET}},
+        {"message": f"cannot connect with {SECRET}."},
+        SECRET,
+    ],
+)
+@pytest.mark.parametrize("status", [400, 403, 409, 500])
+def test_what_is_hidden_is_in_no_message_however_it_is_quoted(answer, status):
+    api, _ = client(httpx.Response(status, json=answer))
+    api.hide(SECRET)
+    with pytest.raises(MetabaseError) as failure:
+        api.post("/api/database", {})
+    assert "•••" in str(failure.value)
+    assert "c\\r" not in str(failure.value)
+
+
+def test_a_key_is_sent_with_each_call_and_never_shown():
+    seen = []
+
+    def answer(request):
+        seen.append(request.headers.get("x-api-key"))
+        return httpx.Response(401 if len(seen) > 1 else 200, json={"id": 1, "said": "mb_key"})
+
+    with Metabase(URL, httpx.MockTransport(answer)) as api:
+        api.use_key("mb_key")
+        api.get("/api/user/current")
+        with pytest.raises(MetabaseError, match="does not take the key of METABASE_API_KEY") as failure:
+            api.get("/api/card/1")
+    assert seen == ["mb_key", "mb_key"], "and leaving ends no session"
+    assert "mb_key" not in str(failure.value)
+
+
+def test_a_conflict_can_be_told_from_other_refusals():
+    with pytest.raises(MetabaseConflictError, match="out of date"):
+        client(httpx.Response(409, text="your data is out of date"))[0].put("/api/permissions/graph", {})
 
 
 @pytest.mark.parametrize(

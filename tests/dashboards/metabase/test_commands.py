@@ -1,4 +1,4 @@
-"""`metabase apply` and `metabase diff` against a fake that holds each call against Metabase's API document."""
+"""`metabase apply` and `metabase diff` against a fake that is as strict as Metabase's source."""
 
 import json
 import stat
@@ -7,9 +7,9 @@ import pytest
 
 from conf.settings import Settings
 from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
-from tests.dashboards.metabase.fake import FakeMetabase, RefusalError, serving
+from tests.dashboards.metabase.fake import EVERYONE, FakeMetabase, RefusalError, serving
 
-TILE_KEYS = ("col", "row", "size_x", "size_y")
+NATIVE, BUILDER = "query-builder-and-native", "query-builder"
 
 
 def applied(command_line):
@@ -21,6 +21,13 @@ def applied(command_line):
 def dashboard_of(metabase):
     (found,) = metabase.dashboards.values()
     return found
+
+
+def numbers(metabase):
+    """Ids of our database and of our collection."""
+    (database,) = (number for number, one in metabase.databases.items() if one["name"] == "Retail mart")
+    (collection,) = metabase.collections
+    return database, collection
 
 
 def test_a_fresh_metabase_is_set_up_and_filled(metabase, command_line, home):
@@ -39,7 +46,7 @@ def test_a_fresh_metabase_is_set_up_and_filled(metabase, command_line, home):
     assert board["collection_id"] == collection_id
     assert [metabase.cards[tile["card_id"]]["name"] for tile in board["dashcards"]] == ["Segments", "Moves", "Trend"]
     assert [parameter["slug"] for parameter in board["parameters"]] == ["segment", "day"]
-    assert "7 created" in output
+    assert "8 created" in output
     (number,) = metabase.dashboards
     assert f"/dashboard/{number}#refresh=1" in output
     assert metabase.sessions == {}, "it logs out"
@@ -62,8 +69,12 @@ def test_the_kept_cards_of_the_project_reach_a_standstill_too(metabase, command_
 
     command_line.cards = cards()
     applied(command_line)
-    assert len(metabase.cards) > len(command_line.cards), "the headline's figures are a question each"
-    assert "no changes" in applied(command_line)
+    count = len(metabase.cards)
+    assert count > len(command_line.cards), "the headline's figures are a question each"
+    for _ in range(2):
+        metabase.calls.clear()
+        assert "no changes" in applied(command_line)
+        assert (len(metabase.cards), metabase.changing_calls) == (count, [])
 
 
 def test_each_filter_sets_the_variable_of_the_queries_that_it_fits(metabase, command_line):
@@ -109,7 +120,7 @@ def test_a_removed_card_is_archived_and_comes_back_as_the_same_question(metabase
     number = next(n for n, one in metabase.cards.items() if one["name"] == "Segments")
     output = applied(command_line)
     assert "- question Segments" in output
-    assert metabase.cards[number]["archived"]
+    assert metabase.cards[number]["archived_directly"]
     assert number not in [tile["card_id"] for tile in dashboard_of(metabase)["dashcards"]]
     assert "no changes" in applied(command_line)
     command_line.cards.insert(0, gone)
@@ -138,7 +149,19 @@ def test_a_card_put_before_others_keeps_their_tiles(metabase, command_line):
         (lambda m: m.card_named("Trend").update(display="bar"), 'display: "bar" → "line"'),
         (lambda m: m.card_named("Trend")["visualization_settings"].update({"graph.colors": ["red"]}), "graph.colors"),
         (lambda m: m.card_named("Trend").update(collection_id=None), "is in another collection"),
-        (lambda m: m.card_named("Trend").update(archived=True), "is in the trash"),
+        (lambda m: m.trash(m.card_named("Trend")), "is in the trash"),
+        (lambda m: m.card_named("Trend").update(description="Ours"), 'description: "Ours" → "One row a thing'),
+        (lambda m: m.card_named("Trend").update(description=None), 'description: nothing → "One row a thing'),
+        (lambda m: m.trash(dashboard_of(m)), "is in the trash"),
+        (lambda m: m.trash_collection(next(iter(m.collections))), "is in the trash"),
+        (
+            lambda m: m.data_rights[EVERYONE, numbers(m)[0]].update({"create-queries": NATIVE}),
+            "All Users: may send SQL",
+        ),
+        (
+            lambda m: m.collection_rights[EVERYONE].update({numbers(m)[1]: "write"}),
+            "All Users: may edit the collection",
+        ),
         (lambda m: m.card_named("Trend").update(parameters=[]), "has other filters"),
         (lambda m: m.card_named("Trend")["dataset_query"].update(database=1), "asks another database"),
         (lambda m: dashboard_of(m).update(name="Ours"), 'name: "Ours" → "Retail mart, live"'),
@@ -171,7 +194,13 @@ def ours(metabase):
 def test_what_others_keep_in_the_collection_is_left_alone(metabase, command_line):
     applied(command_line)
     (collection_id,) = metabase.collections
-    theirs = {"name": "Mine", "archived": False, "entity_id": "x" * 21, "collection_id": collection_id}
+    unarchived = {"archived": False, "archived_directly": False}
+    theirs = {
+        "name": "Mine",
+        "description": "Mine.",
+        "entity_id": "x" * 21,
+        "collection_id": collection_id,
+    } | unarchived
     more = {
         "display": "table",
         "dataset_query": {"database": 1, "native": {"query": "SELECT 1"}},
@@ -181,9 +210,10 @@ def test_what_others_keep_in_the_collection_is_left_alone(metabase, command_line
     metabase.cards[500] = theirs | more
     metabase.dashboards[501] = {
         "name": "Mine",
-        "archived": False,
+        "description": None,
         "entity_id": "y" * 21,
         "collection_id": collection_id,
+        **unarchived,
     }
     assert "no changes" in applied(command_line)
     # a tile of theirs on our dashboard does not stay, their question does
@@ -197,7 +227,14 @@ def test_what_others_keep_in_the_collection_is_left_alone(metabase, command_line
 def test_diff_of_a_fresh_metabase_lists_everything_and_creates_nothing(metabase, command_line, home):
     code, output = command_line("diff")
     assert code == 3
-    for line in ("+ administrator", "+ database Retail mart", "+ question Trend", "+ dashboard", "7 to create"):
+    for line in (
+        "+ administrator",
+        "+ database Retail mart",
+        "+ question Trend",
+        "+ permissions",
+        "+ dashboard",
+        "8 to create",
+    ):
         assert line in output
     assert metabase.changing_calls == []
     assert (metabase.users, list(home.iterdir())) == ({}, [])
@@ -293,10 +330,12 @@ def test_metabase_is_waited_for(metabase, command_line):
 
 def test_notes_of_another_version_and_of_a_cache(metabase, command_line):
     applied(command_line)
-    metabase.version = "v0.61.2"
+    metabase.version = "v0.65.2"
+    assert "not a version" not in applied(command_line)
+    metabase.version = "v0.57.2"
     metabase.cache_policies = [{"model": "root", "model_id": 0, "strategy": {"type": "ttl", "multiplier": 10}}]
     output = applied(command_line)
-    assert "is v0.61.2; this was written for the API of v0.58" in output
+    assert "is v0.57.2, not a version that was compared with the source (0.58 to 0.65" in output
     assert "Metabase caches results (ttl)" in output
 
 
@@ -367,12 +406,19 @@ def test_what_metabase_does_not_keep_is_an_error(metabase, command_line, monkeyp
     monkeypatch.setattr(metabase, "_add_card", lambda body: add({**body, "display": "table"}))
     code, output = command_line("apply")
     assert code == 1
-    assert "Metabase did not keep what it was given" in output
-    assert 'display: "table" → "line"' in output
+    assert "Metabase did not keep what it was given: question Segments" in output
+    assert 'display: "table" → "bar"' in output
+    assert (len(metabase.cards), len(metabase.dashboards)) == (1, 0), "it stops before the next is made"
 
 
 def test_the_settings_are_documented():
-    for name in ("metabase_url", "metabase_admin_email", "metabase_admin_password", "metabase_database_host"):
+    for name in (
+        "metabase_url",
+        "metabase_admin_email",
+        "metabase_admin_password",
+        "metabase_api_key",
+        "metabase_database_host",
+    ):
         assert Settings.model_fields[name].description
 
 

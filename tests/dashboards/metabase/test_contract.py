@@ -30,6 +30,9 @@ def test_the_document_is_of_the_version_that_the_code_names():
         ("GET", "/api/card/retail-mart_VhcqqG833", [("legacy-mbql", "true")], None),
         ("GET", "/api/card/7", [], None),
         ("GET", "/api/user/current", [], None),
+        ("GET", "/api/collection/trash", [], None),
+        ("PUT", "/api/permissions/graph", [], {"revision": 1, "groups": {"1": {"2": {"create-queries": "no"}}}}),
+        ("PUT", "/api/collection/graph", [], {"revision": 1, "groups": {"1": {"3": "read", "root": "write"}}}),
         ("PUT", "/api/dashboard/7", [], {"dashcards": [TILE], "parameters": [PARAMETER], "tabs": []}),
     ],
 )
@@ -65,6 +68,8 @@ def test_what_is_documented_passes(method, path, query, body):
             {"dashcards": [{**TILE, "parameter_mappings": [{"parameter_id": "a", "target": ["variable", "day"]}]}]},
             "$.dashcards",
         ),
+        ("PUT", "/api/permissions/graph", [], {"groups": {"All Users": {}}}, "'All Users'"),
+        ("PUT", "/api/collection/graph", [], {"groups": {"1": {"3": "edit"}}}, "'edit' is not one of"),
         ("PUT", "/api/database/2", [], {"is_full_sync": True}, "'is_full_sync' was unexpected"),
         ("POST", "/api/setup", [], {"token": "t", "user": {"email": "a@b.example"}, "prefs": {}}, "'password'"),
     ],

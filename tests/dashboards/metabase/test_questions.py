@@ -1,13 +1,12 @@
-"""Cards as questions: chart settings, filters, entity ids, and tiles that never overlap."""
-
-import re
+"""Cards as questions: chart settings, filters, and tiles that never overlap."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dashboards.cards import CHARTS, CardError
-from dashboards.metabase.questions import ENTITY_PREFIX, GRID_WIDTH, entity_id, questions, used_filters
+from dashboards.cards import cards as kept_cards
+from dashboards.metabase.questions import GRID_WIDTH, SEGMENT, questions, used_filters
 from tests.dashboards.metabase.conftest import card
 
 SERIES = "minute timestamptz, customer_segment text, customers bigint"
@@ -39,9 +38,15 @@ def the_question(*arguments, **more):
             "line",
             {"graph.dimensions": ["minute", "customer_segment"], "graph.metrics": ["customers"]},
         ),
-        ("line", VALUES, "line", {"graph.dimensions": ["moment"], "graph.metrics": ["slowest", "fastest"]}),
-        ("area", SERIES, "area", {"stackable.stack_type": "stacked"}),
-        ("area", VALUES, "area", {"graph.metrics": ["slowest", "fastest"]}),
+        (
+            "line",
+            VALUES,
+            "line",
+            {"graph.dimensions": ["moment"], "graph.metrics": ["slowest", "fastest"], "line.missing": "none"},
+        ),
+        ("area", SERIES, "area", {"stackable.stack_type": "stacked", "line.missing": "none"}),
+        # Metabase stacks the areas of several columns unless told not to; latencies do not add up
+        ("area", VALUES, "area", {"graph.metrics": ["slowest", "fastest"], "stackable.stack_type": None}),
         (
             "matrix",
             "r smallint, f smallint, customers bigint",
@@ -61,9 +66,7 @@ def the_question(*arguments, **more):
 def test_a_chart_is_drawn_from_the_columns_in_their_order(chart, columns, display, expected):
     question = the_question("a", chart, columns)
     assert question.display == display
-    assert {name: question.settings.get(name) for name in expected} == expected
-    if (chart, columns) == ("area", VALUES):
-        assert "stackable.stack_type" not in question.settings, "latencies do not add up"
+    assert {name: question.settings[name] for name in expected} == expected
 
 
 def test_units_are_formats_of_their_columns():
@@ -85,7 +88,7 @@ def test_a_scalar_of_many_figures_is_a_question_each():
         ("Invoices", "invoices"),
         ("Revenue", "revenue"),
     ]
-    assert len({one.entity_id for one in found}) == 2
+    assert [one.key for one in found] == ["now.invoices", "now.revenue"]
     assert {(one.place.row, one.place.size_x) for one in found} == {(0, 12)}, "side by side"
 
 
@@ -107,7 +110,50 @@ def test_filters_enclose_the_card_and_fall_away_when_empty():
     ]
 
 
-@pytest.mark.parametrize("cut", ["LIMIT 12", "fetch first 3 rows only"])
+def test_times_are_shown_with_their_seconds_and_dates_without():
+    columns = "at timestamptz, local timestamp, day date, customers bigint"
+    formats = the_question("a", "table", columns).settings["column_settings"]
+    assert formats['["name","at"]'] == {"column_title": "At", "time_enabled": "seconds"}
+    assert formats['["name","local"]']["time_enabled"] == "seconds"
+    assert "time_enabled" not in formats['["name","day"]']
+
+
+def test_a_filter_of_several_values_lets_one_choose_several():
+    assert SEGMENT.parameter["isMultiSelect"] is True
+    segment, day = the_question("trend", "line", SERIES).body(1, 2)["parameters"]
+    assert (segment["isMultiSelect"], "isMultiSelect" in day) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM mart.trend t JOIN LATERAL (SELECT 1 FROM h ORDER BY (at) LIMIT 1) l ON true",
+        "SELECT * FROM mart.trend WHERE note <> 'no LIMIT 5' -- LIMIT 5",
+        'SELECT "limit", (SELECT (SELECT 1 OFFSET 2) LIMIT 3) FROM mart.trend',
+    ],
+)
+def test_a_cut_within_a_card_is_none_of_its_rows(sql):
+    assert [chosen.slug for chosen in the_question("trend", "line", SERIES, sql=sql).filters] == ["segment", "day"]
+
+
+def test_the_kept_cards_have_the_filters_that_fit_them():
+    by_key = {one.key: [chosen.slug for chosen in one.filters] for one in questions(kept_cards(), "Rp")}
+    for key in ("customers_by_segment", "revenue_by_segment"):
+        assert by_key[key] == ["segment"]
+    assert by_key["flows"] == ["day"]
+    assert by_key["segments_last_hour"] == ["segment", "day"]
+    assert (by_key["newest_moves"], by_key["at_risk"]) == ([], [])
+
+
+def test_a_card_of_the_newest_day_shows_the_day_that_is_chosen():
+    sql = "SELECT a, b, c FROM mart.f WHERE day = (SELECT max(day) FROM mart.f) AND a IS NOT NULL ORDER BY c LIMIT 5"
+    question = the_question("flows", "sankey", "a text, b text, c bigint", sql=sql)
+    assert "WHERE day = coalesce([[CAST({{day}} AS date), ]](SELECT max(day) FROM mart.f)) AND" in question.sql
+    assert question.body(1, 2)["dataset_query"]["native"]["template-tags"]["day"]["type"] == "date"
+    assert "[[AND" not in question.sql
+
+
+@pytest.mark.parametrize("cut", ["LIMIT 12", "fetch first 3 rows only", "OFFSET 2"])
 def test_a_card_that_cuts_its_rows_off_has_no_filter(cut):
     question = the_question("moves", "table", SERIES, sql=f"SELECT * FROM mart.moves {cut}")
     assert (question.filters, question.sql) == ((), f"SELECT * FROM mart.moves {cut}")
@@ -118,19 +164,6 @@ def test_a_card_that_cuts_its_rows_off_has_no_filter(cut):
 def test_sql_that_metabase_would_read_as_its_own_is_refused(text):
     with pytest.raises(CardError, match="card a: Metabase reads"):
         the_question("a", sql=f"SELECT {text}")
-
-
-@given(st.text(min_size=1))
-def test_an_entity_id_is_a_nano_id_of_ours_and_always_the_same(name):
-    made = entity_id(name)
-    assert re.fullmatch(r"[A-Za-z0-9_-]{21}", made)
-    assert made.startswith(ENTITY_PREFIX)
-    assert made == entity_id(name)
-
-
-def test_the_entity_id_of_a_card_does_not_change_between_versions_of_this_code():
-    """Else every Metabase would get all its questions a second time."""
-    assert entity_id("customers_by_segment") == "retail-mart_uMhkX4y30"
 
 
 @given(st.lists(st.sampled_from(CHARTS), min_size=1, max_size=30))
