@@ -9,12 +9,14 @@ from typing import Any, Self
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_fixed
 
+from conf.masking import MaskedError, masked
+
 _REQUEST_SECONDS = 60  # a database that is added is connected to before Metabase answers
 _ATTEMPTS = 4
 _LONGEST_MESSAGE = 300
 
 
-class MetabaseError(Exception):
+class MetabaseError(MaskedError):
     """Metabase refused something, or an operator has something to do; the message says what and the fix."""
 
 
@@ -22,7 +24,7 @@ class MetabaseAwayError(MetabaseError):
     """Metabase does not answer, or not in time."""
 
 
-class _NotReadyError(Exception):
+class _NotReadyError(MaskedError):
     """What Metabase, or nobody, said instead of `ok`."""
 
 
@@ -181,7 +183,7 @@ def _json(response: httpx.Response, kind: type) -> Any:
         answer = None
     if answer is None or not isinstance(answer, kind):
         raise MetabaseError(
-            f"the answer of {response.request.url} is not Metabase's: {response.text[:80]!r}; set METABASE_URL"
+            f"the answer of {response.request.url} is not Metabase's: {masked(response.text)[:80]!r}; set METABASE_URL"
         )
     return answer
 
@@ -198,4 +200,4 @@ def _said(response: httpx.Response) -> str:
         answer = "; ".join(
             filter(None, [*map(str, filter(None, [answer.get("message") or answer.get("status")])), *fields])
         )
-    return " ".join(str(answer).split())[:_LONGEST_MESSAGE] or f"status {response.status_code}"
+    return masked(" ".join(str(answer).split()))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
