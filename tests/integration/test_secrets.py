@@ -42,7 +42,7 @@ PASSWORD = "zzqk%zz@vbxq/wjjx hvvk\\yqqz:kxxj\"qvvj'jzzk?gqqx#bxxv&xkkq"
 PIECES = ("zzqk", "vbxq", "wjjx", "hvvk", "yqqz", "kxxj", "qvvj", "jzzk", "gqqx", "bxxv", "xkkq")
 # The other secrets of a process, in which such a piece is, too.
 OTHERS = {
-    "KAFKA_SASL_PASSWORD": "sasl-zzqk\"vbxq\\wjjx",
+    "KAFKA_SASL_PASSWORD": 'sasl-zzqk"vbxq\\wjjx',
     "SMTP_PASSWORD": "smtp-hvvk yqqz",
     "METABASE_ADMIN_PASSWORD": "metabase-kxxj&qvvj",
     "METABASE_API_KEY": "mb_jzzk",
@@ -108,7 +108,9 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "b.dump").write_bytes(b"dump")
     (tmp_path / "b.json").write_text(json.dumps({"sha256": hashlib.sha256(b"dump").hexdigest()}))
     shop = tmp_path / "made"
-    assert run("producer generate", *ARGUMENTS["producer generate"][:4], "--output", str(shop), "--no-progress").code == 0
+    assert (
+        run("producer generate", *ARGUMENTS["producer generate"][:4], "--output", str(shop), "--no-progress").code == 0
+    )
     return tmp_path
 
 
@@ -234,7 +236,9 @@ def test_the_page_of_a_refused_password(home, servers):
     dsn = account_of(servers.mart_dsn, "analytics_reader", PASSWORD)
     with served(dsn, MART_HOME=str(home)) as page:
         url = page.url()
-        seen = [fetched(url + path) for path in ("", "api/page", "api/customer/1", "api/products", "api/recommend?code=A")]
+        seen = [
+            fetched(url + path) for path in ("", "api/page", "api/customer/1", "api/products", "api/recommend?code=A")
+        ]
         with urllib.request.urlopen(url + "api/events", timeout=20) as events:
             while b"data: " not in (line := events.readline()):
                 pass
