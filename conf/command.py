@@ -11,16 +11,16 @@ from conf.masking import MaskedStream
 from conf.settings import SettingsError
 
 
-def run_command(app: typer.Typer, name: str, told: type[Exception] | tuple[type[Exception], ...] = ()) -> NoReturn:
+def run_command(app: typer.Typer, name: str, told: tuple[type[Exception], ...] = ()) -> NoReturn:
     """Run `python -m NAME` and exit.
 
     All that goes to standard error is masked: messages, logs of ours and of libraries, the traceback of what nobody
     foresaw. A wrong setting, and what is in `told`, is a message and exit code 1 wherever it is raised.
     """
     sys.stderr = cast(TextIO, MaskedStream(sys.stderr))
-    known = told if isinstance(told, tuple) else (told,)
+    known: tuple[type[Exception], ...] = (SettingsError, *told)
     try:
         app(prog_name=f"python -m {name}")
-    except (SettingsError, *known) as error:
+    except known as error:
         sys.exit(f"error: {error}")
     sys.exit(0)

@@ -53,7 +53,7 @@ class Connection(H11Protocol):
         if self.conn.their_state in (h11.IDLE, h11.SEND_BODY):
             self._await_request()
         else:
-            self._unheard = _cancelled(self._unheard)
+            self._hear()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -61,24 +61,30 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._unread = _cancelled(self._unread)
+        self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._unheard, self._unread = _cancelled(self._unheard), _cancelled(self._unread)
+        self._hear()
+        self._read()
         super().connection_lost(exc)
 
     def _await_request(self) -> None:
         self._unheard = self._unheard or self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
 
+    def _hear(self) -> None:
+        if self._unheard is not None:
+            self._unheard.cancel()
+            self._unheard = None
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
 
 def _due(connection: Any) -> float:
     """Those with a whole request have none: if all have one, it is the newcomer that goes."""
     return float(connection.due)
-
-
-def _cancelled(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
 
 
 def _notice_vanished(connected: socket.socket) -> None:
