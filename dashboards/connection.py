@@ -40,13 +40,17 @@ class Connection(H11Protocol):
         _notice_vanished(transport.get_extra_info("socket"))
         self._await_request()
         if len(self.connections) > most_connections():
-            oldest = min(self.connections, key=_due)
-            oldest.transport.abort()
+            min((c for c in self.connections if isinstance(c, Connection)), key=_due).give_way()
 
     @property
     def due(self) -> float:
         """When its request must be whole (the loop's time); infinite if it is."""
         return self._unheard.when() if self._unheard is not None else float("inf")
+
+    def give_way(self) -> None:
+        """End it. It is no candidate for that any more, although its file is free only a moment later."""
+        self._hear()
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -82,9 +86,9 @@ class Connection(H11Protocol):
             self._unread = None
 
 
-def _due(connection: Any) -> float:
+def _due(connection: Connection) -> float:
     """Those with a whole request have none: if all have one, it is the newcomer that goes."""
-    return float(connection.due)
+    return connection.due
 
 
 def _notice_vanished(connected: socket.socket) -> None:
