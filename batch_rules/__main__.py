@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from batch_rules.errors import AwayError, KeptBackError, NotLandedError, QualityError, RulesError
+from conf.command import run_command
 from conf.logs import configure_logs
 from conf.settings import SettingsError, settings
 
@@ -298,4 +299,4 @@ def _clear_errors() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m batch_rules")
+    run_command(app, "batch_rules")

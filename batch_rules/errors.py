@@ -1,7 +1,9 @@
 """What can stop a nightly run, each with its own exit code."""
 
+from conf.masking import MaskedError
 
-class RulesError(Exception):
+
+class RulesError(MaskedError):
     """An operator has something to do; the message says what."""
 
 

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 import platformdirs
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -19,11 +20,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from conf.dsn import fault
+from conf.masking import MaskedError, conceal
+
 STATE_FILE_NAME = "stack.json"
 _MOST_DAYS = 100_000
 
 
-class SettingsError(Exception):
+class SettingsError(MaskedError):
     """A setting is missing or wrong; the message names the variable, the value and the fix."""
 
 
@@ -56,7 +60,9 @@ class Settings(BaseSettings):
     `python -m conf` prints them as the table that the README shows.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, case_sensitive=False)
+    model_config = SettingsConfigDict(
+        extra="ignore", env_ignore_empty=True, case_sensitive=False, hide_input_in_errors=True
+    )
 
     kafka_bootstrap_servers: str | None = Field(
         None, description="Kafka brokers, host:port[,host:port]. Set: use these, start none."
@@ -226,6 +232,22 @@ class Settings(BaseSettings):
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _conceal_secrets(cls, values: Any) -> Any:
+        """Before anything is checked, so that no message about it shows one."""
+        for name, field in cls.model_fields.items():
+            value = values.get(name) if _is_secret(field) else None
+            conceal(value.get_secret_value() if isinstance(value, SecretStr) else value)
+        return values
+
+    @field_validator("mart_dsn", "mart_owner_dsn", "mart_reader_dsn")
+    @classmethod
+    def _sound_dsn(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and (wrong := fault(value.get_secret_value())):
+            raise ValueError(wrong)
+        return value
+
     @field_validator("shop_time_zone")
     @classmethod
     def _known_zone(cls, value: str) -> str:
@@ -357,9 +379,18 @@ def _in_jaas(value: str) -> str:
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
+def _is_secret(field: FieldInfo) -> bool:
+    return "SecretStr" in str(field.annotation)
+
+
 @lru_cache
 def settings() -> Settings:
-    """The settings of this process, read once.
+    """The settings of this process, read once. Raises what `read_settings` raises."""
+    return read_settings()
+
+
+def read_settings() -> Settings:
+    """The settings as environment and state file are now.
 
     Raises SettingsError naming each wrong variable, its value and what is allowed.
     """
@@ -375,5 +406,5 @@ def _in_words(error: ErrorDetails) -> str:
         return error["msg"].removeprefix("Value error, ")
     name = str(error["loc"][0])
     field = Settings.model_fields.get(name)
-    value = "" if field is None or "SecretStr" in str(field.annotation) else f" (got {error['input']!r})"
-    return f"{name.upper()}: {error['msg']}{value}"
+    value = "" if field is None or _is_secret(field) else f" (got {error['input']!r})"
+    return f"{name.upper()}: {error['msg'].removeprefix('Value error, ')}{value}"

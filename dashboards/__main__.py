@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from conf.command import run_command
 from conf.settings import SettingsError, settings
 from dashboards.metabase import commands as metabase
 
@@ -61,4 +62,4 @@ def serve(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m dashboards")
+    run_command(app, "dashboards")

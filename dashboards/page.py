@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -70,7 +71,11 @@ class Page:
                 Route("/api/recommend", self._recommend),
                 Mount("/static", StaticFiles(directory=STATIC)),
             ],
-            middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=hosts), Middleware(_Headers)],
+            middleware=[
+                Middleware(_Headers),
+                Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
+                Middleware(_Readable),
+            ],
             exception_handlers={AwayError: _explain(503), RefusedError: _explain(500)},
             lifespan=self._lifespan,
         )
@@ -119,8 +124,10 @@ class Page:
             }
         )
 
-    async def _events(self, _request: Request) -> Response:
+    async def _events(self, request: Request) -> Response:
         """Server-sent events: the newest answer of each card and the status at once, then what changes."""
+        if request.method == "HEAD":  # has its answer with the headers: no viewer
+            return Response(media_type="text/event-stream")
         return StreamingResponse(self._stream(), media_type="text/event-stream", headers={"cache-control": "no-store"})
 
     async def _stream(self) -> AsyncIterator[str]:
@@ -175,6 +182,28 @@ def _explain(status: int) -> Callable[[Request, Exception], Awaitable[Response]]
         return JSONResponse({"error": str(error)}, status)
 
     return answer
+
+
+class _Readable:
+    """Answers 400 to an address that is no text: neither the file system nor PostgreSQL takes a NUL, or what is not
+    UTF-8."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and not (_is_text(scope["raw_path"]) and _is_text(scope["query_string"])):
+            refused = JSONResponse({"error": "The address is no text: it holds a NUL, or is not UTF-8."}, 400)
+            await refused(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+
+def _is_text(encoded: bytes) -> bool:
+    try:
+        return "\0" not in unquote_to_bytes(encoded).decode()
+    except UnicodeDecodeError:
+        return False
 
 
 class _Headers:

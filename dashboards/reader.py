@@ -12,7 +12,8 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from conf.settings import Settings, SettingsError
+from conf.masking import MaskedError
+from conf.settings import SettingsError, read_settings
 from sql import statement
 
 # A page that waits is worse than one that says it could not ask; and it must never hold up the stream.
@@ -21,11 +22,11 @@ _OPTIONS = "-c statement_timeout=10s -c default_transaction_read_only=on -c time
 Value = str | int | float | bool | list[Any] | None
 
 
-class AwayError(Exception):
+class AwayError(MaskedError):
     """PostgreSQL does not answer now; the message says why."""
 
 
-class RefusedError(Exception):
+class RefusedError(MaskedError):
     """PostgreSQL answered that the question cannot be asked (no such view, no right, too slow)."""
 
 
@@ -34,7 +35,7 @@ def reader_dsn() -> str:
 
     Raises SettingsError where there is none.
     """
-    return Settings().require_mart("reader")
+    return read_settings().require_mart("reader")
 
 
 class Reader:

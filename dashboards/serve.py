@@ -12,6 +12,7 @@ import uvicorn
 
 from conf.settings import Settings
 from dashboards.cards import cards
+from dashboards.connection import BACKLOG, Connection, QuietLoopErrors, raise_file_limit
 from dashboards.page import Page
 from dashboards.reader import Reader, reader_dsn
 
@@ -27,7 +28,7 @@ class _Server(uvicorn.Server):
 def open_socket(host: str, port: int) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises OSError where the port is taken or the host is not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=128)
+    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
     listening.setblocking(False)
     return listening
 
@@ -38,8 +39,16 @@ def serve(settings: Settings, host: str, listening: socket.socket, ready: Callab
     local = host in ("127.0.0.1", "localhost", "::1")
     application = page.application(["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
     config = uvicorn.Config(
-        application, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=3, lifespan="on"
+        application,
+        http=Connection,
+        backlog=BACKLOG,
+        log_level="error",  # its warnings are of requests that strangers garbled, as many as they like
+        access_log=False,
+        ws="none",
+        timeout_graceful_shutdown=3,
+        lifespan="on",
     )
+    raise_file_limit()
     shown = f"[{host}]" if ":" in host else host
     url = f"http://{shown}:{listening.getsockname()[1]}/"
     return asyncio.run(_until_signal(_Server(config), page, listening, lambda: ready(url)))
@@ -49,6 +58,7 @@ async def _until_signal(
     server: uvicorn.Server, page: Page, listening: socket.socket, ready: Callable[[], None]
 ) -> signal.Signals:
     loop, received = asyncio.get_running_loop(), [signal.SIGTERM]
+    loop.set_exception_handler(QuietLoopErrors())
 
     def stop(number: signal.Signals) -> None:
         received[0] = number

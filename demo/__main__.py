@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.table import Table
 
 import stack
+from conf.command import run_command
 from conf.settings import Settings, SettingsError, mart_home, settings
 from demo.line import STREAMING_IS_READY, Line, LineError, line
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
@@ -205,7 +206,8 @@ def _summary(comparison: Comparison, last: Snapshot, seconds: float, unsendable:
         console.print(f"missing: {list(comparison.missing)[:5]}, unexpected: {list(comparison.unexpected)[:5]}")
 
 
+app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+app.command()(main)
+
 if __name__ == "__main__":
-    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-    app.command()(main)
-    app(prog_name="python -m demo")
+    run_command(app, "demo")

@@ -15,6 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 import stack
+from conf.masking import MaskedError
 from conf.settings import settings
 
 STREAMING_IS_READY = r"reading .*query=apply"
@@ -22,7 +23,7 @@ _STOP_SECONDS = 60
 _TAIL_CHARACTERS = 3000
 
 
-class LineError(Exception):
+class LineError(MaskedError):
     """A part of the line failed; the message says which, and shows or names its log."""
 
 

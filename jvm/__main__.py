@@ -1,15 +1,13 @@
 """`python -m jvm`: the Java in use, and the download of the jars."""
 
-import sys
-
 import typer
 
-from conf.settings import SettingsError
+from conf.command import run_command
 from jvm.jars import JarDownloadError, broker_classpath, spark_jars
 from jvm.java import JavaNotFoundError
 from jvm.java import java as find_java
 
-app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 @app.command()
@@ -33,7 +31,4 @@ def submitted_jars() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except (JavaNotFoundError, JarDownloadError, SettingsError) as error:
-        sys.exit(f"error: {error}")
+    run_command(app, "jvm", (JavaNotFoundError, JarDownloadError))

@@ -23,6 +23,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from conf.command import run_command
 from conf.settings import SettingsError, settings
 from producer.csv_invoices import HeaderError, check_header, csv_files
 from producer.pace import Pace, parse_rate, parse_speed
@@ -352,4 +353,4 @@ def live(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m producer")
+    run_command(app, "producer")

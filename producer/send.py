@@ -12,6 +12,7 @@ import kafka
 import kafka.errors
 
 from conf.kafka_refusal import REFUSED_LOGIN, connecting
+from conf.masking import MaskedError
 
 # What may wait for an acknowledgement; kafka-python itself sets no bound.
 _MAX_IN_FLIGHT = 20_000
@@ -20,7 +21,7 @@ _MAX_BYTES_IN_FLIGHT = 64_000_000
 Mark = TypeVar("Mark")
 
 
-class DeliveryError(Exception):
+class DeliveryError(MaskedError):
     """The brokers are away, the topic is missing or a message was refused; the message says what to do."""
 
 

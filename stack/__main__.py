@@ -13,11 +13,12 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
-from conf.settings import STATE_FILE_NAME, SettingsError, external_servers, settings
+from conf.command import run_command
+from conf.settings import STATE_FILE_NAME, external_servers, settings
 from jvm.jars import JarDownloadError
 from jvm.java import JavaNotFoundError
 from stack import lifecycle
-from stack.airflow import command as run_command
+from stack.airflow import command as airflow_command
 from stack.airflow import running
 from stack.env_file import write_env_file
 from stack.process import tail
@@ -29,6 +30,7 @@ app = typer.Typer(
     help="A real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1, their data below MART_HOME. "
     "KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and none started for it.",
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     add_completion=False,
 )
 console = Console(highlight=False)
@@ -113,7 +115,7 @@ def airflow(
     """
     current, python = settings(), Path(sys.executable)
     if command:
-        raise typer.Exit(run_command(current, python, command))
+        raise typer.Exit(airflow_command(current, python, command))
     for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background job begins without it
         signal.signal(number, signal.default_int_handler)
     starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
@@ -139,7 +141,4 @@ def airflow(
 
 
 if __name__ == "__main__":
-    try:
-        app()
-    except (StackError, JavaNotFoundError, JarDownloadError, SettingsError) as error:
-        sys.exit(f"error: {error}")
+    run_command(app, "stack", (StackError, JavaNotFoundError, JarDownloadError))

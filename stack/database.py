@@ -18,6 +18,7 @@ import psutil
 import psycopg2
 from psycopg2 import sql
 
+from conf.masking import conceal
 from stack import process
 from stack.privileges import RunAs, owner_for, run_as
 from stack.state import Server, StackError, write_private
@@ -136,12 +137,15 @@ def _passwords_file(home: Path) -> Path:
 
 def _passwords(home: Path) -> dict[str, str]:
     try:
-        return dict(json.loads(_passwords_file(home).read_text()))
+        passwords = dict(json.loads(_passwords_file(home).read_text()))
     except FileNotFoundError as error:
         raise StackError(
             f"the passwords of the data in {_data(home)} are gone ({_passwords_file(home)}): "
             "put the file back, or start anew with `python -m stack reset`"
         ) from error
+    for password in passwords.values():
+        conceal(password)
+    return passwords
 
 
 def _initialise(home: Path, user: tuple[int, int] | None) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
+from conf.masking import MaskedError
 from conf.settings import STATE_FILE_NAME
 
 
-class StackError(Exception):
+class StackError(MaskedError):
     """A server of the stack could not be started, reached or stopped; the message says which, why and the fix."""
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.filesize import decimal
 from rich.table import Table
 
+from conf.command import run_command
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
 from streaming.errors import AwayError, FencedError, StreamingError
@@ -453,4 +454,4 @@ def _clear_errors() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m streaming")
+    run_command(app, "streaming")

@@ -18,6 +18,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
+from conf.masking import masked
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erase import erase_listed
@@ -128,7 +129,7 @@ def _run(dsn: str, tool: str, *arguments: str) -> None:
     environment = {_ENVIRONMENT.get(name, f"PG{name.upper()}"): str(value) for name, value in parts.items()}
     done = subprocess.run([tool, *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
     if done.returncode:
-        raise StreamingError(f"{Path(tool).name} failed: {done.stderr.strip()[-2000:]}")
+        raise StreamingError(f"{Path(tool).name} failed: {masked(done.stderr.strip())[-2000:]}")
 
 
 def _tool(name: str, connection: Connection) -> str:

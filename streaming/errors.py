@@ -1,7 +1,9 @@
 """What can stop the stream. Each message names what was found and the fix."""
 
+from conf.masking import MaskedError
 
-class StreamingError(Exception):
+
+class StreamingError(MaskedError):
     """The job must stop: the operator has something to do. Exit code 1."""
 
 
@@ -17,5 +19,5 @@ class TopicChangedError(StreamingError):
     """The topic was deleted and created again: the mart's positions belong to the old one."""
 
 
-class AwayError(Exception):
+class AwayError(MaskedError):
     """Kafka or PostgreSQL does not answer now; worth another try."""

@@ -22,6 +22,7 @@ from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.masking import masked
 from streaming.erasure_list import lake_list
 from streaming.errors import AwayError, StreamingError, TopicChangedError
 from streaming.positions import due_records, first_offsets
@@ -237,7 +238,7 @@ def _explained(error: Exception, path: str) -> StreamingError | AwayError:
     """The storage's failures may pass; what Delta itself says of the table does not."""
     if isinstance(error, OSError):
         in_one_line = " ".join(_COLOURS.sub("", str(error)).split())
-        return AwayError(f"the lake at {path} does not answer: {in_one_line[:500]}")
+        return AwayError(f"the lake at {path} does not answer: {masked(in_one_line)[:500]}")
     return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")
 
 

@@ -12,6 +12,7 @@ import httpx
 import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from conf.masking import MaskedError, masked
 from conf.settings import Settings
 from streaming.alerts import Message
 
@@ -20,7 +21,7 @@ _TIMEOUT_SECONDS = 15
 _TRIES = 3
 
 
-class NotDeliveredError(Exception):
+class NotDeliveredError(MaskedError):
     """A channel did not take a message; the text says why, and holds no secret."""
 
 
@@ -114,7 +115,7 @@ class Slack:
             raise _PassingError(f"Slack answers {answer.status_code}")
         if answer.status_code != 200:
             raise NotDeliveredError(
-                f"Slack answers {answer.status_code} {answer.text[:100]!r}: is SLACK_WEBHOOK_URL right?"
+                f"Slack answers {answer.status_code} {masked(answer.text)[:100]!r}: is SLACK_WEBHOOK_URL right?"
             )
 
 

@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from conf.masking import masked
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.errors import AwayError, StreamingError
@@ -181,7 +182,7 @@ def _existing(path: Path) -> Path:
 
 
 def _in_words(error: psycopg2.Error) -> str:
-    message = " ".join(str(error).split())
+    message = masked(" ".join(str(error).split()))
     if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
         return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
     said = "does not answer" if isinstance(error, psycopg2.OperationalError) else "refuses"

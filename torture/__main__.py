@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from conf.command import run_command
 from torture.mutants import MUTANTS
 from torture.red import baseline, red
 from torture.scenarios import SCENARIOS, Outcome, Scale, SkippedError
@@ -139,4 +140,4 @@ def _table(played: dict[str, tuple[Outcome | str, float]], seed: int) -> Table:
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m torture")
+    run_command(app, "torture")

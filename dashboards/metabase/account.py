@@ -8,6 +8,7 @@ import secrets
 from pathlib import Path
 from typing import NamedTuple
 
+from conf.masking import conceal
 from conf.settings import Settings
 from dashboards.metabase.api import MetabaseError
 
@@ -26,7 +27,10 @@ def known_account(settings: Settings) -> Account | None:
     if settings.metabase_admin_password is not None:
         return Account(settings.metabase_admin_email, settings.metabase_admin_password.get_secret_value())
     kept = _read(settings).get(settings.metabase_url)
-    return Account(**kept) if kept else None
+    if not kept:
+        return None
+    conceal(kept["password"])
+    return Account(**kept)
 
 
 def first_account(settings: Settings) -> Account:
@@ -36,6 +40,7 @@ def first_account(settings: Settings) -> Account:
         return known
     # the ending satisfies the strictest of Metabase's rules (`strong`: two small, two capital, a digit, another sign)
     account = Account(settings.metabase_admin_email, secrets.token_urlsafe(24) + "-aaAA1")
+    conceal(account.password)
     _write(settings, _read(settings) | {settings.metabase_url: account._asdict()})
     return account
 

@@ -10,13 +10,15 @@ from typing import Any, Self
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_fixed
 
+from conf.masking import MaskedError, conceal, masked
+
 _REQUEST_SECONDS = 60  # a database that is added is connected to before Metabase answers
 _ATTEMPTS = 4
 _LONGEST_MESSAGE = 300
 _ADMINISTRATOR = "METABASE_ADMIN_EMAIL must name an administrator"
 
 
-class MetabaseError(Exception):
+class MetabaseError(MaskedError):
     """Metabase refused something, or an operator has something to do; the message says what and the fix."""
 
 
@@ -28,14 +30,14 @@ class MetabaseConflictError(MetabaseError):
     """Someone else changed the same thing since it was read; the message is Metabase's."""
 
 
-class _NotReadyError(Exception):
+class _NotReadyError(MaskedError):
     """What Metabase, or nobody, said instead of `ok`."""
 
 
 class Metabase:
     """One Metabase, logged in after `log_in` or `set_up`, or let in by `use_key`. A context: leaving it logs out.
 
-    No message holds a secret: Metabase's refusals quote what they were sent, so what `hide` was told is masked in them.
+    No message holds a secret: Metabase's refusals quote what they were sent, so what is sent is concealed first.
     """
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
@@ -45,7 +47,6 @@ class Metabase:
         )
         self._logged_in = False
         self._with_key = False
-        self._secrets: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -105,22 +106,16 @@ class Metabase:
     def _not_metabase(self) -> MetabaseError:
         return MetabaseError(f"what answers at {self.url} is not Metabase (/api/health): set METABASE_URL")
 
-    def hide(self, *secrets: str) -> None:
-        """Never let these appear in a message: as they are, as JSON writes them, or quoted within JSON."""
-        for form in filter(None, secrets):
-            for ascii_only in (False, True):
-                quoted = json.dumps(form, ensure_ascii=ascii_only)[1:-1]
-                self._secrets |= {form, quoted, json.dumps(quoted, ensure_ascii=ascii_only)[1:-1]}
-
     def use_key(self, key: str) -> None:
         """Send this API key with each call. Whether Metabase takes it, the first call shows."""
-        self.hide(key)
+        conceal(key)
         self._http.headers["X-Api-Key"] = key
         self._with_key = True
 
     def set_up(self, token: str, email: str, password: str, site_name: str) -> None:
         """Create the first administrator of a fresh Metabase and be logged in as it."""
-        self.hide(password, token)
+        conceal(password)
+        conceal(token)
         body = {
             "token": token,
             "user": {"email": email, "password": password, "first_name": "Retail", "last_name": "Mart"},
@@ -130,7 +125,7 @@ class Metabase:
 
     def log_in(self, email: str, password: str) -> None:
         """Log in. Raises MetabaseError if the password is not the account's, or after too many wrong ones."""
-        self.hide(password)
+        conceal(password)
         response = self._send("POST", "/api/session", {"username": email, "password": password})
         # throttled, Metabase refuses the right password too, with the same status as a wrong one
         if response.status_code == httpx.codes.TOO_MANY_REQUESTS or "Too many attempts" in response.text:
@@ -145,7 +140,7 @@ class Metabase:
     def _use_session(self, answer: Any) -> None:
         if not isinstance(answer, dict) or not answer.get("id"):
             raise MetabaseError(f"Metabase at {self.url} gave no session to log in with")
-        self.hide(str(answer["id"]))
+        conceal(str(answer["id"]))
         self._http.headers["X-Metabase-Session"] = str(answer["id"])
         self._logged_in = True
 
@@ -207,19 +202,13 @@ class Metabase:
         except ValueError:
             answer = None
         if answer is None or not isinstance(answer, kind):
-            start = self.masked(response.text)[:80]
+            start = masked(response.text)[:80]
             raise MetabaseError(f"the answer of {response.request.url} is not Metabase's: {start!r}; set METABASE_URL")
         return answer
 
     def _said(self, response: httpx.Response) -> str:
         """What Metabase said in a refusal, without the secrets that it quotes."""
-        return _told(self.masked(response.text))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
-
-    def masked(self, text: str) -> str:
-        """The text without what `hide` was told."""
-        for secret in sorted(self._secrets, key=len, reverse=True):
-            text = text.replace(secret, "•••")
-        return text
+        return _told(masked(response.text))[:_LONGEST_MESSAGE] or f"status {response.status_code}"
 
 
 def _told(text: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg2 import ProgrammingError
 from psycopg2.extensions import parse_dsn
 
+from conf.masking import conceal, masked
 from conf.settings import Settings, SettingsError
 from dashboards.cards import Card
 from dashboards.metabase import access, account, identity, plan
@@ -42,7 +43,7 @@ def apply(settings: Settings, cards: Sequence[Card], say: Say, done: Callable[[C
     """
     wanted = _wanted(settings, cards)
     with Metabase(settings.metabase_url) as api:
-        api.hide(wanted.details["password"])
+        conceal(wanted.details["password"])
         is_set_up = _open(api, settings, say, set_up=True)
         first = [] if is_set_up else [Change("create", "administrator", settings.metabase_admin_email)]
         for change in first:
@@ -66,7 +67,7 @@ def diff(settings: Settings, cards: Sequence[Card], say: Say) -> list[Change]:
     """The changes that `apply` would make now. Raises as `apply` does; only reads."""
     wanted = _wanted(settings, cards)
     with Metabase(settings.metabase_url) as api:
-        api.hide(wanted.details["password"])
+        conceal(wanted.details["password"])
         existing = _read(api, wanted) if _open(api, settings, say, set_up=False) else Existing(is_set_up=False)
         _tell_of_copies(existing, say)
         return plan.changes(wanted, existing)
@@ -191,7 +192,7 @@ def _read(api: Metabase, wanted: Wanted) -> Existing:
     if database is not None:
         database = api.get(f"/api/database/{database['id']}")
         health = api.get(f"/api/database/{database['id']}/healthcheck")
-        trouble = None if health["status"] == "ok" else api.masked(str(health.get("message") or "no reason given"))
+        trouble = None if health["status"] == "ok" else masked(str(health.get("message") or "no reason given"))
     collection = _collections(api, archived=False) or _collections(api, archived=True)
     trash = {"id": api.get("/api/collection/trash")["id"], "archived": True}
     board = identity.original(_items(api, collection, "dashboard"))

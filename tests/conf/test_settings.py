@@ -25,22 +25,26 @@ def own_home(tmp_path, monkeypatch):
 
 def test_environment_over_state_file_over_default(own_home, monkeypatch):
     assert settings().kafka_topic == "invoices"
-    (own_home / "stack.json").write_text(json.dumps({"kafka_bootstrap_servers": "127.0.0.1:9", "mart_dsn": "of-stack"}))
+    (own_home / "stack.json").write_text(
+        json.dumps({"kafka_bootstrap_servers": "127.0.0.1:9", "mart_dsn": "postgresql:///of-stack"})
+    )
     settings.cache_clear()
     assert settings().require_kafka() == "127.0.0.1:9"
-    assert settings().require_mart() == "of-stack"
+    assert settings().require_mart() == "postgresql:///of-stack"
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:1")
     monkeypatch.setenv("KAFKA_TOPIC", "sales")
     settings.cache_clear()
     assert settings().require_kafka() == "broker:1"
     assert settings().kafka_topic == "sales"
-    assert settings().require_mart() == "of-stack"
+    assert settings().require_mart() == "postgresql:///of-stack"
 
 
 def test_external_mart_hides_every_dsn_of_the_embedded_one(own_home, monkeypatch):
-    (own_home / "stack.json").write_text(json.dumps({"mart_dsn": "a", "mart_owner_dsn": "b", "mart_reader_dsn": "c"}))
-    monkeypatch.setenv("MART_DSN", "mine")
-    assert {settings().require_mart(role) for role in ("writer", "owner", "reader")} == {"mine"}
+    (own_home / "stack.json").write_text(
+        json.dumps({f"mart_{role}dsn": f"dbname={role or 'a'}" for role in ("", "owner_", "reader_")})
+    )
+    monkeypatch.setenv("MART_DSN", "dbname=mine")
+    assert {settings().require_mart(role) for role in ("writer", "owner", "reader")} == {"dbname=mine"}
 
 
 def test_missing_servers_name_the_fix():
@@ -84,6 +88,21 @@ def test_half_a_way_to_tell_people_is_refused_and_no_secret_told(monkeypatch, en
 def test_addresses_of_alerts_are_parted_at_commas():
     assert Settings(alert_email_to=" a@b.example, ,c@d.example ").alert_addresses == ["a@b.example", "c@d.example"]
     assert Settings().alert_addresses == []
+
+
+@pytest.mark.parametrize("name", ["MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN"])
+def test_a_dsn_with_an_unescaped_character_is_named_with_the_fix_and_not_shown(own_home, monkeypatch, name):
+    for value in ("postgresql://writer:hidden@word@host/mart", "postgresql://writer:hidden%word@host/mart"):
+        monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        with pytest.raises(SettingsError, match=rf"^{name}: .*@ as %40") as refused:
+            settings()
+        assert "hidden" not in str(refused.value)
+    monkeypatch.delenv(name)
+    (own_home / "stack.json").write_text(json.dumps({name.lower(): "garbage"}))
+    settings.cache_clear()
+    with pytest.raises(SettingsError, match=rf"^{name}: PostgreSQL cannot read it"):
+        settings()
 
 
 def test_passwords_do_not_show(monkeypatch):

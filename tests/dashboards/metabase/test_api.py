@@ -5,6 +5,7 @@ import json
 import httpx
 import pytest
 
+from conf.masking import conceal
 from dashboards.metabase.api import Metabase, MetabaseAwayError, MetabaseConflictError, MetabaseError
 
 URL = "http://metabase.example"
@@ -100,10 +101,10 @@ SECRET = 'se "c\\r/et é'
 @pytest.mark.parametrize("status", [400, 403, 409, 500])
 def test_what_is_hidden_is_in_no_message_however_it_is_quoted(answer, status):
     api, _ = client(httpx.Response(status, json=answer))
-    api.hide(SECRET)
+    conceal(SECRET)
     with pytest.raises(MetabaseError) as failure:
         api.post("/api/database", {})
-    assert "•••" in str(failure.value)
+    assert "***" in str(failure.value)
     assert "c\\r" not in str(failure.value)
 
 

@@ -379,7 +379,7 @@ def test_a_person_who_is_no_administrator_is_refused_before_anything_is_changed(
     [
         ("MART_READER_DSN", "", "MART_READER_DSN is not set: Metabase reads the mart as analytics_reader"),
         ("MART_READER_DSN", "postgresql://analytics_reader@db/mart", "MART_READER_DSN names no password"),
-        ("MART_READER_DSN", "nonsense", "is no DSN"),
+        ("MART_READER_DSN", "nonsense", "PostgreSQL cannot read it"),
         ("MART_DSN", "postgresql://analytics_reader:x@db/mart", "logs in as analytics_reader, the writer of MART_DSN"),
         ("METABASE_URL", "localhost:3000", "give it like http://127.0.0.1:3000"),
         ("METABASE_DATABASE_PORT", "70000", "METABASE_DATABASE_PORT"),

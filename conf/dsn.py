@@ -1,0 +1,61 @@
+"""A DSN, looked at before PostgreSQL's library is: that one repeats what it does not understand, the password too."""
+
+from __future__ import annotations
+
+import re
+
+import psycopg2
+from psycopg2.extensions import parse_dsn
+
+_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+# As libpq parts a URL: an account, if there is an @ before the first slash; then the server up to a slash or a ?.
+_PARTS = re.compile(r"(?:(?P<account>[^@/]*)@)?(?P<server>[^/?]*)(?P<database>/[^?]*)?", re.DOTALL)
+_HOST = re.compile(r"[\w.-]*|[0-9A-Fa-f:.]+(?:%[\w.-]+)?")  # a name or an IPv4 address; IPv6, perhaps with its zone
+_PORT = re.compile(r"[0-9]*")
+_ENCODE = (
+    "in a name or password write % as %25, @ as %40, / as %2F, : as %3A, ? as %3F, # as %23, a space as %20 "
+    "(Python: urllib.parse.quote(password, safe=''))"
+)
+_QUOTE = r"put a value with a space, quote or backslash between '…', in it ' as \' and \ as \\"
+
+
+def is_url(dsn: str) -> bool:
+    """Whether it is the form postgresql://…; the other one is key=value."""
+    return _URL.match(dsn) is not None
+
+
+def fault(dsn: str) -> str | None:
+    """What is wrong with a DSN and the fix, without a word of it; None if its parts are where they belong.
+
+    Stricter than PostgreSQL's library: parts that only an unescaped character of a password can have made (a host
+    with an @, a port of letters) are refused, for the library would look for a host of that name and say so.
+    """
+    if "://" in dsn.partition("=")[0] and not is_url(dsn):
+        return "begin it with postgresql://"
+    fix = _ENCODE if is_url(dsn) else _QUOTE
+    try:
+        parts = parse_dsn(dsn)
+    except (psycopg2.Error, ValueError):
+        return f"PostgreSQL cannot read it; give it as postgresql://name:password@host:port/database, and {fix}"
+    for name, wrong in (("host", _hosts(parts)), ("port", _ports(parts)), ("database", _database(dsn, parts))):
+        if wrong:
+            return f"its {name} cannot be one: is a character of the password not escaped? Then {fix}"
+    return None
+
+
+def _hosts(parts: dict[str, str]) -> bool:
+    """A path is the folder of a socket, an @ before it an abstract one."""
+    hosts = [h for name in ("host", "hostaddr") for h in parts.get(name, "").split(",") if not h.startswith(("/", "@"))]
+    return not all(_HOST.fullmatch(host) for host in hosts)
+
+
+def _ports(parts: dict[str, str]) -> bool:
+    return not all(_PORT.fullmatch(port) for port in parts.get("port", "").split(","))
+
+
+def _database(dsn: str, parts: dict[str, str]) -> bool:
+    if not is_url(dsn):
+        return is_url(parts.get("dbname", ""))  # PostgreSQL's tools would take it for a DSN
+    found = _PARTS.match(dsn, dsn.index("://") + 3)
+    rest = "" if found is None else found["server"] + (found["database"] or "")
+    return "@" in rest or rest.count("/") > 1
