@@ -51,9 +51,7 @@ def _parsed_and_cleaned(
         return parsed, clean(parsed, admin_codes)
     except Exception:  # one by one, to find whose lines they are
         raw = records.column("value")
-        pairs = [
-            _one_cleaned(parsed.slice(at, 1), raw.slice(at, 1), admin_codes) for at in range(parsed.num_rows)
-        ]
+        pairs = [_one_cleaned(parsed.slice(at, 1), raw.slice(at, 1), admin_codes) for at in range(parsed.num_rows)]
         rows, cleaned = zip(*pairs, strict=True)
         return pa.concat_batches(rows), pa.concat_batches(cleaned)
 

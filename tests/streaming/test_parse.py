@@ -152,7 +152,10 @@ WRONG = [
     (line(quantity=-(2**31), price="9999999999999999.99"), RejectReason.AMOUNT_OUT_OF_RANGE),
     (line(quantity=1, price="1000000000000000.01"), RejectReason.AMOUNT_OUT_OF_RANGE),
     (line(quantity=-1, price="-1000000000000000.01"), RejectReason.AMOUNT_OUT_OF_RANGE),
-    (event(lines=[{**LINE, "quantity": q, "price": "500000000000001"} for q in (1, -1)]), RejectReason.AMOUNT_OUT_OF_RANGE),
+    (
+        event(lines=[{**LINE, "quantity": q, "price": "500000000000001"} for q in (1, -1)]),
+        RejectReason.AMOUNT_OUT_OF_RANGE,
+    ),
 ]
 
 
@@ -338,7 +341,9 @@ def test_first_and_last_record_timestamp(milliseconds):
     assert row["kafka_timestamp"].timestamp() * 1000 == milliseconds
 
 
-@pytest.mark.parametrize("error", [RecursionError("too deep"), MemoryError(), OverflowError("b\0d \ud800"), KeyError("k")])
+@pytest.mark.parametrize(
+    "error", [RecursionError("too deep"), MemoryError(), OverflowError("b\0d \ud800"), KeyError("k")]
+)
 @pytest.mark.parametrize("function", ["parse_plain", "parse_invoice", "_check_not_future"])
 def test_record_that_fails_as_nobody_foresaw_is_rejected_alone(monkeypatch, function, error):
     whole = getattr(parse_module, function)
