@@ -40,7 +40,8 @@ class Line(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 
 
 class Invoice(Struct, frozen=True, gc=False):
-    """One valid invoice. `invoice_date` is shop-local without a zone, to the microsecond; `content_sha256` is hexadecimal."""
+    """One valid invoice. `invoice_date` is shop-local without a zone, to the microsecond; `content_sha256` is
+    hexadecimal."""
 
     invoice: str
     invoice_date: datetime

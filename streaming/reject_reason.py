@@ -45,8 +45,8 @@ MEANING = {
     RejectReason.TEXT_TOO_LONG: "a text is longer than the contract allows",
     RejectReason.NUL_CHARACTER: "a text holds the character U+0000",
     RejectReason.BAD_CHARACTER: "a text holds half a surrogate pair, which no encoding can store",
-    RejectReason.BAD_DATE: "not a date and time like 2010-12-01T08:26:00, with or without fraction (6 digits) and offset, or one that "
-    "no calendar has",
+    RejectReason.BAD_DATE: "not a date and time like 2010-12-01T08:26:00 or 2010-12-01T01:26:00.5Z, one that no "
+    "calendar has, or finer than a microsecond",
     RejectReason.FUTURE_DATE: "more than a day after the broker's record timestamp",
     RejectReason.NOT_FINITE: "NaN or Infinity",
     RejectReason.BAD_NUMBER: "not a number of the contract's kind, or out of its range",

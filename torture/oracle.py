@@ -61,8 +61,9 @@ class Customer:
 
 @dataclass
 class Expected:
-    """All that must be there. `rejected`: (partition, offset) → reason, None where it may be any but internal_error. `landed`: (partition, offset) → invoice number
-    and the sum of quantity x price over all its lines, in cents, of every record that says an invoice."""
+    """All that must be there. `rejected`: (partition, offset) → reason, None where it may be any but internal_error.
+    `landed`: (partition, offset) → invoice number and the sum of quantity x price over all its lines, in cents, of
+    every record that says an invoice."""
 
     records: int = 0
     duplicates: int = 0

@@ -1,4 +1,4 @@
-"""Traffic: seeded invoices, their duplicates, wrong records of every class, and mutated ones. Knows nothing of the system."""
+"""Traffic: seeded invoices, their duplicates, wrong and mutated records. Knows nothing of the system."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Traffic:
         return messages
 
     def mutated(self, count: int) -> Iterator[Message]:
-        """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as it
-        was or changed once more. A number is used by one key alone, so that of its copies one is the first."""
+        """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as
+        it was or changed once more. A number is used by one key alone, so that of its copies one is the first."""
         sent: list[Message] = []
         for _ in range(count):
             if sent and self.rng.random() < 0.1:
