@@ -13,6 +13,7 @@ from torture.mutation import mutated, mutated_bytes
 Event = dict[str, Any]
 CODES = ("IND-001", "IND-002", "HHLD-001", "BEV-001", "RICE-001", "85123A", "ONGKIR", "DISCOUNT", "POST", "nocode")
 PRICES = ("0", "0.05", "1.5", "2.50", "3100", "1234.56")
+_REMEMBERED = 10_000  # of which some are sent again
 
 
 @dataclass(frozen=True)
@@ -54,22 +55,20 @@ class Traffic:
     def mutated(self, count: int) -> Iterator[Message]:
         """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as
         it was or changed once more. A number is used by one key alone, so that of its copies one is the first."""
-        sent: list[Message] = []
+        sent: list[tuple[bytes, bytes | None]] = []
         for _ in range(count):
             if sent and self.rng.random() < 0.1:
-                before = self.rng.choice(sent)
-                value = before.value
+                number, value = self.rng.choice(sent)
                 if value is not None and self.rng.random() < 0.5:
                     value = mutated_bytes(self.rng, value)
-                yield Message(before.key, value, None)
-                continue
-            event = self.event() | {"invoice": f"{self.rng.getrandbits(60):015x}"}
-            found = Message(event["invoice"].encode(), mutated(self.rng, event), None)
-            if len(sent) < 10_000:
-                sent.append(found)
             else:
-                sent[self.rng.randrange(10_000)] = found
-            yield found
+                number = b"%015x" % self.rng.getrandbits(60)
+                value = mutated(self.rng, self.event() | {"invoice": number.decode()})
+                sent.append((number, value))
+                if len(sent) > _REMEMBERED:
+                    sent[self.rng.randrange(_REMEMBERED)] = sent.pop()
+            # What has lost its number may have got another's.
+            yield Message(number if value and number in value else b"without its number", value, None)
 
     def wrong(self, name: str) -> Message:
         """One wrong record of a class of WRONG."""
