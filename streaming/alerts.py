@@ -24,6 +24,7 @@ class Alert(StrEnum):
     STREAM_STALE = "stream_stale"
     LAG_HIGH = "lag_high"
     REJECTS_HIGH = "rejects_high"
+    RECORDS_FAILED = "records_failed"
     NIGHTLY_FAILED = "nightly_failed"
     NIGHTLY_LATE = "nightly_late"
     DISK_LOW = "disk_low"
@@ -35,6 +36,7 @@ TITLE = {
     Alert.STREAM_STALE: "the stream stands still",
     Alert.LAG_HIGH: "the stream is far behind",
     Alert.REJECTS_HIGH: "many records are rejected",
+    Alert.RECORDS_FAILED: "records failed in an unforeseen way",
     Alert.NIGHTLY_FAILED: "the nightly rules were kept back",
     Alert.NIGHTLY_LATE: "the nightly rules are late",
     Alert.DISK_LOW: "a disk is nearly full",
@@ -45,6 +47,8 @@ ADVICE = {
     Alert.STREAM_STALE: "See the log of `python -m streaming run`, then start it again: nothing is lost.",
     Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
     Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
+    Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
+    "them; report it. They wait, and after an update `rejected redrive` takes them in.",
     Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `python -m batch_rules run` again.",
     Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `python -m batch_rules run`.",
     Alert.DISK_LOW: "`python -m streaming compact` deletes the lake's old files; else a larger disk.",
@@ -53,6 +57,7 @@ _OF_THE_MART = {
     Alert.STREAM_STALE,
     Alert.LAG_HIGH,
     Alert.REJECTS_HIGH,
+    Alert.RECORDS_FAILED,
     Alert.NIGHTLY_FAILED,
     Alert.NIGHTLY_LATE,
 }
@@ -143,6 +148,8 @@ def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float
     if observed.mart_problem:
         yield Alert.MART_UNREACHABLE, observed.mart_problem
     yield from _of_the_stream(observed, settings, ease)
+    if observed.failed:
+        yield Alert.RECORDS_FAILED, f"{observed.failed:,} records wait in quarantine as internal_error"
     yield from _of_the_night(observed, settings)
     low = [
         f"{disk.folder} ({disk.path}): {decimal(disk.free_bytes)} of {decimal(disk.size_bytes)} free"

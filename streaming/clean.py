@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from streaming.parse import parse_records
+from streaming.parse import parse_records, rejected
 
 _MONEY = pa.decimal128(38, 2)
 _INT64_MAX = 2**63 - 1
@@ -26,8 +26,44 @@ _INT64_MAX = 2**63 - 1
 def parse_and_clean(
     records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int, admin_codes: Collection[str]
 ) -> pa.RecordBatch:
-    """A batch of Kafka records as cleaned rows: the step of the executors that apply needs."""
-    return clean(parse_records(records, zone, max_bytes), admin_codes)
+    """A batch of Kafka records as cleaned rows: the step of the executors that apply needs.
+
+    A record that cannot be cleaned is rejected like one that cannot be parsed, and the others go on.
+    """
+    return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[1]
+
+
+def parse_to_land(
+    records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int, admin_codes: Collection[str]
+) -> pa.RecordBatch:
+    """The same records as streaming.parse has them, lines and all: the step of the executors that landing needs.
+
+    What parse_and_clean rejects is rejected here too: the lake must not hold what the mart refused.
+    """
+    return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[0]
+
+
+def _parsed_and_cleaned(
+    records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int, admin_codes: Collection[str]
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    parsed = parse_records(records, zone, max_bytes)
+    try:
+        return parsed, clean(parsed, admin_codes)
+    except Exception:  # one by one, to find whose lines they are
+        raw = records.column("value")
+        pairs = [_one_cleaned(parsed.slice(at, 1), raw.slice(at, 1), admin_codes) for at in range(parsed.num_rows)]
+        rows, cleaned = zip(*pairs, strict=True)
+        return pa.concat_batches(rows), pa.concat_batches(cleaned)
+
+
+def _one_cleaned(
+    parsed: pa.RecordBatch, raw: pa.Array, admin_codes: Collection[str]
+) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    try:
+        return parsed, clean(parsed, admin_codes)
+    except Exception as error:
+        refused = rejected(parsed, raw, error)
+        return refused, clean(refused, admin_codes)
 
 
 def clean(parsed: pa.RecordBatch, admin_codes: Collection[str]) -> pa.RecordBatch:

@@ -17,13 +17,14 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
 
+from conf.line_rules import admin_codes
 from conf.settings import Settings
+from streaming.clean import parse_to_land
 from streaming.erasure_list import copy_to_lake, lake_list, read_list
 from streaming.errors import AwayError
-from streaming.executors import collect
+from streaming.executors import Step, collect
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
-from streaming.parse import parse_records
 from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
 from streaming.source import Topic, describe_topic, read_topic
@@ -80,8 +81,7 @@ class LandJob(Job):
         parse_start = time.perf_counter()
         settings = self.settings
         # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
-        parsing = partial(parse_records, zone=settings.zone, max_bytes=settings.max_message_bytes)
-        batch = collect(records.coalesce(1), parsing, _NICENESS)
+        batch = collect(records.coalesce(1), parsing(settings), _NICENESS)
         parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
         for attempt in self.patiently():
             with attempt:
@@ -120,3 +120,10 @@ class LandJob(Job):
                     shutil.rmtree(earlier, ignore_errors=True)
             self._checkpoint = Path(parent, name)
         return f"{parent}/{name}"
+
+
+def parsing(settings: Settings) -> Step:
+    """What the executors do with the records, by the shop's settings and conf/line_rules.toml."""
+    return partial(
+        parse_to_land, zone=settings.zone, max_bytes=settings.max_message_bytes, admin_codes=frozenset(admin_codes())
+    )

@@ -18,6 +18,7 @@ from conf.masking import masked
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.errors import AwayError, StreamingError
+from streaming.reject_reason import RejectReason
 from streaming.source import Topic, describe_topic, offsets_at
 
 _PATIENCE_SECONDS = 15.0  # a server that restarts is no news
@@ -68,7 +69,7 @@ class Observed:
     been learnt from it is None.
 
     `lag`: records of the topic that are not applied; `waiting`: those of them that were produced longer than
-    ALERT_STALE_SECONDS ago. Both need broker and mart.
+    ALERT_STALE_SECONDS ago. Both need broker and mart. `failed`: records that wait in quarantine as internal_error.
     """
 
     broker_problem: str | None = None
@@ -77,12 +78,13 @@ class Observed:
     nightly: Nightly | None = None
     lag: int | None = None
     waiting: int | None = None
+    failed: int | None = None
     disks: tuple[Disk, ...] = ()
 
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = lag = waiting = None
+    broker_problem = mart_problem = batches = nightly = lag = waiting = failed = None
     try:
         topic, earlier_ends = _ask_broker(settings)
     except (AwayError, StreamingError) as error:
@@ -97,14 +99,15 @@ def observe(settings: Settings) -> Observed:
             with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
                 batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
                 nightly = read_nightly(connection)
+                [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
                 if topic is not None:
                     positions = _read_positions(connection, topic)
                     lag = _unapplied(topic, positions, topic.end_offsets)
                     waiting = _unapplied(topic, positions, earlier_ends)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
-        batches = nightly = lag = waiting = None
-    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, disks(settings))
+        batches = nightly = lag = waiting = failed = None
+    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, failed, disks(settings))
 
 
 def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection:

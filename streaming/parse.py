@@ -17,12 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from streaming.invoice import (
+    MAX_AMOUNT_CENTS,
     MAX_DESCRIPTION_CHARACTERS,
     MAX_ID_CHARACTERS,
     MAX_QUANTITY,
     Invoice,
     Line,
+    cents,
     content_sha256,
+    shop_time,
 )
 from streaming.parse_plain import PRICE, parse_plain
 from streaming.reject_reason import RejectReason
@@ -30,7 +33,9 @@ from streaming.reject_reason import RejectReason
 FUTURE_TOLERANCE = timedelta(days=1)
 # No clock in the world is, or was, further behind UTC.
 _FARTHEST_BEHIND_UTC = timedelta(hours=16)
-_DATE = re.compile(r"(?:19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}", re.ASCII)
+# Record timestamps that Python, PostgreSQL and a person can read. Milliseconds that are none are far outside.
+FIRST_TIMESTAMP = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_TIMESTAMP = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
 _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 _DETAIL_CHARACTERS = 200
@@ -66,7 +71,13 @@ class RejectedError(Exception):
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
-        self.detail = detail[:_DETAIL_CHARACTERS].replace("\x00", "\\0")
+        storable = detail[:_DETAIL_CHARACTERS].replace("\x00", "\\0")
+        self.detail = storable.encode("utf-8", "backslashreplace").decode("utf-8")
+
+    @classmethod
+    def unforeseen(cls, error: Exception) -> RejectedError:
+        """Of a record that raised what no reason names."""
+        return cls(RejectReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
 def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, max_bytes: int = 1_000_000) -> Invoice:
@@ -84,7 +95,8 @@ def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, ma
         _reject(RejectReason.MISSING_FIELD, "version")
     version = event["version"]
     if isinstance(version, bool) or not isinstance(version, int | float) or version != 1:
-        _reject(RejectReason.UNKNOWN_VERSION, f"version = {version!r}, known: 1")
+        shown = _json_type(version) if isinstance(version, dict | list) else ascii(version)  # as deep as may be
+        _reject(RejectReason.UNKNOWN_VERSION, f"version = {shown}, known: 1")
     for field in ("invoice", "invoice_date", "customer_id", "lines"):
         if field not in event:
             _reject(RejectReason.MISSING_FIELD, field)
@@ -100,6 +112,7 @@ def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, ma
     if not event["lines"]:
         _reject(RejectReason.NO_LINES, "lines = []")
     lines = [_line(line, at, escaped) for at, line in enumerate(event["lines"])]
+    _check_amount(lines)
     return Invoice(invoice, invoice_date, customer, lines, content_sha256(invoice, invoice_date, customer, lines))
 
 
@@ -157,12 +170,9 @@ def _text(value: Any, field: str, longest: int, escaped: bool, shortest: int = 1
 def _date(value: Any, produced_at: datetime, zone: ZoneInfo) -> datetime:
     if not isinstance(value, str):
         _reject(RejectReason.WRONG_TYPE, f"invoice_date is {_json_type(value)}, not a string")
-    if _DATE.fullmatch(value) is None:
+    date = shop_time(value, zone)
+    if date is None:
         _reject(RejectReason.BAD_DATE, f"invoice_date = {value!a}")
-    try:
-        date = datetime.fromisoformat(value)
-    except ValueError:
-        raise RejectedError(RejectReason.BAD_DATE, f"invoice_date = {value!r}") from None
     _check_not_future(date, produced_at, zone)
     return date
 
@@ -173,6 +183,15 @@ def _check_not_future(date: datetime, produced_at: datetime, zone: ZoneInfo) -> 
         _reject(
             RejectReason.FUTURE_DATE,
             f"invoice_date = {date.isoformat()}, record of {local:%Y-%m-%dT%H:%M:%S} shop time",
+        )
+
+
+def _check_amount(lines: list[Line]) -> None:
+    amount = sum(abs(line.quantity * cents(line.price)) for line in lines)
+    if amount > MAX_AMOUNT_CENTS:
+        _reject(
+            RejectReason.AMOUNT_OUT_OF_RANGE,
+            f"the lines' amounts come to {amount // 100:,}, allowed {MAX_AMOUNT_CENTS // 100:,}",
         )
 
 
@@ -224,16 +243,19 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
     """Parse a batch of Kafka records (columns value, partition, offset, timestamp) into PARSED_SCHEMA.
 
     One row a record, in order. A valid one has its invoice and no reason; a rejected one has reason, detail and
-    its raw bytes, and no invoice.
+    its raw bytes, and no invoice. A record that fails in a way that nobody foresaw is rejected like any other, and the
+    rest goes on. A record timestamp out of range is moved to the nearest that is in it.
     """
     invoices: list[Invoice | None] = []
     rejections: list[RejectedError | None] = []
     values = records.column("value").to_pylist()
-    produced_at = records.column("timestamp")
+    produced_at, bad_timestamps = _timestamps(records.column("timestamp"))
     surely_past = _surely_past(produced_at)
     for at, value in enumerate(values):
         try:
-            invoice = parse_plain(value) if value is not None and len(value) <= max_bytes else None
+            if at in bad_timestamps:
+                raise bad_timestamps[at]
+            invoice = parse_plain(value, zone) if value is not None and len(value) <= max_bytes else None
             if invoice is None:
                 invoice = parse_invoice(value, produced_at[at].as_py(), zone, max_bytes)
             elif invoice.invoice_date > surely_past:
@@ -243,12 +265,53 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
         except RejectedError as rejection:
             invoices.append(None)
             rejections.append(rejection)
-    raw = [None if rejection is None else value for value, rejection in zip(values, rejections, strict=True)]
+        except Exception as error:
+            invoices.append(None)
+            rejections.append(RejectedError.unforeseen(error))
+    kept = pa.RecordBatch.from_arrays(
+        [records.column("partition"), records.column("offset"), produced_at, records.column("value")],
+        names=["partition", "offset", "kafka_timestamp", "value"],
+    )
+    try:
+        return _rows(kept, invoices, rejections)
+    except Exception:  # one by one, to find whose values no column takes
+        for at in range(len(values)):
+            try:
+                _rows(kept.slice(at, 1), invoices[at : at + 1], rejections[at : at + 1])
+            except Exception as error:
+                invoices[at], rejections[at] = None, RejectedError.unforeseen(error)
+        return _rows(kept, invoices, rejections)
+
+
+def _timestamps(found: pa.Array) -> tuple[pa.Array, dict[int, RejectedError]]:
+    """Record timestamps as they can be stored, and by place the rejections of those that were not so."""
+    found = found.cast(pa.timestamp("us", "UTC"))
+    first, last = (pa.scalar(moment, found.type) for moment in (FIRST_TIMESTAMP, LAST_TIMESTAMP))
+    is_good = pc.fill_null(pc.and_(pc.greater_equal(found, first), pc.less_equal(found, last)), False)
+    if pc.all(is_good).as_py() is not False:
+        return found, {}
+    is_late = pc.fill_null(pc.greater(found, last), False)
+    stored = pc.if_else(is_good, found, pc.if_else(is_late, last, first))
+    bad = pc.indices_nonzero(pc.invert(is_good)).to_pylist()
+    return stored, {at: _bad_timestamp(found[at], stored[at]) for at in bad}
+
+
+def _bad_timestamp(found: pa.Scalar, stored: pa.Scalar) -> RejectedError:
+    milliseconds = "none" if found.value in (None, -1000) else f"{found.value // 1000} ms"  # Kafka says -1 for none
+    detail = f"the record's Kafka timestamp is {milliseconds}; stored here as {stored.as_py():%Y-%m-%dT%H:%M:%SZ}"
+    return RejectedError(RejectReason.BAD_TIMESTAMP, detail)
+
+
+def _rows(
+    records: pa.RecordBatch, invoices: list[Invoice | None], rejections: list[RejectedError | None]
+) -> pa.RecordBatch:
+    """Records (partition, offset, kafka_timestamp, value) and what was read of each, in PARSED_SCHEMA."""
+    is_rejected = pa.array([rejection is not None for rejection in rejections], pa.bool_())
     return pa.RecordBatch.from_arrays(
         [
             records.column("partition"),
             records.column("offset"),
-            records.column("timestamp").cast(pa.timestamp("us", "UTC")),
+            records.column("kafka_timestamp"),
             pa.array([i and i.invoice for i in invoices], pa.string()),
             pa.array([i and i.invoice_date for i in invoices], pa.timestamp("us")),
             pa.array([i and i.customer_id for i in invoices], pa.string()),
@@ -256,10 +319,19 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
             pa.array([i and i.content_sha256 for i in invoices], pa.string()),
             pa.array([r and r.reason.value for r in rejections], pa.string()),
             pa.array([r and r.detail for r in rejections], pa.string()),
-            pa.array(raw, pa.binary()),
+            pc.if_else(is_rejected, records.column("value"), pa.scalar(None, pa.binary())),
         ],
         schema=PARSED_SCHEMA,
     )
+
+
+def rejected(parsed: pa.RecordBatch, raw: pa.Array, error: Exception) -> pa.RecordBatch:
+    """Valid parsed records as rejected ones: what failed with them after they were parsed. `raw`: their values."""
+    kept = pa.RecordBatch.from_arrays(
+        [*(parsed.column(name) for name in ("partition", "offset", "kafka_timestamp")), raw],
+        names=["partition", "offset", "kafka_timestamp", "value"],
+    )
+    return _rows(kept, [None] * len(kept), [RejectedError.unforeseen(error)] * len(kept))
 
 
 def _surely_past(produced_at: pa.Array) -> datetime:

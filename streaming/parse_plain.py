@@ -12,11 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
 from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from msgspec import Meta, MsgspecError, Struct
 from msgspec.json import Decoder
 
-from streaming.invoice import Id, Invoice, Line, cents, content_sha256
+from streaming.invoice import MAX_AMOUNT_CENTS, Id, Invoice, Line, cents, content_sha256, shop_time
 
 PRICE = re.compile(r"-?[0-9]{1,16}(?:\.[0-9]{1,2})?", re.ASCII)
 _CENTURIES = ("19", "20")
@@ -35,10 +36,10 @@ class _Event(Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 _decode = Decoder(_Event).decode
 
 
-def parse_plain(value: bytes) -> Invoice | None:
+def parse_plain(value: bytes, zone: ZoneInfo) -> Invoice | None:
     """The invoice of a plain record, the same as streaming.parse.parse_invoice reads from it; None for all others.
 
-    Its date is not compared with the record's.
+    `zone` is the shop's. The invoice's date is not compared with the record's.
     """
     if b"\\" in value:
         return None
@@ -55,14 +56,21 @@ def parse_plain(value: bytes) -> Invoice | None:
     if value.count(b'"') != quotes:
         return None
     iso = date.isoformat()
-    if iso != event.invoice_date or iso[:2] not in _CENTURIES:
-        return None
-    sold = []
-    for line in lines:
-        amount = _cents(line.price)
-        if amount is None:
+    if iso != event.invoice_date or date.tzinfo is not None or iso[:2] not in _CENTURIES:
+        local = shop_time(event.invoice_date, zone)  # a fraction, an offset
+        if local is None:
             return None
-        sold.append((line.stock_code, line.description, line.quantity, amount))
+        date, iso = local, local.isoformat()
+    sold = []
+    total = 0
+    for line in lines:
+        price = _cents(line.price)
+        if price is None:
+            return None
+        total += abs(line.quantity * price)
+        sold.append((line.stock_code, line.description, line.quantity, price))
+    if total > MAX_AMOUNT_CENTS:
+        return None
     if value.isascii() and b"\x7f" not in value:  # then it is its own JSON
         sold.sort()
         customer = "null" if event.customer_id is None else f'"{event.customer_id}"'

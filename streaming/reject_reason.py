@@ -26,6 +26,8 @@ class RejectReason(StrEnum):
     PRICE_SCALE = "price_scale"
     NO_LINES = "no_lines"
     CONFLICTING_DUPLICATE = "conflicting_duplicate"
+    AMOUNT_OUT_OF_RANGE = "amount_out_of_range"
+    BAD_TIMESTAMP = "bad_timestamp"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -43,12 +45,15 @@ MEANING = {
     RejectReason.TEXT_TOO_LONG: "a text is longer than the contract allows",
     RejectReason.NUL_CHARACTER: "a text holds the character U+0000",
     RejectReason.BAD_CHARACTER: "a text holds half a surrogate pair, which no encoding can store",
-    RejectReason.BAD_DATE: "not a date and time like 2010-12-01T08:26:00, or one that no calendar has",
+    RejectReason.BAD_DATE: "not a date and time like 2010-12-01T08:26:00 or 2010-12-01T01:26:00.5Z, one that no "
+    "calendar has, or finer than a microsecond",
     RejectReason.FUTURE_DATE: "more than a day after the broker's record timestamp",
     RejectReason.NOT_FINITE: "NaN or Infinity",
     RejectReason.BAD_NUMBER: "not a number of the contract's kind, or out of its range",
     RejectReason.PRICE_SCALE: "a price with more than 2 decimals",
     RejectReason.NO_LINES: "an invoice without lines",
     RejectReason.CONFLICTING_DUPLICATE: "the invoice number was applied before with other content",
+    RejectReason.AMOUNT_OUT_OF_RANGE: "the lines' amounts, signs aside, come to more than 10^15",
+    RejectReason.BAD_TIMESTAMP: "the record's own Kafka timestamp is not of the years 1970 to 2099, or there is none",
     RejectReason.INTERNAL_ERROR: "reading or storing the record failed in a way that no other reason names: report it",
 }

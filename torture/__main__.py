@@ -36,6 +36,7 @@ def run(
     scenario: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(SCENARIOS)}.")] = None,
     path_kills: Annotated[int, typer.Option(min=1, help="Kills of the transaction path.")] = Scale.path_kills,
     job_kills: Annotated[int, typer.Option(min=1, help="Kills of the whole job, Spark and all.")] = Scale.job_kills,
+    mutated: Annotated[int, typer.Option(min=1, help="Records changed by field and by byte.")] = Scale.mutated,
     short: Annotated[bool, typer.Option("--short", help="A few minutes in all: small numbers of everything.")] = False,
 ) -> None:
     """Play the scenarios on servers of their own, and compare mart and lake with the oracle after each.
@@ -45,9 +46,9 @@ def run(
     unknown = set(scenario or []) - SCENARIOS.keys()
     if unknown:
         raise typer.BadParameter(f"no scenario {', '.join(sorted(unknown))}: choose from {', '.join(SCENARIOS)}")
-    scale = Scale(path_kills=path_kills, job_kills=job_kills)
+    scale = Scale(path_kills=path_kills, job_kills=job_kills, mutated=mutated)
     if short:
-        scale = Scale(12, 4, 3, 5, 10, 5_000, 2_000)
+        scale = Scale(12, 4, 3, 5, 10, 5_000, 2_000, 5_000)
     seed = _seed(seed)
     played: dict[str, tuple[Outcome | str, float]] = {}
     failed = False

@@ -25,7 +25,6 @@ from streaming.apply import Coordinates
 from streaming.apply_job import cleaning
 from streaming.errors import FencedError, StreamingError
 from streaming.mart import describe_shop
-from streaming.parse import parse_records
 from streaming.positions import starting_offsets
 from streaming.source import Topic, describe_topic
 from torture import kill_points, mutants
@@ -81,7 +80,7 @@ def _land(current: Settings, size: int) -> Iterator[int]:
     land_job.check_topic(table, topic)
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
     for records in _batches(current, topic, start, size):
-        parsed = parse_records(records, current.zone, current.max_message_bytes)
+        parsed = land_job.parsing(current)(records)
         land_job.land_batch(table, topic, pa.Table.from_batches([parsed]))
         yield records.num_rows
 

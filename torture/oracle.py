@@ -6,24 +6,32 @@ Written from the business rules. It imports nothing of the system and reads noth
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from torture.traffic import Event, Message
 
 ADMIN_CODES = {"BIAYA-ADMIN", "ONGKIR", "DISCOUNT", "POST"}  # of those that the traffic uses
+SHOP = ZoneInfo("Asia/Jakarta")
+MOST = 10**17  # that an invoice's lines may come to, signs aside, in cents
+_PRICE = re.compile(r"-?[0-9]{1,16}(\.[0-9]{1,2})?", re.ASCII)
+_TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII)
 
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A record that the broker has: where, and what."""
+    """A record that the broker has: where, what, and its timestamp in milliseconds."""
 
     partition: int
     offset: int
     message: Message
+    timestamp_ms: int = 0
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,15 @@ class Customer:
 
 @dataclass
 class Expected:
-    """All that must be there. `rejected`: (partition, offset) → reason. `landed`: (partition, offset) → invoice number
-    and the sum of quantity x price over all its lines, in cents, of every record that says an invoice."""
+    """All that must be there. `rejected`: (partition, offset) → reason, None where it may be any but internal_error.
+    `landed`: (partition, offset) → invoice number and the sum of quantity x price over all its lines, in cents, of
+    every record that says an invoice."""
 
     records: int = 0
     duplicates: int = 0
     invoices: dict[str, Invoice] = field(default_factory=dict)
     customers: dict[str, Customer] = field(default_factory=dict)
-    rejected: dict[tuple[int, int], str] = field(default_factory=dict)
+    rejected: dict[tuple[int, int], str | None] = field(default_factory=dict)
     landed: dict[tuple[int, int], tuple[str, int]] = field(default_factory=dict)
 
 
@@ -71,8 +80,10 @@ def expected(acknowledged: Iterable[Acknowledged]) -> Expected:
     for record in sorted(acknowledged, key=lambda r: (r.partition, r.offset)):
         found.records += 1
         at, event = (record.partition, record.offset), record.message.event
+        if event is None and record.message.reason is None:
+            event = read(record.message.value, datetime.fromtimestamp(record.timestamp_ms / 1000, UTC))
         if event is None:
-            found.rejected[at] = str(record.message.reason)
+            found.rejected[at] = record.message.reason
             continue
         number, content = event["invoice"], _content(event)
         found.landed[at] = (number, sum(line["quantity"] * _cents(line["price"]) for line in event["lines"]))
@@ -85,6 +96,79 @@ def expected(acknowledged: Iterable[Acknowledged]) -> Expected:
             found.rejected[at] = "conflicting_duplicate"
     found.customers = _customers(found.invoices)
     return found
+
+
+def read(value: bytes | None, produced_at: datetime) -> Event | None:
+    """The invoice that a record says, its date in the shop's time; None if the contract refuses it."""
+    if value is None or len(value) > 1_000_000:
+        return None
+    try:
+        event = json.loads(value.decode(), object_pairs_hook=_each_key_once, parse_constant=_no_constant)
+        _hold(isinstance(event, dict) and type(event["version"]) in (int, float) and event["version"] == 1)
+        customer, lines = event["customer_id"], event["lines"]
+        _hold(isinstance(lines, list) and len(lines) > 0)
+        read = {
+            "invoice": _text(event["invoice"], 1, 64),
+            "invoice_date": _local_time(event["invoice_date"], produced_at).isoformat(),
+            "customer_id": None if customer is None else _text(customer, 1, 64),
+            "lines": [_line(line) for line in lines],
+        }
+        _hold(sum(abs(line["quantity"] * _cents(line["price"])) for line in read["lines"]) <= MOST)
+    except (ValueError, KeyError, RecursionError):
+        return None
+    return read
+
+
+def _hold(condition: bool) -> None:
+    if not condition:
+        raise ValueError
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _hold(len({key for key, _ in pairs}) == len(pairs))
+    return dict(pairs)
+
+
+def _no_constant(_: str) -> None:
+    raise ValueError
+
+
+def _text(value: Any, shortest: int, longest: int) -> str:
+    _hold(isinstance(value, str) and shortest <= len(value) <= longest and "\x00" not in value)
+    value.encode()  # half a surrogate pair is a ValueError
+    return str(value)
+
+
+def _line(line: Any) -> Event:
+    _hold(isinstance(line, dict))
+    quantity, price = line["quantity"], line["price"]
+    _hold(type(quantity) is int or (type(quantity) is float and quantity.is_integer()))
+    _hold(-(2**31) <= quantity < 2**31)
+    _hold(isinstance(price, str) and _PRICE.fullmatch(price) is not None)
+    return {
+        "stock_code": _text(line["stock_code"], 1, 64),
+        "description": _text(line["description"], 0, 1000),
+        "quantity": int(quantity),
+        "price": price,
+    }
+
+
+def _local_time(value: Any, produced_at: datetime) -> datetime:
+    match = _TIME.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError
+    *digits, fraction, offset = match.groups()
+    fraction = (fraction or "").ljust(6, "0")
+    _hold(1900 <= int(digits[0]) <= 2099 and not fraction[6:].strip("0"))
+    local = datetime(*map(int, digits), int(fraction[:6]))  # type: ignore[arg-type]
+    if offset is not None:
+        hours, minutes = (0, 0) if offset == "Z" else (int(offset[1:3]), int(offset[4:6]))
+        _hold(hours <= 23 and minutes <= 59)
+        east = timedelta(hours=hours, minutes=minutes) * (-1 if offset[0] == "-" else 1)
+        local = (local - east).replace(tzinfo=UTC).astimezone(SHOP).replace(tzinfo=None)
+        _hold(1900 <= local.year <= 2099)
+    _hold(local <= produced_at.astimezone(SHOP).replace(tzinfo=None) + timedelta(days=1))
+    return local
 
 
 def tiles(keys: Sequence[tuple[Any, str]]) -> dict[str, int]:
@@ -139,13 +223,14 @@ def _is_product(line: Event) -> bool:
 
 
 def _cents(price: str) -> int:
-    whole, _, fraction = price.partition(".")
-    return int(whole) * 100 + int(fraction.ljust(2, "0") or 0)
+    return int(Decimal(price) * 100)
 
 
 def _content(event: Event) -> str:
-    """The same for two records that say the same, whatever the order of their keys."""
-    return json.dumps(event, sort_keys=True)
+    """The same for two records that say the same, whatever the order of their keys and lines, and however a price is
+    written."""
+    lines = sorted([ln["stock_code"], ln["description"], ln["quantity"], _cents(ln["price"])] for ln in event["lines"])
+    return json.dumps([event["invoice_date"], event["customer_id"], lines])
 
 
 def _customers(invoices: dict[str, Invoice]) -> dict[str, Customer]:

@@ -21,6 +21,7 @@ from torture.traffic import Message, Traffic, every_class, message
 from torture.world import Life, Line, TortureError, World, flowing, wait_until
 
 _DRIVER = ("torture.driver", "--batch", "60")
+_SENT_AT_ONCE = 20_000  # what waits for the broker's word is held in memory
 _RUN = ("run", "--warm-up-rounds", "0")
 
 
@@ -31,7 +32,7 @@ class SkippedError(Exception):
 @dataclass(frozen=True)
 class Scale:
     """How much of each story is played: kills of the transaction path, kills of the whole job, wrong records a class,
-    seconds that something stays away or locked, and the size of the largest batch and customer."""
+    seconds that something stays away or locked, the size of the largest batch and customer, and mutated records."""
 
     path_kills: int = 300
     job_kills: int = 40
@@ -40,6 +41,7 @@ class Scale:
     locked_seconds: int = 60
     largest: int = 100_000
     customer_invoices: int = 50_000
+    mutated: int = 100_000
 
 
 @dataclass
@@ -293,6 +295,23 @@ def wrong_records(world: World, seed: int, scale: Scale) -> Outcome:
         return _with_line(outcome, line)
 
 
+def mutated(world: World, seed: int, scale: Scale) -> Outcome:
+    """Valid invoices changed by field and by byte, through one running job: each is applied, a duplicate, or in
+    quarantine for a reason that the line knows."""
+    with world.line() as line:
+        traffic, outcome = Traffic(seed), Outcome(lives=1)
+        patience = 300 + scale.mutated / 200
+        with line.life("streaming", *_RUN) as job:
+            job.wait_for('"event": "reading"')
+            for first in range(0, scale.mutated, _SENT_AT_ONCE):
+                line.send(list(traffic.mutated(min(_SENT_AT_ONCE, scale.mutated - first))))
+            _until_caught_up(line, job, patience)
+            if (code := job.stop()) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        outcome.differences += line.differences() + line.verified(patience)
+        return _with_line(outcome, line)
+
+
 def sizes(world: World, seed: int, scale: Scale) -> Outcome:
     """A batch of one invoice, one as large as can be, an invoice of 5,000 lines, a customer of very many invoices."""
     with world.line() as line:
@@ -321,6 +340,7 @@ SCENARIOS: dict[str, Scenario] = {
     "two writers": two_writers,
     "replayed": replayed,
     "wrong records": wrong_records,
+    "mutated": mutated,
     "sizes": sizes,
 }
 
@@ -349,10 +369,10 @@ def _finish_job(line: Line, outcome: Outcome) -> None:
     outcome.differences += line.differences() + line.verified()
 
 
-def _until_caught_up(line: Line, job: Life) -> None:
+def _until_caught_up(line: Line, job: Life, seconds: float = 300) -> None:
     """The mart and the lake have passed every record that was acknowledged."""
-    wait_until(lambda: line.applied() >= len(line.acknowledged), 300, "not all records are applied", job)
-    wait_until(lambda: line.landed() >= len(line.acknowledged), 120, "not all records are landed", job)
+    wait_until(lambda: line.applied() >= len(line.acknowledged), seconds, "not all records are applied", job)
+    wait_until(lambda: line.landed() >= len(line.acknowledged), seconds, "not all records are landed", job)
 
 
 def _expect_fenced(job: Life, outcome: Outcome) -> None:

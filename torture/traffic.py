@@ -1,4 +1,4 @@
-"""Traffic: seeded invoices, their duplicates, and wrong records of every class. Knows nothing of the system."""
+"""Traffic: seeded invoices, their duplicates, wrong and mutated records. Knows nothing of the system."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from torture.mutation import mutated, mutated_bytes
+
 Event = dict[str, Any]
 CODES = ("IND-001", "IND-002", "HHLD-001", "BEV-001", "RICE-001", "85123A", "ONGKIR", "DISCOUNT", "POST", "nocode")
 PRICES = ("0", "0.05", "1.5", "2.50", "3100", "1234.56")
+_REMEMBERED = 10_000  # of which some are sent again
 
 
 @dataclass(frozen=True)
 class Message:
-    """One record to be sent. `event` is the invoice that it says; None: a wrong record, for `reason`."""
+    """One record to be sent. `event` is the invoice that it says; None: a wrong record, for `reason`; None, too: nobody
+    has said what it is, the oracle reads it."""
 
     key: bytes
     value: bytes | None
@@ -47,6 +51,24 @@ class Traffic:
         messages += [self.wrong(self.rng.choice(classes)) for _ in range(max(1, count // 30))]
         self.rng.shuffle(messages)
         return messages
+
+    def mutated(self, count: int) -> Iterator[Message]:
+        """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as
+        it was or changed once more. A number is used by one key alone, so that of its copies one is the first."""
+        sent: list[tuple[bytes, bytes | None]] = []
+        for _ in range(count):
+            if sent and self.rng.random() < 0.1:
+                number, value = self.rng.choice(sent)
+                if value is not None and self.rng.random() < 0.5:
+                    value = mutated_bytes(self.rng, value)
+            else:
+                number = b"%015x" % self.rng.getrandbits(60)
+                value = mutated(self.rng, self.event() | {"invoice": number.decode()})
+                sent.append((number, value))
+                if len(sent) > _REMEMBERED:
+                    sent[self.rng.randrange(_REMEMBERED)] = sent.pop()
+            # What has lost its number may have got another's.
+            yield Message(number if value and number in value else b"without its number", value, None)
 
     def wrong(self, name: str) -> Message:
         """One wrong record of a class of WRONG."""
@@ -163,7 +185,8 @@ WRONG: dict[str, tuple[str, Make]] = {
     "NUL in a text": ("nul_character", _line_with(description="a\x00b")),
     "half a surrogate pair": ("bad_character", _line_with(description="\ud800")),
     "no such day": ("bad_date", _with(invoice_date="2025-02-30T08:26:00")),
-    "date with a zone": ("bad_date", _with(invoice_date="2025-12-01T08:26:00Z")),
+    "no such offset": ("bad_date", _with(invoice_date="2025-12-01T08:26:00+25:00")),
+    "too fine a fraction": ("bad_date", _with(invoice_date="2025-12-01T08:26:00.1234567")),
     "far future": ("future_date", _with(invoice_date="2099-12-01T08:26:00")),
     "NaN price": ("not_finite", _line_with(price="NaN")),
     "infinite quantity": ("not_finite", _line_with(quantity=float("inf"))),
@@ -171,6 +194,7 @@ WRONG: dict[str, tuple[str, Make]] = {
     "quantity out of range": ("bad_number", _line_with(quantity=2**31)),
     "price with a comma": ("bad_number", _line_with(price="2,55")),
     "price with 3 decimals": ("price_scale", _line_with(price="1.255")),
+    "more than any shop sells": ("amount_out_of_range", _line_with(quantity=2**31 - 1, price="9999999999999999.99")),
     "no lines": ("no_lines", _with(lines=[])),
 }
 

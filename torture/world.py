@@ -161,10 +161,10 @@ class Line:
             found.append(f"the broker holds {sum(ends.values())} records, {len(self.acknowledged)} were acknowledged")
         return found
 
-    def verified(self) -> list[str]:
+    def verified(self, seconds: float = _LIFE_SECONDS) -> list[str]:
         """`python -m streaming verify`: no line if it finds mart and lake equal."""
         with self.life("streaming", "verify") as life:
-            return [] if life.wait() == 0 else [f"verify: {life.tail()}"]
+            return [] if life.wait(seconds) == 0 else [f"verify: {life.tail()}"]
 
 
 class Sender:
@@ -184,7 +184,8 @@ class Sender:
         self._producer.flush(timeout=240)
         for future, message in self._waiting:
             metadata = future.get(timeout=240)
-            self._line.acknowledged.append(Acknowledged(metadata.partition, metadata.offset, message))
+            found = Acknowledged(metadata.partition, metadata.offset, message, metadata.timestamp)
+            self._line.acknowledged.append(found)
         self._waiting.clear()
 
 

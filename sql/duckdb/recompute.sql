@@ -7,7 +7,7 @@ WITH line AS (
            stock_code,
            description,
            quantity::BIGINT AS quantity,
-           price::DECIMAL(18, 2) AS price
+           price::DECIMAL(38, 2) AS price  -- wide, for the product with the quantity
     FROM csv_line
 ), dated AS (
     SELECT *, min(invoice_date) OVER (PARTITION BY invoice) AS invoice_time FROM line

@@ -1,2 +1,2 @@
-SELECT invoice, customer_id, invoice_date, line_count, counting_lines, (purchased * 100)::bigint, (returned * 100)::bigint
+SELECT invoice, customer_id, invoice_date, line_count, counting_lines, purchased * 100, returned * 100
 FROM mart.invoice

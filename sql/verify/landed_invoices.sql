@@ -10,7 +10,8 @@ WITH line AS (
            coalesce(sum(amount) FILTER (WHERE is_product AND quantity < 0), 0) AS returned
     FROM (
         SELECT *, is_product AND quantity > 0 AND NOT starts_with(invoice, 'C') AS is_counting
-        FROM (SELECT *, quantity * price AS amount, {product_line} AS is_product FROM line)
+        -- As wide as can be: DuckDB keeps a product of an integer and a decimal(18,2) in 18 digits.
+        FROM (SELECT *, quantity * price::DECIMAL(38, 2) AS amount, {product_line} AS is_product FROM line)
     )
     GROUP BY invoice
 )

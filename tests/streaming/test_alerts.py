@@ -44,7 +44,7 @@ def disk(free_percent, folder="lake"):
 
 
 def look(**what):
-    fine = {"batches": batches(), "nightly": nightly(), "lag": 0, "waiting": 0, "disks": (disk(50),)}
+    fine = {"batches": batches(), "nightly": nightly(), "lag": 0, "waiting": 0, "failed": 0, "disks": (disk(50),)}
     return Observed(**{**fine, **what})
 
 
@@ -72,6 +72,9 @@ WHAT_FIRES = [
     (look(batches=batches(records=4, rejected=4)), "", ""),
     (look(batches=batches(records=5, rejected=5)), "rejects_high", ""),
     (look(batches=batches(records=0, rejected=0)), "", ""),
+    # a fault of this software is told of from the first record on
+    (look(failed=1), "records_failed", ""),
+    (look(failed=0), "", ""),
     # the nightly job
     (look(nightly=nightly(26.0)), "", ""),
     (look(nightly=nightly(26.1)), "nightly_late", ""),
@@ -83,12 +86,12 @@ WHAT_FIRES = [
     (look(disks=(disk(10),)), "", ""),
     (look(disks=()), "", ""),  # the lake is a URL
     # a server is away: that is told, and what it alone knows is unknown
-    (MART_AWAY, "mart_unreachable", "stream_stale lag_high rejects_high nightly_failed nightly_late"),
+    (MART_AWAY, "mart_unreachable", "stream_stale lag_high rejects_high records_failed nightly_failed nightly_late"),
     (BROKER_AWAY, "broker_unreachable", "stream_stale lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",
-        "stream_stale lag_high rejects_high nightly_failed nightly_late",
+        "stream_stale lag_high rejects_high records_failed nightly_failed nightly_late",
     ),
 ]
 
@@ -106,7 +109,11 @@ def test_zero_switches_an_alert_off():
         batches=batches(9999, 10, 10), lag=9**9, waiting=9**9, nightly=nightly(999, "kept back"), disks=(disk(0),)
     )
     assert judge(worst, NEVER).firing == {}
-    assert set(judge(worst, LIMITS).firing) == set(Alert) - {Alert.BROKER_UNREACHABLE, Alert.MART_UNREACHABLE}
+    assert set(judge(worst, LIMITS).firing) == set(Alert) - {
+        Alert.BROKER_UNREACHABLE,
+        Alert.MART_UNREACHABLE,
+        Alert.RECORDS_FAILED,  # has no limit
+    }
 
 
 @pytest.mark.parametrize(

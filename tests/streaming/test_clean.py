@@ -11,9 +11,10 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from conf.line_rules import admin_codes
 from sql import line_condition
-from streaming.clean import clean, parse_and_clean
-from streaming.parse import PARSED_SCHEMA
-from tests.streaming.test_parse import LINE, PRODUCED_AT, event
+from streaming import clean as clean_module
+from streaming.clean import clean, parse_and_clean, parse_to_land
+from streaming.parse import PARSED_SCHEMA, parse_records
+from tests.streaming.test_parse import LINE, PRODUCED_AT, event, kafka_records
 
 CODES = admin_codes()
 COLUMNS = ["line_count", "counting_lines", "purchased", "returned"]
@@ -100,6 +101,40 @@ def test_parse_and_clean_of_records():
     first, second = parse_and_clean(records, ZoneInfo("Asia/Jakarta"), 1000, CODES).to_pylist()
     assert (first["counting_lines"], first["purchased"], first["reason"]) == (2, Decimal("30.60"), None)
     assert (second["counting_lines"], second["purchased"], second["reason"]) == (None, None, "not_json")
+
+
+@pytest.mark.parametrize("error", [OverflowError("too much"), MemoryError(), pa.ArrowInvalid("no")])
+def test_record_that_cannot_be_cleaned_is_rejected_alone_by_apply_and_by_landing(monkeypatch, error):
+    whole = clean_module._is_product
+
+    def failing(flat, codes):
+        if "culprit" in flat.field("stock_code").to_pylist():
+            raise error
+        return whole(flat, codes)
+
+    monkeypatch.setattr(clean_module, "_is_product", failing)
+    culprit = event(invoice="2", lines=[{**LINE, "stock_code": "culprit"}])
+    records = kafka_records([event(), culprit, b"no", event(invoice="3")])
+    zone = ZoneInfo("Asia/Jakarta")
+    applied = parse_and_clean(records, zone, 1000, CODES)
+    landed = parse_to_land(records, zone, 1000, CODES)
+    assert landed.schema == PARSED_SCHEMA
+    for rows in (applied, landed):
+        assert rows["reason"].to_pylist() == [None, "internal_error", "not_json", None]
+        assert rows["offset"].to_pylist() == [0, 1, 2, 3]
+        assert rows["raw"].to_pylist() == [None, culprit, b"no", None]
+        assert rows["detail"][1].as_py().startswith(type(error).__name__)
+    assert applied["counting_lines"].to_pylist() == [1, None, None, 1]
+    assert applied["purchased"].to_pylist() == [Decimal("15.30"), None, None, Decimal("15.30")]
+    assert [lines and len(lines) for lines in landed["lines"].to_pylist()] == [1, None, None, 1]
+
+
+def test_landing_takes_what_parse_reads():
+    records = kafka_records([event(), b"no", event(invoice="3")])
+    zone = ZoneInfo("Asia/Jakarta")
+    assert parse_to_land(records, zone, 1000, CODES).equals(parse_records(records, zone, 1000))
+    none = records.slice(0, 0)
+    assert parse_to_land(none, zone, 1000, CODES).equals(parse_records(none, zone, 1000))
 
 
 _CODES = st.sampled_from([*CODES, "post", " d ", "C2 ", "\tM", "A1", "85123A", "ABC", "teſt001", "ß1"]) | st.text(
