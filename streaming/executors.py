@@ -30,16 +30,25 @@ def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
     anew. `niceness` is added to the stepping thread's, on Linux: work that may wait does not take the processor from
     other work on the same executors.
     """
-    packed = records.select(*RECORD_SCHEMA.names).mapInArrow(_packing(step, niceness), "rows BINARY").toArrow()
-    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"]]
-    return pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())])
+    return collect_up_to(records, step, None, niceness)[0]
+
+
+def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> tuple[pa.Table, bool]:
+    """The same, but a task stops reading when its records' values have come to `most_bytes`. True: none had to stop."""
+    packed = (
+        records.select(*RECORD_SCHEMA.names).mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY").toArrow()
+    )["rows"]
+    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed if rows.is_valid]
+    return pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]), not packed.null_count
 
 
 def _no_records() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
 
 
-def _packing(step: Step, niceness: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _packing(
+    step: Step, niceness: int, most_bytes: int | None = None
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def pack(records: pa.RecordBatch) -> pa.RecordBatch:
         rows = step(records)
         stream = io.BytesIO()
@@ -47,18 +56,28 @@ def _packing(step: Step, niceness: int) -> Callable[[Iterator[pa.RecordBatch]], 
             writer.write_batch(rows)
         return pa.RecordBatch.from_arrays([pa.array([stream.getvalue()], pa.binary())], names=["rows"])
 
+    def until_enough(
+        batches: Iterator[pa.RecordBatch], pack: Callable[[pa.RecordBatch], pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        read = 0
+        for records in batches:
+            if most_bytes is not None and read >= most_bytes:
+                yield pa.RecordBatch.from_arrays([pa.array([None], pa.binary())], names=["rows"])  # there is more
+                return
+            read += records["value"].nbytes
+            yield pack(records)
+
     def pack_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # PySpark's worker collects garbage after each task, and all modules with it, unless they are put aside once:
         # that took longer than the work on a small batch.
         if not gc.get_freeze_count():
             gc.freeze()
         if not niceness or sys.platform != "linux":
-            yield from map(pack, batches)
+            yield from until_enough(batches, pack)
             return
         # In a thread, which on Linux has a niceness of its own: a worker cannot be made less nice again, and the next
         # task that Spark gives it may be urgent.
         with ThreadPoolExecutor(1, initializer=os.nice, initargs=(niceness,)) as thread:
-            for batch in batches:
-                yield thread.submit(pack, batch).result()
+            yield from until_enough(batches, lambda records: thread.submit(pack, records).result())
 
     return pack_all
