@@ -42,8 +42,8 @@ _FAILURES_IN_A_ROW = 5
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
-# What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name, new
-# partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
+# What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name,
+# new partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
 _OF_OFFSETS = re.compile(
     r"\[KAFKA_DATA_LOSS\.\w+\][^\[]*?Reason: (?P<reason>[^\n]{0,300})"
     r"|\[(?P<name>\w*(?:END_OFFSET|TOPIC_PARTITIONS|DOES_NOT_MATCH_ASSIGNED)\w*)\]"

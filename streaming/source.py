@@ -262,8 +262,8 @@ def covered_now(query: StreamingQuery) -> dict[int, tuple[int, int]]:
     the checkpoint's log, and with `availableNow`; but it has no public name for it before the batch has ended. A
     partition that is new in this batch begins at 0: Spark fails where its first records are gone.
     """
-    # MicroBatchExecution.runBatch: the context's `newData` is source -> OffsetHolder(start, Some(end)), set before the sink
-    # is called. Py4J's names are those of the classes' accessors, which are public in Java.
+    # MicroBatchExecution.runBatch: the context's `newData` is source -> OffsetHolder(start, Some(end)), set before the
+    # sink is called. Py4J's names are those of the classes' accessors, which are public in Java.
     planned = query._jsq.streamingQuery().getLatestExecutionContext().newData().values().iterator()
     covered: dict[int, tuple[int, int]] = {}
     while planned.hasNext():
