@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -30,20 +32,38 @@ def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
     anew. `niceness` is added to the stepping thread's, on Linux: work that may wait does not take the processor from
     other work on the same executors.
     """
-    return collect_up_to(records, step, None, niceness)[0]
+    return collect_up_to(records, step, None, niceness).rows
 
 
-def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> tuple[pa.Table, bool]:
-    """The same, but a task stops reading when its records' values have come to `most_bytes`. True: none had to stop."""
-    packed = (
-        records.select(*RECORD_SCHEMA.names).mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY").toArrow()
-    )["rows"]
-    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed if rows.is_valid]
-    return pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]), not packed.null_count
+@dataclass(frozen=True)
+class Collected:
+    """The rows, of how many bytes of values they were made, and whether they are of all records."""
+
+    rows: pa.Table
+    value_bytes: int
+    whole: bool
+
+
+def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
+    """The same, but a task stops reading when its records' values have come to `most_bytes`."""
+    read = records.select(*RECORD_SCHEMA.names)
+    packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, value_bytes BIGINT").toArrow()
+    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
+    return Collected(
+        pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]),
+        pc.sum(packed["value_bytes"]).as_py() or 0,
+        whole=not packed["rows"].null_count,
+    )
 
 
 def _no_records() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
+
+
+def _packed(rows: bytes | None, value_bytes: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict(
+        {"rows": pa.array([rows], pa.binary()), "value_bytes": pa.array([value_bytes], pa.int64())}
+    )
 
 
 def _packing(
@@ -54,7 +74,7 @@ def _packing(
         stream = io.BytesIO()
         with pa.ipc.new_stream(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        return pa.RecordBatch.from_arrays([pa.array([stream.getvalue()], pa.binary())], names=["rows"])
+        return _packed(stream.getvalue(), records["value"].nbytes)
 
     def until_enough(
         batches: Iterator[pa.RecordBatch], pack: Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -62,7 +82,7 @@ def _packing(
         read = 0
         for records in batches:
             if most_bytes is not None and read >= most_bytes:
-                yield pa.RecordBatch.from_arrays([pa.array([None], pa.binary())], names=["rows"])  # there is more
+                yield _packed(None, 0)  # there is more
                 return
             read += records["value"].nbytes
             yield pack(records)

@@ -45,8 +45,9 @@ _OF_KAFKA = re.compile(
 # What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name,
 # new partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
 _OF_OFFSETS = re.compile(
-    r"\[KAFKA_DATA_LOSS\.\w+\][^\[]*?Reason: (?P<reason>[^\n]{0,300})"
-    r"|\[(?P<name>\w*(?:END_OFFSET|TOPIC_PARTITIONS|DOES_NOT_MATCH_ASSIGNED)\w*)\]"
+    r"lost because they are not available in Kafka any more;[^\[]*?Reason: ([^\n]{0,300})"
+    r"|OffsetOutOfRangeException: ([^\n]{0,300})"
+    r"|\[(\w*(?:END_OFFSET|TOPIC_PARTITIONS|DOES_NOT_MATCH_ASSIGNED)\w*)\]"
 )
 
 
@@ -235,7 +236,7 @@ class Job(ABC):
             if of_kafka := _OF_KAFKA.search(str(error)):
                 raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
             if of_offsets := _OF_OFFSETS.search(str(error)):
-                reason = of_offsets["reason"] or of_offsets["name"]
+                reason = next(filter(None, of_offsets.groups()))
                 raise AwayError(f"Kafka's offsets are not those that the query knew: {reason}") from error
             raise
 

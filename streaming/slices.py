@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyspark.sql import DataFrame
 
-from streaming.executors import Step, collect_up_to
+from streaming.executors import Collected, Step, collect_up_to
 from streaming.positions import spanned
 from streaming.source import Covered
 
@@ -44,15 +44,26 @@ def slices(
     `records` are all of it, `read_range` reads a part of it. `tasks`: in how many tasks they are read, by default one a
     partition. A slice is read when the one before it has been dealt with.
     """
-    while True:
-        unread = sum(first < end for first, end in covered.values())
-        rows, whole = collect_up_to(records, step, most_bytes // max(1, tasks or unread), niceness)
-        if whole:
-            yield Slice(rows, covered, records)
-            return
-        # A partition's rows come in order, so all before the last one is dealt with; what lies after it is read again.
-        reached = {partition: end for partition, (_, end) in spanned(rows).items()}
-        taken = {partition: (covered[partition][0], end) for partition, end in reached.items()}
-        yield Slice(rows, taken, read_range(taken))
-        covered = {partition: (reached.get(partition, first), end) for partition, (first, end) in covered.items()}
-        records = read_range(covered)
+    reached = {partition: first for partition, (first, _) in covered.items()}
+    ends = {partition: end for partition, (_, end) in covered.items()}
+    while covered:
+        found = collect_up_to(records, step, most_bytes // (tasks or len(covered)), niceness)
+        if not found.whole:
+            # A partition's rows come in order: what is before the last one is dealt with, what is after it comes again.
+            covered = {partition: (reached[partition], end) for partition, (_, end) in spanned(found.rows).items()}
+            records = read_range(covered)
+        yield Slice(found.rows, covered, records)
+        reached |= {partition: end for partition, (_, end) in covered.items()}
+        left = {partition: (reached[partition], end) for partition, end in ends.items() if reached[partition] < end}
+        covered = _as_large_as_may_be(left, found, most_bytes)
+        if covered:
+            records = read_range(covered)
+
+
+def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:
+    """As much of what is left as fits into a slice if its records are as large as those that were found last: a task
+    that has to stop costs its Python worker, and with it a second."""
+    if not left or not found.value_bytes:
+        return left
+    offsets = int(0.8 * most_bytes * found.rows.num_rows / found.value_bytes) // len(left)
+    return {partition: (first, min(end, first + max(1, offsets))) for partition, (first, end) in left.items()}

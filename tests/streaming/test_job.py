@@ -83,9 +83,8 @@ IN_BATCH = (
             "Kafka failed: TimeoutException: Cannot fetch record for offset 7 in 120000 milliseconds",
         ),
         (
-            "Caused by: java.lang.IllegalStateException: [KAFKA_DATA_LOSS.START_OFFSET_RESET] Some data may have been "
-            "lost because they are not available in Kafka any more; either the data was aged out. Reason: Starting "
-            "offset for t-0 was 3 but consumer reset to 9.\n\tat e.F.g(H)",
+            "Some data may have been lost because they are not available in Kafka any more;\neither the data was aged "
+            "out by Kafka\nReason: Starting offset for t-0 was 3 but consumer reset to 9.\n\tat e.F.g(H)",
             "Kafka's offsets are not those that the query knew: Starting offset for t-0 was 3 but consumer reset to 9.",
         ),
         (
