@@ -72,6 +72,7 @@ class ApplyJob(Job):
             settings.max_invoices_per_batch,
             security=settings.spark_kafka_security(),
             fetch_wait_ms=_FETCH_WAIT_MS,
+            group=self.group,
         )
         return records, _fresh_checkpoint(settings, self._writer)
 

@@ -37,21 +37,22 @@ def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows, of how many bytes of values they were made, and whether they are of all records."""
+    """The rows, what they weigh (see collect_up_to), and whether they are of all records."""
 
     rows: pa.Table
-    value_bytes: int
+    weight: int
     whole: bool
 
 
 def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
-    """The same, but a task stops reading when its records' values have come to `most_bytes`."""
+    """The same, but a task stops reading when its weight has come to `most_bytes`: the bytes of its rows, which come to
+    the driver, and an eighth of those of the values, so that a slice of very large records comes to an end, too."""
     read = records.select(*RECORD_SCHEMA.names)
-    packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, value_bytes BIGINT").toArrow()
+    packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
     tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
     return Collected(
         pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]),
-        pc.sum(packed["value_bytes"]).as_py() or 0,
+        pc.sum(packed["weight"]).as_py() or 0,
         whole=not packed["rows"].null_count,
     )
 
@@ -60,10 +61,8 @@ def _no_records() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
 
 
-def _packed(rows: bytes | None, value_bytes: int) -> pa.RecordBatch:
-    return pa.RecordBatch.from_pydict(
-        {"rows": pa.array([rows], pa.binary()), "value_bytes": pa.array([value_bytes], pa.int64())}
-    )
+def _packed(rows: bytes | None, weight: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"rows": pa.array([rows], pa.binary()), "weight": pa.array([weight], pa.int64())})
 
 
 def _packing(
@@ -74,18 +73,20 @@ def _packing(
         stream = io.BytesIO()
         with pa.ipc.new_stream(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        return _packed(stream.getvalue(), records["value"].nbytes)
+        packed = stream.getvalue()
+        return _packed(packed, len(packed) + records["value"].nbytes // 8)
 
     def until_enough(
         batches: Iterator[pa.RecordBatch], pack: Callable[[pa.RecordBatch], pa.RecordBatch]
     ) -> Iterator[pa.RecordBatch]:
-        read = 0
+        weight = 0
         for records in batches:
-            if most_bytes is not None and read >= most_bytes:
+            if most_bytes is not None and weight >= most_bytes:
                 yield _packed(None, 0)  # there is more
                 return
-            read += records["value"].nbytes
-            yield pack(records)
+            packed = pack(records)
+            weight += packed["weight"][0].as_py()
+            yield packed
 
     def pack_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # PySpark's worker collects garbage after each task, and all modules with it, unless they are put aside once:

@@ -78,6 +78,7 @@ class Job(ABC):
         self._failure: BaseException | None = None
         self._in_batch = threading.Lock()
         self._topic_admin: TopicAdmin | None = None
+        self.group = f"retail-mart-{self.name}-{uuid.uuid4().hex}"
 
     @abstractmethod
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
@@ -115,7 +116,7 @@ class Job(ABC):
         servers, security = self.settings.require_kafka(), self.settings.spark_kafka_security()
 
         def again(part: Covered) -> DataFrame:
-            read = read_range(records.sparkSession, servers, topic, part, security)
+            read = read_range(records.sparkSession, servers, topic, part, security, self.group)
             return read.coalesce(1) if one_task else read
 
         whole = records.coalesce(1) if one_task else records

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import psycopg2
+import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
@@ -20,6 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.settings import Settings
 from streaming.erasure_list import copy_to_lake, lake_list, read_list
 from streaming.errors import AwayError
+from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
 from streaming.parse import parse_records
@@ -65,6 +67,7 @@ class LandJob(Job):
             settings.max_invoices_per_batch,
             patience,
             settings.spark_kafka_security(),
+            group=self.group,
         )
         return records, self._fresh_checkpoint()
 
@@ -74,7 +77,9 @@ class LandJob(Job):
         parse_start = time.perf_counter()
         settings = self.settings
         # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
-        parsing = partial(parse_records, zone=settings.zone, max_bytes=settings.max_message_bytes)
+        parsing = partial(
+            _without_raw, partial(parse_records, zone=settings.zone, max_bytes=settings.max_message_bytes)
+        )
         for part, topic_now in self.slices(records, covered, self._topic, parsing, one_task=True, niceness=_NICENESS):
             parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
             for attempt in self.patiently():
@@ -120,3 +125,8 @@ class LandJob(Job):
                     shutil.rmtree(earlier, ignore_errors=True)
             self._checkpoint = Path(parent, name)
         return f"{parent}/{name}"
+
+
+def _without_raw(step: Step, records: pa.RecordBatch) -> pa.RecordBatch:
+    """The bytes of a record that cannot be landed stay where they are: quarantine is the mart's."""
+    return step(records).drop_columns(["detail", "raw"])

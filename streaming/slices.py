@@ -17,8 +17,10 @@ from streaming.executors import Collected, Step, collect_up_to
 from streaming.positions import spanned
 from streaming.source import Covered
 
-MOST_BYTES = 48 * 1024**2
-"""Of the values that a slice takes before it ends; and then the rows of one more Arrow batch of each task."""
+MOST_BYTES = 64 * 1024**2
+"""What a slice may weigh (executors.collect_up_to), and then one more Arrow batch of each task. Large enough that a
+batch of MAX_INVOICES_PER_BATCH ordinary invoices is one slice, and small enough for the heap of SPARK_DRIVER_MEMORY, where
+Spark holds it some three times on its way to Python, for each of the two queries."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def slices(
 def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:
     """As much of what is left as fits into a slice if its records are as large as those that were found last: a task
     that has to stop costs its Python worker, and with it a second."""
-    if not left or not found.value_bytes:
+    if not left or not found.weight:
         return left
-    offsets = int(0.8 * most_bytes * found.rows.num_rows / found.value_bytes) // len(left)
+    offsets = int(0.8 * most_bytes * found.rows.num_rows / found.weight) // len(left)
     return {partition: (first, min(end, first + max(1, offsets))) for partition, (first, end) in left.items()}

@@ -198,16 +198,17 @@ def read_topic(
     patience_seconds: float | None = None,
     security: Mapping[str, str] | None = None,
     fetch_wait_ms: int | None = None,
+    group: str | None = None,
 ) -> DataFrame:
     """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
 
     At most `max_records` offsets a micro-batch; with `patience_seconds`, fewer only after so long a wait; `security` is
     Settings.spark_kafka_security(); `fetch_wait_ms`: how long the broker may keep a fetch that finds nothing, Kafka's
-    default is 500. Reads what is committed. The stream fails rather than skip records that are gone.
+    default is 500. `group`: a name of the query's own, which read_range is given, too. Reads what is committed. The stream fails rather than skip records that are gone.
     """
     stream = (
         spark.readStream.format("kafka")
-        .options(**_reading(bootstrap_servers, security))
+        .options(**_reading(bootstrap_servers, security, group))
         .option("subscribe", topic.name)
         .option("startingOffsets", json.dumps({topic.name: {str(p): offset for p, offset in start.items()}}))
         .option("maxOffsetsPerTrigger", str(max_records))
@@ -227,13 +228,14 @@ def read_range(
     topic: Topic,
     covered: Covered,
     security: Mapping[str, str] | None = None,
+    group: str | None = None,
 ) -> DataFrame:
     """The same records of a range of offsets, once."""
     ranges = {p: (first, end) for p, (first, end) in covered.items() if first < end}
     first, end = ({topic.name: {str(p): bounds[side] for p, bounds in ranges.items()}} for side in (0, 1))
     return (
         spark.read.format("kafka")
-        .options(**_reading(bootstrap_servers, security))
+        .options(**_reading(bootstrap_servers, security, group))
         .option("assign", json.dumps({topic.name: sorted(ranges)}))
         .option("startingOffsets", json.dumps(first))
         .option("endingOffsets", json.dumps(end))
@@ -241,12 +243,17 @@ def read_range(
     )
 
 
-def _reading(bootstrap_servers: str, security: Mapping[str, str] | None) -> dict[str, str]:
+def _reading(bootstrap_servers: str, security: Mapping[str, str] | None, group: str | None) -> dict[str, str]:
     return {
+        # Nobody joins a group, but Spark keeps consumers and what they have fetched by its name: a range that begins
+        # where the last one ended is read on from there.
+        **({"kafka.group.id": group} if group else {}),
         "kafka.bootstrap.servers": bootstrap_servers,
         **(security or {}),
         "kafka.isolation.level": READ_COMMITTED,
         "failOnDataLoss": "true",
+        # So many records are unpacked at once, of a megabyte each perhaps; a fetch of a megabyte, compressed, holds hundreds.
+        "kafka.max.poll.records": "25",
         # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
         "kafka.default.api.timeout.ms": "10000",
         "kafka.request.timeout.ms": "5000",
