@@ -19,7 +19,7 @@ from streaming.source import Covered
 
 MOST_BYTES = 64 * 1024**2
 """What a slice may weigh (executors.collect_up_to), and then one more Arrow batch of each task. Large enough that a
-batch of MAX_INVOICES_PER_BATCH ordinary invoices is one slice, and small enough for the heap of SPARK_DRIVER_MEMORY, where
+batch of MAX_INVOICES_PER_BATCH ordinary invoices is one slice; small enough for the heap of SPARK_DRIVER_MEMORY, where
 Spark holds it some three times on its way to Python, for each of the two queries."""
 
 

@@ -204,7 +204,8 @@ def read_topic(
 
     At most `max_records` offsets a micro-batch; with `patience_seconds`, fewer only after so long a wait; `security` is
     Settings.spark_kafka_security(); `fetch_wait_ms`: how long the broker may keep a fetch that finds nothing, Kafka's
-    default is 500. `group`: a name of the query's own, which read_range is given, too. Reads what is committed. The stream fails rather than skip records that are gone.
+    default is 500; `group`: a name of the query's own, which read_range is given, too. Reads what is committed. The
+    stream fails rather than skip records that are gone.
     """
     stream = (
         spark.readStream.format("kafka")
@@ -252,7 +253,7 @@ def _reading(bootstrap_servers: str, security: Mapping[str, str] | None, group: 
         **(security or {}),
         "kafka.isolation.level": READ_COMMITTED,
         "failOnDataLoss": "true",
-        # So many records are unpacked at once, of a megabyte each perhaps; a fetch of a megabyte, compressed, holds hundreds.
+        # So many are unpacked at once: a fetch of a megabyte may hold hundreds of records of a megabyte, compressed.
         "kafka.max.poll.records": "25",
         # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
         "kafka.default.api.timeout.ms": "10000",
