@@ -81,13 +81,10 @@ class ApplyJob(Job):
         assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
         settings = self.settings
         parse_start = time.perf_counter()
-        for part, topic_now in self.slices(records, covered, self._writer.topic, cleaning(settings)):
+        for part in self.slices(records, covered, self._writer.topic, cleaning(settings)):
             parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
             for attempt in self.patiently():
                 with attempt, self._mart() as connection:
-                    if topic_now != self._writer.topic:
-                        with connection, connection.cursor() as cursor:
-                            check_topic(cursor, topic_now)
                     applied = apply_batch(
                         connection,
                         self._writer,
@@ -112,6 +109,10 @@ class ApplyJob(Job):
                     self._thinned_at = time.monotonic()
         except AwayError as away:  # the next batch waits for PostgreSQL
             log.warning("scores not checked", reason=str(away))
+
+    def check_topic(self, topic: Topic) -> None:
+        with self._mart() as connection, connection, connection.cursor() as cursor:
+            check_topic(cursor, topic)
 
     def check_superseded(self) -> None:
         """A newer job on this machine also clears away this one's checkpoint: then FencedError says so."""

@@ -107,11 +107,19 @@ class Job(ABC):
         self._topic_admin.check_cleanup_policy()
         return topic
 
+    @abstractmethod
+    def check_topic(self, topic: Topic) -> None:
+        """Raise TopicChangedError if the store's positions are of an earlier topic of this name."""
+
     def slices(
         self, records: DataFrame, covered: Covered, topic: Topic, step: Step, one_task: bool = False, niceness: int = 0
-    ) -> Iterator[tuple[Slice, Topic]]:
-        """The micro-batch's slices, until a stop signal, each with the topic as the broker names it after the slice was
-        read: if it has another id by then, the records may be of another topic."""
+    ) -> Iterator[Slice]:
+        """The micro-batch's slices, until a stop signal.
+
+        After each was read, the broker is asked whether the topic still is the one that the query began with: the
+        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or AwayError if
+        the store has been told already (`rewind`), so that the query begins again with the new topic.
+        """
         assert self._topic_admin is not None  # noqa: S101
         servers, security = self.settings.require_kafka(), self.settings.spark_kafka_security()
 
@@ -121,7 +129,11 @@ class Job(ABC):
 
         whole = records.coalesce(1) if one_task else records
         for part in slices(whole, covered, step, again, MOST_BYTES, niceness, 1 if one_task else None):
-            yield part, replace(topic, topic_id=self._topic_admin.topic_id())
+            topic_id = self._topic_admin.topic_id()
+            if topic_id != topic.topic_id:
+                self.check_topic(replace(topic, topic_id=topic_id))
+                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
+            yield part
             if self.stopping.is_set():
                 return
 

@@ -80,15 +80,19 @@ class LandJob(Job):
         parsing = partial(
             _without_raw, partial(parse_records, zone=settings.zone, max_bytes=settings.max_message_bytes)
         )
-        for part, topic_now in self.slices(records, covered, self._topic, parsing, one_task=True, niceness=_NICENESS):
+        for part in self.slices(records, covered, self._topic, parsing, one_task=True, niceness=_NICENESS):
             parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
             for attempt in self.patiently():
                 with attempt:
-                    check_topic(self._table, topic_now)
                     landed = land_batch(self._table, self._topic, part.rows, part.covered)
             landed.milliseconds = {"parse": parse_milliseconds, **landed.milliseconds}
             report_landed(landed)
             parse_start = time.perf_counter()
+
+    def check_topic(self, topic: Topic) -> None:
+        assert self._table is not None  # noqa: S101
+        self._table.update_incremental()
+        check_topic(self._table, topic)
 
     def _take_erasure_list(self, table: DeltaTable) -> None:
         """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # `watch` looks at topics without Spark
 log = structlog.get_logger()
 # Of every reader here: what a producer's transaction took back is no record, what is not committed yet is not there.
 READ_COMMITTED = "read_committed"
+_PATIENCE_MS = 5_000  # within a batch, which a stop signal waits for
 
 Covered = Mapping[int, tuple[int, int]]
 """What a batch was read from: per partition the first offset, and the one after the last. Not every offset in it has a
@@ -88,7 +89,7 @@ class TopicAdmin:
                 bootstrap_servers=bootstrap_servers,
                 client_id="topic",
                 bootstrap_timeout_ms=milliseconds,
-                request_timeout_ms=milliseconds,
+                request_timeout_ms=min(milliseconds, _PATIENCE_MS),
                 **(security or {}),
             )
 

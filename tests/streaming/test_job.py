@@ -23,6 +23,9 @@ class TwoLines(Job):
     def prepare(self, spark):
         raise NotImplementedError
 
+    def check_topic(self, topic):
+        raise NotImplementedError
+
     def process(self, records, covered):
         assert covered == {0: (0, 7)}
         structlog.get_logger().info("began", records=records)
