@@ -48,9 +48,9 @@ class _Collector(logging.Handler):
 
 
 @contextmanager
-def connecting() -> Iterator[Reasons]:
-    """Collect the reasons of failed connections while a client is made."""
-    reasons = Reasons()
+def connecting(reasons: Reasons | None = None) -> Iterator[Reasons]:
+    """Collect the reasons of failed connections while a client is made, in `reasons` if there are some already."""
+    reasons = Reasons() if reasons is None else reasons
     collector = _Collector(reasons)
     level = _LOGGER.level
     _LOGGER.addHandler(collector)

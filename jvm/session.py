@@ -53,6 +53,11 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         "spark.sql.shuffle.partitions": "2",
         "spark.sql.session.timeZone": "UTC",
         "spark.sql.execution.arrow.pyspark.enabled": "true",
+        # What goes to a Python worker at once, beside 10,000 rows: records may have a megabyte each.
+        "spark.sql.execution.arrow.maxBytesPerBatch": str(8 * 1024**2),
+        # What was unpacked and not read is kept no longer than it may be wanted (the default is five minutes).
+        "spark.kafka.consumer.fetchedData.cache.timeout": "10s",
+        "spark.kafka.consumer.fetchedData.cache.evictorThreadRunInterval": "5s",
         "spark.sql.streaming.stopTimeout": "30s",
         "spark.sql.streaming.minBatchesToRetain": "2",
         "spark.sql.streaming.numRecentProgressUpdates": "10",

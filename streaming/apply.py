@@ -19,10 +19,11 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import one_row, statement
 from streaming.erasure_list import read_list
-from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
+from streaming.positions import Writer, advance, check_fence, due_records, next_offsets, read_positions, spanned
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
 from streaming.score import lock_scores, score
+from streaming.source import Covered
 
 STAGED_COLUMNS = [
     "invoice",
@@ -73,9 +74,11 @@ def apply_batch(
     batch: pa.Table,
     returns_policy: Literal["ignore", "net"],
     raw_values: RawValues,
+    covered: Covered | None = None,
 ) -> Applied:
     """Apply one cleaned batch (streaming.clean's columns, one row a record) and commit.
 
+    `covered`: the offsets that it was read from, which the mart has passed then; by default those that its rows span.
     Records before the mart's positions are skipped. `raw_values` fetches the values of records found to conflict
     with an invoice in the mart. Raises FencedError, GapError; psycopg2.Error leaves the mart as it was, unless the
     connection broke in the commit itself: then trying again skips what was committed.
@@ -85,11 +88,16 @@ def apply_batch(
     with connection, connection.cursor() as cursor:
         with applied.phase("positions"):
             check_fence(cursor, writer)
-            due = due_records(batch, read_positions(cursor, writer.topic))
+            covered = spanned(batch) if covered is None else covered
+            positions = read_positions(cursor, writer.topic)
+            due = due_records(batch, covered, positions)
+        applied.next_offsets = next_offsets(covered, positions)
         applied.skipped = batch.num_rows - due.num_rows
         applied.records = due.num_rows
         if due.num_rows:
             _apply_due(cursor, writer, due, returns_policy, raw_values, applied, started_at)
+        elif applied.next_offsets:  # offsets without a record, such as a transaction's marks
+            advance(cursor, writer, applied.next_offsets)
         commit_start = time.perf_counter()
     applied.milliseconds["commit"] = round((time.perf_counter() - commit_start) * 1000, 1)
     return applied
@@ -128,7 +136,6 @@ def _apply_due(
         applied.rejected = len(rejected)
         applied.rejected_by_reason = Counter(r.reason for r in rejected)
         applied.duplicates = applied.records - applied.invoices - applied.rejected
-        applied.next_offsets = {row["partition"]: row["offset_max"] + 1 for row in first_offsets(due).to_pylist()}
         advance(cursor, writer, applied.next_offsets)
         applied.kafka_timestamps = due["kafka_timestamp"]
         extremes = pc.min_max(due["kafka_timestamp"]).as_py()

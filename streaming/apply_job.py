@@ -21,7 +21,7 @@ from conf.settings import Settings
 from streaming.apply import Coordinates, apply_batch
 from streaming.clean import parse_and_clean
 from streaming.errors import AwayError
-from streaming.executors import Step, collect
+from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
 from streaming.mart import application_name, connect, describe_shop
@@ -29,10 +29,12 @@ from streaming.metrics import lags
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
 from streaming.score import check_scores, thin_history
-from streaming.source import Topic, describe_topic, read_topic
+from streaming.source import Covered, Topic, read_topic
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600
+# Kafka's default lets an idle fetch wait for half a second, and a record in another partition with it.
+_FETCH_WAIT_MS = 5
 
 
 class ApplyJob(Job):
@@ -50,12 +52,7 @@ class ApplyJob(Job):
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
         settings = self.settings
-        topic = describe_topic(
-            settings.require_kafka(),
-            settings.kafka_topic,
-            settings.kafka_timeout_seconds,
-            settings.kafka_security(),
-        )
+        topic = self.describe_topic()
         with self._mart() as connection:
             describe_shop(connection, settings)
             with connection, connection.cursor() as cursor:
@@ -74,27 +71,31 @@ class ApplyJob(Job):
             start,
             settings.max_invoices_per_batch,
             security=settings.spark_kafka_security(),
+            fetch_wait_ms=_FETCH_WAIT_MS,
+            group=self.group,
         )
         return records, _fresh_checkpoint(settings, self._writer)
 
-    def process(self, records: DataFrame) -> None:
+    def process(self, records: DataFrame, covered: Covered) -> None:
         """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
         assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
         settings = self.settings
         parse_start = time.perf_counter()
-        batch = collect(records, cleaning(settings))
-        parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
-        for attempt in self.patiently():
-            with attempt, self._mart() as connection:
-                applied = apply_batch(
-                    connection,
-                    self._writer,
-                    batch,
-                    settings.returns_policy,
-                    lambda coordinates: _raw_values(records, coordinates),
-                )
-        applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
-        report_applied(applied, self._writer, self._lag)
+        for part in self.slices(records, covered, self._writer.topic, cleaning(settings)):
+            parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
+            for attempt in self.patiently():
+                with attempt, self._mart() as connection:
+                    applied = apply_batch(
+                        connection,
+                        self._writer,
+                        part.rows,
+                        settings.returns_policy,
+                        partial(_raw_values, part.records),
+                        covered=part.covered,
+                    )
+            applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
+            report_applied(applied, self._writer, self._lag)
+            parse_start = time.perf_counter()
 
     def look_after(self) -> None:
         """Check all scores when it is time, and thin the history once an hour."""
@@ -109,6 +110,10 @@ class ApplyJob(Job):
         except AwayError as away:  # the next batch waits for PostgreSQL
             log.warning("scores not checked", reason=str(away))
 
+    def check_topic(self, topic: Topic) -> None:
+        with self._mart() as connection, connection, connection.cursor() as cursor:
+            check_topic(cursor, topic)
+
     def check_superseded(self) -> None:
         """A newer job on this machine also clears away this one's checkpoint: then FencedError says so."""
         assert self._writer is not None  # noqa: S101
@@ -116,6 +121,7 @@ class ApplyJob(Job):
             check_fence(cursor, self._writer)
 
     def close(self) -> None:
+        super().close()
         self._disconnect()
         if self._lag is not None:
             self._lag.close()

@@ -8,8 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
@@ -30,22 +32,61 @@ def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
     anew. `niceness` is added to the stepping thread's, on Linux: work that may wait does not take the processor from
     other work on the same executors.
     """
-    packed = records.select(*RECORD_SCHEMA.names).mapInArrow(_packing(step, niceness), "rows BINARY").toArrow()
-    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"]]
-    return pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())])
+    return collect_up_to(records, step, None, niceness).rows
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The rows, what they weigh (see collect_up_to), and whether they are of all records."""
+
+    rows: pa.Table
+    weight: int
+    whole: bool
+
+
+def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
+    """The same, but a task stops reading when its weight has come to `most_bytes`: the bytes of its rows, which come to
+    the driver, and an eighth of those of the values, so that a slice of very large records comes to an end, too."""
+    read = records.select(*RECORD_SCHEMA.names)
+    packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
+    tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
+    return Collected(
+        pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]),
+        pc.sum(packed["weight"]).as_py() or 0,
+        whole=not packed["rows"].null_count,
+    )
 
 
 def _no_records() -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
 
 
-def _packing(step: Step, niceness: int) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+def _packed(rows: bytes | None, weight: int) -> pa.RecordBatch:
+    return pa.RecordBatch.from_pydict({"rows": pa.array([rows], pa.binary()), "weight": pa.array([weight], pa.int64())})
+
+
+def _packing(
+    step: Step, niceness: int, most_bytes: int | None = None
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
     def pack(records: pa.RecordBatch) -> pa.RecordBatch:
         rows = step(records)
         stream = io.BytesIO()
         with pa.ipc.new_stream(stream, rows.schema) as writer:
             writer.write_batch(rows)
-        return pa.RecordBatch.from_arrays([pa.array([stream.getvalue()], pa.binary())], names=["rows"])
+        packed = stream.getvalue()
+        return _packed(packed, len(packed) + records["value"].nbytes // 8)
+
+    def until_enough(
+        batches: Iterator[pa.RecordBatch], pack: Callable[[pa.RecordBatch], pa.RecordBatch]
+    ) -> Iterator[pa.RecordBatch]:
+        weight = 0
+        for records in batches:
+            if most_bytes is not None and weight >= most_bytes:
+                yield _packed(None, 0)  # there is more
+                return
+            packed = pack(records)
+            weight += packed["weight"][0].as_py()
+            yield packed
 
     def pack_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         # PySpark's worker collects garbage after each task, and all modules with it, unless they are put aside once:
@@ -53,12 +94,11 @@ def _packing(step: Step, niceness: int) -> Callable[[Iterator[pa.RecordBatch]], 
         if not gc.get_freeze_count():
             gc.freeze()
         if not niceness or sys.platform != "linux":
-            yield from map(pack, batches)
+            yield from until_enough(batches, pack)
             return
         # In a thread, which on Linux has a niceness of its own: a worker cannot be made less nice again, and the next
         # task that Spark gives it may be urgent.
         with ThreadPoolExecutor(1, initializer=os.nice, initargs=(niceness,)) as thread:
-            for batch in batches:
-                yield thread.submit(pack, batch).result()
+            yield from until_enough(batches, lambda records: thread.submit(pack, records).result())
 
     return pack_all

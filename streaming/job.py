@@ -6,7 +6,10 @@ import re
 import threading
 import uuid
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import structlog
@@ -28,6 +31,9 @@ from tenacity import (
 from conf.settings import Settings
 from streaming import metrics
 from streaming.errors import AwayError, StreamingError
+from streaming.executors import Step
+from streaming.slices import MOST_BYTES, Slice, slices
+from streaming.source import Covered, Topic, TopicAdmin, covered_now, describe_topic, read_range
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
@@ -35,6 +41,13 @@ _FAILURES_IN_A_ROW = 5
 # What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
+)
+# What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name,
+# new partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
+_OF_OFFSETS = re.compile(
+    r"lost because they are not available in Kafka any more;[^\[]*?Reason: ([^\n]{0,300})"
+    r"|OffsetOutOfRangeException: ([^\n]{0,300})"
+    r"|\[(\w*(?:END_OFFSET|TOPIC_PARTITIONS|DOES_NOT_MATCH_ASSIGNED)\w*)\]"
 )
 
 
@@ -64,6 +77,8 @@ class Job(ABC):
         self.committed_batches = 0
         self._failure: BaseException | None = None
         self._in_batch = threading.Lock()
+        self._topic_admin: TopicAdmin | None = None
+        self.group = f"retail-mart-{self.name}-{uuid.uuid4().hex}"
 
     @abstractmethod
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
@@ -73,14 +88,61 @@ class Job(ABC):
         """
 
     @abstractmethod
-    def process(self, records: DataFrame) -> None:
-        """One micro-batch into the store, whole or not at all."""
+    def process(self, records: DataFrame, covered: Covered) -> None:
+        """One micro-batch into the store, slice by slice, each whole or not at all; `covered`: what it is read from."""
+
+    def describe_topic(self) -> Topic:
+        """The topic as it is now, and a kept connection to ask whether it is still the same one. Raises StreamingError
+        if it is compacted, and what source.describe_topic raises."""
+        settings = self.settings
+        asked = (
+            settings.require_kafka(),
+            settings.kafka_topic,
+            settings.kafka_timeout_seconds,
+            settings.kafka_security(),
+        )
+        self._disconnect_topic()
+        topic = describe_topic(*asked)
+        self._topic_admin = TopicAdmin(*asked)
+        self._topic_admin.check_cleanup_policy()
+        return topic
+
+    @abstractmethod
+    def check_topic(self, topic: Topic) -> None:
+        """Raise TopicChangedError if the store's positions are of an earlier topic of this name."""
+
+    def slices(
+        self, records: DataFrame, covered: Covered, topic: Topic, step: Step, one_task: bool = False, niceness: int = 0
+    ) -> Iterator[Slice]:
+        """The micro-batch's slices, until a stop signal.
+
+        After each was read, the broker is asked whether the topic still is the one that the query began with: the
+        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or AwayError if
+        the store has been told already (`rewind`), so that the query begins again with the new topic.
+        """
+        assert self._topic_admin is not None  # noqa: S101
+        servers, security = self.settings.require_kafka(), self.settings.spark_kafka_security()
+
+        def again(part: Covered) -> DataFrame:
+            read = read_range(records.sparkSession, servers, topic, part, security, self.group)
+            return read.coalesce(1) if one_task else read
+
+        whole = records.coalesce(1) if one_task else records
+        for part in slices(whole, covered, step, again, MOST_BYTES, niceness, 1 if one_task else None):
+            topic_id = self._topic_admin.topic_id()
+            if topic_id != topic.topic_id:
+                self.check_topic(replace(topic, topic_id=topic_id))
+                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
+            yield part
+            if self.stopping.is_set():
+                return
 
     def look_after(self) -> None:  # noqa: B027
         """Between two batches: what the store needs now and then. The batch before it is committed already."""
 
-    def close(self) -> None:  # noqa: B027
+    def close(self) -> None:
         """Let go of what the job holds; called when it has ended, however it did."""
+        self._disconnect_topic()
 
     def check_superseded(self) -> None:  # noqa: B027
         """Raise if a newer job is the reason of a failure in Spark itself."""
@@ -120,8 +182,9 @@ class Job(ABC):
                 if self.stopping.is_set():
                     return
                 raise
+            started: Future[StreamingQuery] = Future()
             query = (
-                records.writeStream.foreachBatch(self._micro_batch)
+                records.writeStream.foreachBatch(partial(self._micro_batch, started))
                 .option("checkpointLocation", checkpoint)
                 .queryName(self.name)
             )
@@ -132,6 +195,7 @@ class Job(ABC):
             )
             try:
                 running = query.start()
+                started.set_result(running)
                 with metrics.query_running(self.name):
                     if self._wait(running):
                         return
@@ -145,14 +209,20 @@ class Job(ABC):
                 )
                 self.stopping.wait(failures)
 
-    def _micro_batch(self, records: DataFrame, _spark_batch_id: int) -> None:
-        """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used."""
+    def _micro_batch(self, started: Future[StreamingQuery], records: DataFrame, _spark_batch_id: int) -> None:
+        """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used.
+
+        `started` gets the query, of which the first batch may begin before its start has returned.
+        """
         try:
             # One id in every line that the log has of this batch.
             with self._in_batch, bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
                 if self.stopping.is_set():
                     return
-                self.process(records)
+                covered = covered_now(started.result())
+                if not covered:  # a query's first batch, where there is nothing yet
+                    return
+                self.process(records, covered)
                 self.committed_batches += 1
                 self.look_after()
         except BaseException as failure:
@@ -178,7 +248,15 @@ class Job(ABC):
             # From Spark's own look at the topic, or from the tasks that read it, which foreachBatch waits for.
             if of_kafka := _OF_KAFKA.search(str(error)):
                 raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
+            if of_offsets := _OF_OFFSETS.search(str(error)):
+                reason = next(filter(None, of_offsets.groups()))
+                raise AwayError(f"Kafka's offsets are not those that the query knew: {reason}") from error
             raise
+
+    def _disconnect_topic(self) -> None:
+        admin, self._topic_admin = self._topic_admin, None
+        if admin is not None:
+            admin.close()
 
     def _say_away(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -11,7 +11,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streaming.source import Topic
+from streaming.source import READ_COMMITTED, Topic
 
 log = structlog.get_logger()
 _PATIENCE_MS = 250  # the broker answers within 1-3 ms; a batch waits no longer than this for a number that is only told
@@ -41,6 +41,8 @@ class Lag:
     def advance(self, next_offsets: Mapping[int, int]) -> None:
         """Take note of how far a committed batch came."""
         with self._lock:
+            if next_offsets.keys() - self._positions.keys():  # added since the connection was made, which does not know
+                self._disconnect()
             self._positions |= next_offsets
 
     def by_partition(self) -> dict[int, int] | None:
@@ -54,11 +56,17 @@ class Lag:
                         **self._options,
                         client_id="lag",
                         enable_auto_commit=False,
+                        isolation_level=READ_COMMITTED,
                         bootstrap_timeout_ms=2_000,
                     )
                 partitions = [TopicPartition(self._topic, partition) for partition in self._positions]
                 ends = self._consumer.end_offsets(partitions, timeout_ms=_PATIENCE_MS)
-            except (KafkaError, OSError, ValueError) as error:
+            except (
+                KafkaError,
+                OSError,
+                ValueError,
+                KeyError,
+            ) as error:  # KeyError: of a partition that it does not know
                 log.debug("lag unknown", reason=f"{type(error).__name__}: {error}")
                 self._silent_until = time.monotonic() + _RETRY_SECONDS
                 self._disconnect()

@@ -25,8 +25,8 @@ from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.masking import masked
 from streaming.erasure_list import lake_list
 from streaming.errors import AwayError, StreamingError, TopicChangedError
-from streaming.positions import due_records, first_offsets
-from streaming.source import Topic
+from streaming.positions import due_records, next_offsets, spanned
+from streaming.source import Covered, Topic
 
 _TRIES = 10
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
@@ -51,16 +51,17 @@ class Landed:
     milliseconds: dict[str, float] = field(default_factory=dict)
 
 
-def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table) -> Landed:
+def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered | None = None) -> Landed:
     """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new positions.
 
-    `batch`: one row a record, streaming.parse's columns. Records before the lake's positions
-    are skipped. Raises GapError, and nothing is landed, if the batch starts after them; AwayError if the storage
-    fails: then trying again skips what was committed, if it was.
+    `batch`: one row a record, streaming.parse's columns. `covered`: the offsets that it was read from, which the lake
+    has passed then; by default those that its rows span. Records before the lake's positions are skipped. Raises
+    GapError, and nothing is landed, if the batch starts after them; AwayError if the storage fails: then trying again
+    skips what was committed, if it was.
     """
     for tries_left in reversed(range(_TRIES)):
         try:
-            return _land_due(table, topic, batch)
+            return _land_due(table, topic, batch, spanned(batch) if covered is None else covered)
         except CommitFailedError as conflict:  # another job or a rewind moved the positions meanwhile: look again
             if not tries_left:
                 raise AwayError(f"the lake at {table.table_uri} took no commit: {_first_line(conflict)}") from conflict
@@ -69,10 +70,10 @@ def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table) -> Landed:
     raise AssertionError("unreachable")
 
 
-def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table) -> Landed:
+def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered) -> Landed:
     table.update_incremental()
-    positions = read_positions(table, topic, batch["partition"].unique().to_pylist())
-    due = due_records(batch, positions, "the lake")
+    positions = read_positions(table, topic, covered.keys())
+    due = due_records(batch, covered, positions, "the lake")
     rows = lake_rows(due.filter(pc.is_null(due["reason"])), topic.name)
     if listed := lake_list(table):
         rows = listed.forget_in(rows)
@@ -81,9 +82,9 @@ def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table) -> Landed:
         rows=rows.num_rows,
         rejected=due.num_rows - rows.num_rows,
         skipped=batch.num_rows - due.num_rows,
-        next_offsets={row["partition"]: row["offset_max"] + 1 for row in first_offsets(due).to_pylist()},
+        next_offsets=next_offsets(covered, positions),
     )
-    if due.num_rows:
+    if landed.next_offsets:
         start = time.perf_counter()
         _commit(table, rows, topic, landed.next_offsets)
         landed.milliseconds["write"] = round((time.perf_counter() - start) * 1000, 1)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import psycopg2
+import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
@@ -22,12 +23,12 @@ from conf.settings import Settings
 from streaming.clean import parse_to_land
 from streaming.erasure_list import copy_to_lake, lake_list, read_list
 from streaming.errors import AwayError
-from streaming.executors import Step, collect
+from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
 from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
-from streaming.source import Topic, describe_topic, read_topic
+from streaming.source import Covered, Topic, read_topic
 
 _NICENESS = 10
 
@@ -47,12 +48,7 @@ class LandJob(Job):
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """Read the topic from the lake's positions, with a checkpoint folder of this start's own."""
         settings = self.settings
-        topic = describe_topic(
-            settings.require_kafka(),
-            settings.kafka_topic,
-            settings.kafka_timeout_seconds,
-            settings.kafka_security(),
-        )
+        topic = self.describe_topic()
         table = open_lake(settings.lake)
         check_topic(table, topic)
         self._take_erasure_list(table)
@@ -72,22 +68,30 @@ class LandJob(Job):
             settings.max_invoices_per_batch,
             patience,
             settings.spark_kafka_security(),
+            group=self.group,
         )
         return records, self._fresh_checkpoint()
 
-    def process(self, records: DataFrame) -> None:
+    def process(self, records: DataFrame, covered: Covered) -> None:
         """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is away."""
         assert self._table is not None and self._topic is not None  # noqa: S101, PT018
         parse_start = time.perf_counter()
         settings = self.settings
         # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
-        batch = collect(records.coalesce(1), parsing(settings), _NICENESS)
-        parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
-        for attempt in self.patiently():
-            with attempt:
-                landed = land_batch(self._table, self._topic, batch)
-        landed.milliseconds = {"parse": parse_milliseconds, **landed.milliseconds}
-        report_landed(landed)
+        parsing_step = partial(_without_raw, parsing(settings))
+        for part in self.slices(records, covered, self._topic, parsing_step, one_task=True, niceness=_NICENESS):
+            parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
+            for attempt in self.patiently():
+                with attempt:
+                    landed = land_batch(self._table, self._topic, part.rows, part.covered)
+            landed.milliseconds = {"parse": parse_milliseconds, **landed.milliseconds}
+            report_landed(landed)
+            parse_start = time.perf_counter()
+
+    def check_topic(self, topic: Topic) -> None:
+        assert self._table is not None  # noqa: S101
+        self._table.update_incremental()
+        check_topic(self._table, topic)
 
     def _take_erasure_list(self, table: DeltaTable) -> None:
         """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""
@@ -104,13 +108,17 @@ class LandJob(Job):
             raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
 
     def close(self) -> None:
+        super().close()
+        self._clear_checkpoint()
+
+    def _clear_checkpoint(self) -> None:
         if self._checkpoint is not None:
             shutil.rmtree(self._checkpoint, ignore_errors=True)
         self._checkpoint = None
 
     def _fresh_checkpoint(self) -> str:
         """A checkpoint folder that no earlier start used: it begins where the lake says, whatever lies there."""
-        self.close()
+        self._clear_checkpoint()
         parent = f"{self.settings.checkpoints}/{self.settings.kafka_topic}"
         name = f"land-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         if "://" not in parent:
@@ -127,3 +135,8 @@ def parsing(settings: Settings) -> Step:
     return partial(
         parse_to_land, zone=settings.zone, max_bytes=settings.max_message_bytes, admin_codes=frozenset(admin_codes())
     )
+
+
+def _without_raw(step: Step, records: pa.RecordBatch) -> pa.RecordBatch:
+    """The bytes of a record that cannot be landed stay where they are: quarantine is the mart's."""
+    return step(records).drop_columns(["detail", "raw"])

@@ -1,4 +1,9 @@
-"""Positions: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says."""
+"""Positions: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says.
+
+A position is the end of what was covered, not the offset after the last record that was seen: after it there may be
+offsets without a record (a transaction's marks, what it took back). So a batch is held to the ranges that it was read
+from, and a batch without a record moves the positions, too.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import one_row, statement
 from streaming.errors import FencedError, GapError, TopicChangedError
-from streaming.source import Topic
+from streaming.source import Covered, Topic
 
 
 @dataclass(frozen=True)
@@ -84,22 +89,19 @@ def starting_offsets(
     return start
 
 
-def due_records(batch: pa.Table, positions: Mapping[int, int], store: str = "the mart") -> pa.Table:
+def due_records(batch: pa.Table, covered: Covered, positions: Mapping[int, int], store: str = "the mart") -> pa.Table:
     """The rows of a batch that the store does not have: those at or after its positions.
 
-    `batch` has columns partition and offset. A partition without a position starts at 0. Raises GapError if a
-    partition's first row lies after its position.
+    `batch` has columns partition and offset, `covered` says what it was read from. A partition without a position
+    starts at 0. Raises GapError if a range begins after its partition's position.
     """
-    if batch.num_rows == 0:
-        return batch
     keep = None
-    for row in first_offsets(batch).to_pylist():
-        partition, first = row["partition"], row["offset_min"]
+    for partition, (first, _) in sorted(covered.items()):
         position = positions.get(partition, 0)
         if first > position:
             raise GapError(
                 f"partition {partition}: the batch starts at offset {first}, {store}'s position is {position}: "
-                f"{first - position} records would be lost, so nothing of it is taken"
+                f"{first - position} offsets would be lost, so nothing of it is taken"
             )
         if first < position:
             stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], position))
@@ -107,9 +109,15 @@ def due_records(batch: pa.Table, positions: Mapping[int, int], store: str = "the
     return batch if keep is None else batch.filter(keep)
 
 
-def first_offsets(batch: pa.Table) -> pa.Table:
-    """One row a partition: partition, offset_min, offset_max."""
-    return batch.group_by("partition").aggregate([("offset", "min"), ("offset", "max")])
+def next_offsets(covered: Covered, positions: Mapping[int, int]) -> dict[int, int]:
+    """Where the store is after what was covered: the end of each range that goes beyond its position."""
+    return {p: end for p, (first, end) in covered.items() if first < end and end > positions.get(p, 0)}
+
+
+def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
+    """What a batch covers if it is all that its partitions hold from its first row to its last."""
+    spans = batch.group_by("partition").aggregate([("offset", "min"), ("offset", "max")])
+    return {row["partition"]: (row["offset_min"], row["offset_max"] + 1) for row in spans.to_pylist()}
 
 
 def advance(cursor: Cursor, writer: Writer, next_offsets: Mapping[int, int]) -> None:

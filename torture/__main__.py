@@ -48,7 +48,7 @@ def run(
         raise typer.BadParameter(f"no scenario {', '.join(sorted(unknown))}: choose from {', '.join(SCENARIOS)}")
     scale = Scale(path_kills=path_kills, job_kills=job_kills, mutated=mutated)
     if short:
-        scale = Scale(12, 4, 3, 5, 10, 5_000, 2_000, 5_000)
+        scale = Scale(12, 4, 3, 5, 10, 5_000, 2_000, mutated=5_000, big_records=100)
     seed = _seed(seed)
     played: dict[str, tuple[Outcome | str, float]] = {}
     failed = False

@@ -26,7 +26,7 @@ from streaming.apply_job import cleaning
 from streaming.errors import FencedError, StreamingError
 from streaming.mart import describe_shop
 from streaming.positions import starting_offsets
-from streaming.source import Topic, describe_topic
+from streaming.source import READ_COMMITTED, Covered, Topic, describe_topic
 from torture import kill_points, mutants
 
 
@@ -62,14 +62,14 @@ def _apply(current: Settings, size: int) -> Iterator[int]:
         writer = apply_job.take_over(cursor, topic, apply_job.application_name())
         apply_job.check_topic(cursor, topic)
         start = starting_offsets(apply_job.read_positions(cursor, topic), topic)
-    for records in _batches(current, topic, start, size):
+    for records, covered in _batches(current, topic, start, size):
         values = dict(zip(_coordinates(records), records["value"].to_pylist(), strict=True))
         batch = pa.Table.from_batches([cleaning(current)(records)])
 
         def raw_values(wanted, values=values) -> Mapping[Coordinates, bytes]:  # type: ignore[no-untyped-def]
             return {at: values[at] for at in wanted}
 
-        apply_job.apply_batch(connection, writer, batch, current.returns_policy, raw_values)
+        apply_job.apply_batch(connection, writer, batch, current.returns_policy, raw_values, covered=covered)
         yield records.num_rows
 
 
@@ -79,27 +79,31 @@ def _land(current: Settings, size: int) -> Iterator[int]:
     table = land_job.open_lake(current.lake)
     land_job.check_topic(table, topic)
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
-    for records in _batches(current, topic, start, size):
+    for records, covered in _batches(current, topic, start, size):
         parsed = land_job.parsing(current)(records)
-        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]))
+        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]), covered)
         yield records.num_rows
 
 
-def _batches(current: Settings, topic: Topic, start: Mapping[int, int], size: int) -> Iterator[pa.RecordBatch]:
-    """The topic's records from `start` to its end of now, in batches of at most `size`."""
-    consumer = KafkaConsumer(bootstrap_servers=current.require_kafka(), enable_auto_commit=False)
-    due = {p: topic.end_offsets[p] - offset for p, offset in start.items()}
+def _batches(
+    current: Settings, topic: Topic, start: Mapping[int, int], size: int
+) -> Iterator[tuple[pa.RecordBatch, Covered]]:
+    """The topic's records from `start` to its end of now, in batches of at most `size`, and what each covers."""
+    consumer = KafkaConsumer(
+        bootstrap_servers=current.require_kafka(), enable_auto_commit=False, isolation_level=READ_COMMITTED
+    )
+    reached = dict(start)
     consumer.assign([TopicPartition(topic.name, partition) for partition in start])
     for partition, offset in start.items():
         consumer.seek(TopicPartition(topic.name, partition), offset)
     try:
-        while any(left > 0 for left in due.values()):
+        while any(offset < topic.end_offsets[partition] for partition, offset in reached.items()):
             polled = consumer.poll(timeout_ms=1000, max_records=size)
             records = [r for of_partition in polled.values() for r in of_partition]
-            if records:
-                for record in records:
-                    due[record.partition] = topic.end_offsets[record.partition] - record.offset - 1
-                yield pa.RecordBatch.from_pydict(
+            now = {partition: consumer.position(TopicPartition(topic.name, partition)) for partition in reached}
+            if covered := {p: (reached[p], now[p]) for p in reached if now[p] > reached[p]}:
+                reached = now
+                batch = pa.RecordBatch.from_pydict(
                     {
                         "value": pa.array([r.value for r in records], pa.binary()),
                         "partition": pa.array([r.partition for r in records], pa.int32()),
@@ -107,6 +111,7 @@ def _batches(current: Settings, topic: Topic, start: Mapping[int, int], size: in
                         "timestamp": pa.array([r.timestamp * 1000 for r in records], pa.timestamp("us", "UTC")),
                     }
                 )
+                yield batch, covered
     finally:
         consumer.close()
 

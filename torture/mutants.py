@@ -24,7 +24,7 @@ def _no_fence() -> None:
 
 def _no_position_check() -> None:
     """The batch is taken as it comes, from wherever the reading began: here, from the topic's start."""
-    _replace(apply, "due_records", lambda batch, positions: batch)
+    _replace(apply, "due_records", lambda batch, covered, positions: batch)
     _replace(apply_job, "read_positions", lambda cursor, topic: {})
 
 
@@ -49,8 +49,8 @@ def _quarantine_after_the_commit() -> None:
     _replace(apply, "quarantine", lambda cursor, topic, rejected: waiting.append((topic, rejected)))
     real_apply = apply_job.apply_batch
 
-    def apply_batch(connection: Any, *rest: Any) -> Any:
-        applied = real_apply(connection, *rest)
+    def apply_batch(connection: Any, *rest: Any, **named: Any) -> Any:
+        applied = real_apply(connection, *rest, **named)
         with connection, connection.cursor() as cursor:
             for topic, rejected in waiting:
                 real_quarantine(cursor, topic, rejected)

@@ -10,13 +10,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg2
 
 from stack import privileges
+from torture.check import differences
 from torture.kill_points import ANY_MOMENT, CHECKPOINT_WRITE, POINTS
+from torture.oracle import expected
 from torture.traffic import Message, Traffic, every_class, message
 from torture.world import Life, Line, TortureError, World, flowing, wait_until
 
@@ -32,7 +34,8 @@ class SkippedError(Exception):
 @dataclass(frozen=True)
 class Scale:
     """How much of each story is played: kills of the transaction path, kills of the whole job, wrong records a class,
-    seconds that something stays away or locked, the size of the largest batch and customer, and mutated records."""
+    seconds that something stays away or locked, the size of the largest batch and customer, mutated records, and how
+    many records of a megabyte wait."""
 
     path_kills: int = 300
     job_kills: int = 40
@@ -42,6 +45,7 @@ class Scale:
     largest: int = 100_000
     customer_invoices: int = 50_000
     mutated: int = 100_000
+    big_records: int = 1_300
 
 
 @dataclass
@@ -330,6 +334,123 @@ def sizes(world: World, seed: int, scale: Scale) -> Outcome:
         return _with_line(outcome, line)
 
 
+def transactions(world: World, seed: int, scale: Scale) -> Outcome:
+    """A producer that commits and takes back, beside a plain one: kills on the transaction path, then the whole job
+    while it goes on. What was taken back is nowhere, and the marks between the records lose nothing."""
+    with world.line() as line, line.transacting() as transact:
+        traffic, rng = Traffic(seed), random.Random(seed)
+        outcome = Outcome()
+
+        def some() -> None:
+            if rng.random() < 0.6:
+                transact(traffic.messy(20), commit=True)
+            else:
+                transact(Traffic(rng.randrange(10**6), first_number=900_000).messy(20), commit=False)
+
+        while line.kills.total() < max(len(POINTS), scale.path_kills // 10):
+            some()
+            line.send(traffic.messy(15))
+            some()
+            point = list(POINTS)[outcome.lives % len(POINTS)]
+            line.until_killed(point, *_DRIVER, "--kill", point, "1")
+            outcome.lives += 1
+            if outcome.lives > scale.path_kills + 4 * len(POINTS):
+                raise TortureError("the kill points are not reached")
+        with line.life("streaming", *_RUN) as job:
+            outcome.lives += 1
+            job.wait_for('"event": "reading"')
+            for _ in range(20):
+                some()
+            transact(Traffic(seed, first_number=950_000).messy(5), commit=False)  # a mark is the last thing there
+            _until_caught_up(line, job)
+            if (code := job.stop()) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def new_partitions(world: World, seed: int, scale: Scale) -> Outcome:
+    """Partitions are added while the job runs: it reads them from their first record."""
+    with world.line() as line:
+        outcome = Outcome()
+        line.send(Traffic(seed).messy(200))
+        with line.life("streaming", *_RUN) as job:
+            outcome.lives += 1
+            _until_caught_up(line, job)
+            for more in (3, 5):
+                world.add_partitions(line, more)
+                # Invoices of their own: a copy of an earlier one may come to another partition now, and be read first.
+                line.send(Traffic(seed + more, first_number=500_000 + more * 10_000).messy(300))
+                _until_caught_up(line, job)
+            if (code := job.stop()) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        _finish_job(line, outcome)
+        return _with_line(outcome, line)
+
+
+def topic_changed_meanwhile(world: World, seed: int, scale: Scale) -> Outcome:
+    """The topic is created anew while the job runs, shorter and longer than it was: the job stops before it takes
+    anything of it. And records that the running job has not read are deleted: it says how many."""
+    outcome = Outcome()
+    for again in (50, 600):
+        with world.line() as line:
+            traffic = Traffic(seed)
+            line.send(traffic.messy(200))
+            with line.life("streaming", *_RUN) as job:
+                outcome.lives += 1
+                _until_caught_up(line, job)
+                job.signal(signal.SIGSTOP)  # else it may look while there is no topic at all, and end for that
+                ends, records = line.end_offsets(), len(line.acknowledged)
+                world.recreate_topic(line)
+                taken, line.acknowledged = line.acknowledged, []
+                line.send(traffic.messy(again))
+                job.signal(signal.SIGCONT)
+                _expect_end(job, outcome, "was re-created")
+            after = differences(line.dsn("owner"), line.lake, expected(taken), ends)
+            outcome.differences += [f"after {again} records of another topic: {line_}" for line_ in after]
+            outcome.records += records + len(line.acknowledged)
+    with world.line() as line:
+        traffic = Traffic(seed)
+        line.send(traffic.messy(200))
+        with line.life("streaming", *_RUN) as job:
+            outcome.lives += 1
+            _until_caught_up(line, job)
+            job.signal(signal.SIGSTOP)
+            read = line.end_offsets()
+            line.send(traffic.messy(200))
+            lost = {partition: offset + 25 for partition, offset in read.items()}
+            world.delete_records(line, lost)
+            job.signal(signal.SIGCONT)
+            _expect_end(job, outcome, "25 records) were deleted by the broker")
+        with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
+            outcome.lives += 1
+            if (code := job.wait()) != 0:
+                outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
+        kept = [a for a in line.acknowledged if not read[a.partition] <= a.offset < lost[a.partition]]
+        outcome.differences += line.differences(kept=kept)
+        return _with_line(outcome, line)
+
+
+def big_records(world: World, seed: int, scale: Scale) -> Outcome:
+    """A backlog of records of a megabyte each, valid ones with thousands of lines, then garbage: applied and landed,
+    the garbage quarantined, in the heap that is the default."""
+    outcome = Outcome()
+    with world.line() as line:
+        traffic = Traffic(seed)
+        garbage = b"{" * 1_000_000
+        for _ in range(0, scale.big_records, 100):
+            line.send([traffic.large(1_000_000) for _ in range(100)])
+            # The oracle knows the invoice; the bytes are only held by the broker.
+            line.acknowledged = [replace(a, message=replace(a.message, value=None)) for a in line.acknowledged]
+        line.send([Message(str(n).encode(), garbage, None, "not_json") for n in range(scale.big_records)])
+        with line.life("streaming", *_RUN, "--available-now") as job:
+            outcome.lives += 1
+            if (code := job.wait(1200)) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+        outcome.differences += line.differences() + line.verified()
+        return _with_line(outcome, line)
+
+
 SCENARIOS: dict[str, Scenario] = {
     "killed path": killed_path,
     "killed job": killed_job,
@@ -342,6 +463,10 @@ SCENARIOS: dict[str, Scenario] = {
     "wrong records": wrong_records,
     "mutated": mutated,
     "sizes": sizes,
+    "transactions": transactions,
+    "new partitions": new_partitions,
+    "topic changed meanwhile": topic_changed_meanwhile,
+    "big records": big_records,
 }
 
 
@@ -371,8 +496,9 @@ def _finish_job(line: Line, outcome: Outcome) -> None:
 
 def _until_caught_up(line: Line, job: Life, seconds: float = 300) -> None:
     """The mart and the lake have passed every record that was acknowledged."""
-    wait_until(lambda: line.applied() >= len(line.acknowledged), seconds, "not all records are applied", job)
-    wait_until(lambda: line.landed() >= len(line.acknowledged), seconds, "not all records are landed", job)
+    end = len(line.acknowledged) + line.unread
+    wait_until(lambda: line.applied() >= end, seconds, "not all records are applied", job)
+    wait_until(lambda: line.landed() >= end, seconds, "not all records are landed", job)
 
 
 def _expect_fenced(job: Life, outcome: Outcome) -> None:
@@ -381,12 +507,16 @@ def _expect_fenced(job: Life, outcome: Outcome) -> None:
         outcome.differences.append(f"the older writer was not fenced: exit code {code}: {job.tail()}")
 
 
+def _expect_end(job: Life, outcome: Outcome, words: str) -> None:
+    code = job.wait()
+    if code != 1 or words not in job.text():
+        outcome.differences.append(f"exit code {code} without {words!r}: {job.tail()}")
+
+
 def _expect_error(line: Line, outcome: Outcome, words: str, *arguments: str) -> None:
     with line.life("streaming", *arguments) as job:
         outcome.lives += 1
-        code = job.wait()
-        if code != 1 or words not in job.text():
-            outcome.differences.append(f"exit code {code} without {words!r}: {job.tail()}")
+        _expect_end(job, outcome, words)
 
 
 def _zombie(line: Line, traffic: Traffic, outcome: Outcome) -> None:

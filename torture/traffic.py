@@ -70,6 +70,12 @@ class Traffic:
             # What has lost its number may have got another's.
             yield Message(number if value and number in value else b"without its number", value, None)
 
+    def large(self, size: int) -> Message:
+        """An invoice of very many lines, the same few over and over, whose record has up to `size` bytes."""
+        event = self.event(lines=20)
+        one = len(json.dumps(event["lines"]))
+        return message({**event, "lines": event["lines"] * ((size - 1_000) // one)})
+
     def wrong(self, name: str) -> Message:
         """One wrong record of a class of WRONG."""
         reason, make = WRONG[name]

@@ -46,6 +46,19 @@ def test_a_nice_step_runs_at_that_niceness():
     assert seen == [os.getpriority(os.PRIO_PROCESS, 0) + 3]
 
 
+@pytest.mark.parametrize("niceness", [0, 3])
+def test_a_task_stops_after_enough_bytes_and_says_so(niceness):
+    [one] = _packing(STEP, niceness)(iter([RECORDS]))
+    weight = one["weight"][0].as_py()
+    assert weight == len(one["rows"][0].as_py()) + RECORDS["value"].nbytes // 8
+    whole = list(_packing(STEP, niceness, weight * 2)(iter([RECORDS] * 2)))
+    assert [packed["rows"].null_count for packed in whole] == [0, 0]
+    left = iter([RECORDS] * 5)
+    stopped = list(_packing(STEP, niceness, weight * 2)(left))
+    assert [packed["rows"].null_count for packed in stopped] == [0, 0, 1]
+    assert len(list(left)) == 2  # one was only looked at
+
+
 @pytest.mark.spark
 def test_rows_of_all_partitions_are_collected(spark):
     rows = [(event(invoice=str(n)), n % 3, n, datetime(2025, 1, 1, tzinfo=UTC)) for n in range(50)]

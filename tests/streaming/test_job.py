@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+from concurrent.futures import Future
 
 import pytest
 import structlog
@@ -11,6 +12,7 @@ from pyspark.errors import StreamingQueryException
 from structlog.testing import capture_logs
 
 from conf.settings import Settings
+from streaming import job as job_module
 from streaming.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 
@@ -21,19 +23,26 @@ class TwoLines(Job):
     def prepare(self, spark):
         raise NotImplementedError
 
-    def process(self, records):
+    def check_topic(self, topic):
+        raise NotImplementedError
+
+    def process(self, records, covered):
+        assert covered == {0: (0, 7)}
         structlog.get_logger().info("began", records=records)
 
     def look_after(self):
         structlog.get_logger().info("ended")
 
 
-def test_every_line_of_a_batch_has_its_id_and_no_other_line_has():
+def test_every_line_of_a_batch_has_its_id_and_no_other_line_has(monkeypatch):
+    monkeypatch.setattr(job_module, "covered_now", lambda query: {0: (0, 7)} if query == "query" else None)
     job = TwoLines(Settings(), RunOptions(), threading.Event())
+    started = Future()
+    started.set_result("query")
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
-        job._micro_batch("first", 0)
+        job._micro_batch(started, "first", 0)
         structlog.get_logger().info("between")
-        job._micro_batch("second", 0)  # Spark's own batch id may come again
+        job._micro_batch(started, "second", 0)  # Spark's own batch id may come again
     assert [line["event"] for line in lines] == ["began", "ended", "between", "began", "ended"]
     first, same, between, second, too = (line.get("batch") for line in lines)
     assert between is None
@@ -75,6 +84,16 @@ IN_BATCH = (
         (
             "java.util.concurrent.TimeoutException: Cannot fetch record for offset 7 in 120000 milliseconds",
             "Kafka failed: TimeoutException: Cannot fetch record for offset 7 in 120000 milliseconds",
+        ),
+        (
+            "Some data may have been lost because they are not available in Kafka any more;\neither the data was aged "
+            "out by Kafka\nReason: Starting offset for t-0 was 3 but consumer reset to 9.\n\tat e.F.g(H)",
+            "Kafka's offsets are not those that the query knew: Starting offset for t-0 was 3 but consumer reset to 9.",
+        ),
+        (
+            "[LOST_TOPIC_PARTITIONS_IN_END_OFFSET_WITH_TRIGGER_AVAILABLENOW] Some of partitions in Kafka topic(s)",
+            "Kafka's offsets are not those that the query knew: "
+            "LOST_TOPIC_PARTITIONS_IN_END_OFFSET_WITH_TRIGGER_AVAILABLENOW",
         ),
     ],
 )

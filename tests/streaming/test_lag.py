@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
 
 from stack import delete_topic
 from streaming.lag import Lag
@@ -40,4 +44,17 @@ def test_a_silent_broker_or_a_deleted_topic_fails_nothing(servers_of, fresh_topi
     delete_topic(servers_of, fresh_topic)
     for _ in range(3):
         assert lag.by_partition() in (None, {0: 0})  # it may still know the topic for a moment
+    lag.close()
+
+
+def test_a_partition_that_was_added_counts_from_its_first_batch_on(servers_of, fresh_topic):
+    lag = Lag(servers_of, describe_topic(servers_of, fresh_topic, 10), {0: 0, 1: 0})
+    with closing(KafkaAdminClient(bootstrap_servers=servers_of)) as admin:
+        admin.create_partitions({fresh_topic: 3})
+    with closing(KafkaProducer(bootstrap_servers=servers_of)) as producer:
+        for _ in range(3):
+            producer.send(fresh_topic, b"x", partition=2).get(timeout=30)
+    assert lag.by_partition() == {0: 0, 1: 0}
+    lag.advance({2: 1})
+    assert lag.by_partition() == {0: 0, 1: 0, 2: 2}
     lag.close()

@@ -192,7 +192,7 @@ def test_rewind_forgets_and_a_job_that_still_runs_cannot_go_on(table, path):
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
     forget(existing_lake(path), TOPIC)
     assert read_positions(existing_lake(path), TOPIC, [0, 1]) == {}
-    with pytest.raises(GapError, match="the lake's position is 0: 2 records would be lost"):
+    with pytest.raises(GapError, match="the lake's position is 0: 2 offsets would be lost"):
         land_batch(table, TOPIC, batch(valid(2)))
     assert land_batch(table, TOPIC, batch(valid(0), valid(1))).rows == 2
     assert landed_coordinates(path) == [(0, 0), (0, 0), (0, 1), (0, 1)]

@@ -1,0 +1,71 @@
+"""Slices: a micro-batch in parts that fit into memory, however large its records are.
+
+Spark bounds a micro-batch by a number of offsets, and not by bytes: forty thousand invoices are usually 20 MB, and may
+be 40 GB. So the executors stop when they have read enough, the part that they came to is stored with its own range of
+offsets, and the rest is read anew from there. The usual micro-batch is one slice and costs nothing more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+
+from streaming.executors import Collected, Step, collect_up_to
+from streaming.positions import spanned
+from streaming.source import Covered
+
+MOST_BYTES = 64 * 1024**2
+"""What a slice may weigh (executors.collect_up_to), and then one more Arrow batch of each task. Large enough that a
+batch of MAX_INVOICES_PER_BATCH ordinary invoices is one slice; small enough for the heap of SPARK_DRIVER_MEMORY, where
+Spark holds it some three times on its way to Python, for each of the two queries."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A part of a micro-batch: the rows that the step made, what they cover, and the records, to be read once more."""
+
+    rows: pa.Table
+    covered: Covered
+    records: DataFrame
+
+
+def slices(
+    records: DataFrame,
+    covered: Covered,
+    step: Step,
+    read_range: Callable[[Covered], DataFrame],
+    most_bytes: int = MOST_BYTES,
+    niceness: int = 0,
+    tasks: int | None = None,
+) -> Iterator[Slice]:
+    """The micro-batch that `covered` says, in slices, in each partition in order, to its end.
+
+    `records` are all of it, `read_range` reads a part of it. `tasks`: in how many tasks they are read, by default one a
+    partition. A slice is read when the one before it has been dealt with.
+    """
+    reached = {partition: first for partition, (first, _) in covered.items()}
+    ends = {partition: end for partition, (_, end) in covered.items()}
+    while covered:
+        found = collect_up_to(records, step, most_bytes // (tasks or len(covered)), niceness)
+        if not found.whole:
+            # A partition's rows come in order: what is before the last one is dealt with, what is after it comes again.
+            covered = {partition: (reached[partition], end) for partition, (_, end) in spanned(found.rows).items()}
+            records = read_range(covered)
+        yield Slice(found.rows, covered, records)
+        reached |= {partition: end for partition, (_, end) in covered.items()}
+        left = {partition: (reached[partition], end) for partition, end in ends.items() if reached[partition] < end}
+        covered = _as_large_as_may_be(left, found, most_bytes)
+        if covered:
+            records = read_range(covered)
+
+
+def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:
+    """As much of what is left as fits into a slice if its records are as large as those that were found last: a task
+    that has to stop costs its Python worker, and with it a second."""
+    if not left or not found.weight:
+        return left
+    offsets = int(0.8 * most_bytes * found.rows.num_rows / found.weight) // len(left)
+    return {partition: (first, min(end, first + max(1, offsets))) for partition, (first, end) in left.items()}

@@ -1,0 +1,74 @@
+"""Slices of a micro-batch, without Spark; with it: tests/integration/test_kafka.py."""
+
+import pytest
+
+from streaming import slices as slices_module
+from streaming.executors import Collected
+from streaming.slices import slices
+from tests.streaming.test_positions import batch
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """What is read, in order: the ranges, and the bytes that each task may read. It finds what `found` says."""
+
+    class Reads:
+        found: list[Collected]
+        asked: list
+
+        def slices(self, covered, *found, **options):
+            self.found, self.asked = list(found), []
+            parts = list(slices(covered, covered, None, dict, 1000, **options))
+            assert not self.found
+            return parts
+
+    reads = Reads()
+
+    def collect_up_to(records, _step, most_bytes, _niceness):
+        reads.asked.append((records, most_bytes))
+        return reads.found.pop(0)
+
+    monkeypatch.setattr(slices_module, "collect_up_to", collect_up_to)
+    return reads
+
+
+def rows(partition, *offsets):
+    return [(partition, offset) for offset in offsets]
+
+
+def test_a_batch_that_is_not_large_is_one_slice(read):
+    covered = {0: (0, 11), 1: (5, 8)}
+    [part] = read.slices(covered, Collected(batch(*rows(0, 1, 2), *rows(1, 6)), 900, True))
+    assert (part.covered, part.records) == (covered, covered)
+    assert read.asked == [(covered, 500)]
+
+
+def test_a_batch_without_a_record_is_one_slice_too(read):
+    [part] = read.slices({0: (0, 11)}, Collected(batch(), 0, True))
+    assert part.covered == {0: (0, 11)}
+
+
+def test_slices_end_with_their_last_rows_and_together_cover_the_batch(read):
+    parts = read.slices(
+        {0: (0, 11), 1: (5, 8)},
+        Collected(batch(*rows(0, 0, 2)), 1000, False),  # of partition 1 nothing was reached
+        Collected(batch(*rows(0, 3)), 600, True),  # one offset of each was asked for
+        Collected(batch(*rows(0, 4)), 50, True),  # small: so more of them
+        Collected(batch(*rows(0, 6, 9)), 1000, False),
+        Collected(batch(*rows(1, 7)), 400, True),
+    )
+    assert [part.covered for part in parts] == [
+        {0: (0, 3)},
+        {0: (3, 4), 1: (5, 6)},
+        {0: (4, 5), 1: (6, 7)},
+        {0: (5, 10)},
+        {0: (10, 11), 1: (7, 8)},
+    ]
+    assert all(part.records == part.covered for part in parts)
+    assert read.asked[3] == ({0: (5, 11), 1: (7, 8)}, 500)
+
+
+def test_one_task_reads_all_partitions_within_the_bound(read):
+    parts = read.slices({0: (0, 3), 1: (5, 8)}, Collected(batch(*rows(0, 0)), 9, True), tasks=1)
+    assert len(parts) == 1
+    assert read.asked == [({0: (0, 3), 1: (5, 8)}, 1000)]
