@@ -149,7 +149,10 @@ def replay(cursor: Cursor, lines: BinaryIO) -> None:
     for line in lines:
         if _COPY.fullmatch(line):
             _run_statements(cursor, statements)
-            cursor.copy_expert(line.decode(), _Rows(lines))
+            rows = _Rows(lines)
+            cursor.copy_expert(line.decode(), rows)
+            if not rows.ended:
+                raise StreamingError("pg_restore broke off within a table, nothing was changed")
             statements = []
         elif not line.startswith(_OF_PSQL):
             statements.append(line)
@@ -165,16 +168,13 @@ class _Rows:
     """The rows of one COPY, as a file that ends where they do."""
 
     def __init__(self, lines: BinaryIO) -> None:
-        self._lines, self._ended = lines, False
+        self._lines, self.ended = lines, False
 
     def read(self, size: int) -> bytes:
         rows, length = [], 0
-        while not self._ended and length < size:
-            line = self._lines.readline()
-            if not line:
-                raise StreamingError("pg_restore broke off within a table; nothing was changed")
+        while not self.ended and length < size and (line := self._lines.readline()):
             if line == b"\\.\n":
-                self._ended = True
+                self.ended = True
             else:
                 rows.append(line)
                 length += len(line)

@@ -20,6 +20,7 @@ import pytest
 
 from conf.settings import Settings
 from dashboards.reader import Reader, RefusedError
+from streaming import backup as backup_module
 from streaming.apply_job import ApplyJob
 from streaming.backup import backup, restore
 from streaming.erase import erase
@@ -223,15 +224,34 @@ def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
     }
 
 
-def test_a_restore_that_cannot_be_done_changes_nothing(line, servers, tmp_path):
+def test_a_restore_that_cannot_be_done_changes_nothing(line, servers, tmp_path, monkeypatch):
     dump = backup(line.settings, tmp_path)
     with new_mart(servers) as mart:
         settings = Settings(mart_dsn=mart.owner_dsn, lake_path=str(tmp_path / "none"))
         with closing(psycopg2.connect(mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+            tool = backup_module._tool("pg_restore", owner)
             cursor.execute("CREATE DOMAIN public.migration AS integer")
         with pytest.raises(StreamingError, match=r'cannot be restored here, nothing was changed: .*"migration"'):
             restore(settings, dump)
-        assert rows(mart.owner_dsn, "SELECT to_regnamespace('mart')") == [(None,)]
+        rows(mart.owner_dsn, "DROP DOMAIN public.migration; SELECT 1")
+
+        # pg_restore alone is killed: within a table's rows, and after them.
+        script = subprocess.run([tool, "--section=data", "--file=-", dump], capture_output=True, check=True).stdout
+        within = script.index(b"COPY mart.segment_score") + 150
+        after = script.index(b"\\.\n", within) + 3
+        deadly = tmp_path / "pg_restore"
+        monkeypatch.setattr(backup_module, "_tool", lambda *_: str(deadly))
+        for cut, message in ((within, "broke off within a table"), (after, "pg_restore failed, nothing was changed")):
+            deadly.write_text(
+                f'#!/bin/sh\n[ "$1" = --section=data ] || exec {tool} "$@"\n{tool} "$@" | head -c {cut}; kill -9 $$\n'
+            )
+            deadly.chmod(0o700)
+            with pytest.raises(StreamingError, match=message):
+                restore(settings, dump)
+            assert not is_there(mart)
+        monkeypatch.undo()
+        assert restore(settings, dump).erased_again is None
+        assert is_there(mart)
 
 
 def test_nothing_to_back_up_and_nothing_to_restore(fresh_mart, tmp_path):
