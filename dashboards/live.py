@@ -149,7 +149,7 @@ class Live:
         return [
             {name: blocker[name] for name in _SHOWN_OF_A_BLOCKER}
             for blocker in found
-            if blocker["seconds"] * 1000 > _QUIET_MILLISECONDS
+            if isinstance(seconds := blocker["seconds"], float) and seconds * 1000 > _QUIET_MILLISECONDS
         ]
 
     def _say_away(self, reason: str) -> None:

@@ -170,15 +170,19 @@ class _Rows:
     def __init__(self, lines: BinaryIO) -> None:
         self._lines, self.ended = lines, False
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         rows, length = [], 0
-        while not self.ended and length < size and (line := self._lines.readline()):
-            if line == b"\\.\n":
-                self.ended = True
-            else:
-                rows.append(line)
-                length += len(line)
+        while (size < 0 or length < size) and (row := self.readline()):
+            rows.append(row)
+            length += len(row)
         return b"".join(rows)
+
+    def readline(self, _size: int = -1, /) -> bytes:
+        line = b"" if self.ended else self._lines.readline()
+        if line == b"\\.\n":
+            self.ended = True
+            return b""
+        return line
 
 
 @contextmanager
