@@ -20,6 +20,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from batch_rules.errors import AwayError, KeptBackError, RulesError
 from batch_rules.measure import Rules
+from conf.postgres_refusal import Refusal, in_words, refusal
 from sql import one_row, statement
 
 
@@ -52,20 +53,24 @@ def mart(dsn: str) -> Any:
 
     Raises AwayError if PostgreSQL does not answer or is lost, RulesError if the mart lacks the tables or refuses.
     """
+    connection = None
     try:
         connection = psycopg2.connect(dsn, application_name="retail-mart rules", connect_timeout=10)
-    except psycopg2.OperationalError as error:
-        raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
-    try:
         yield connection
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
         raise RulesError("the mart has no tables for rules yet: run `python -m streaming migrate`") from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise RulesError(f"the account of the DSN may not do that: {str(error).strip()}") from None
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise AwayError(f"PostgreSQL was lost: {' '.join(str(error).split())}") from None
+    except psycopg2.Error as error:
+        known = refusal(error)
+        if known is Refusal.PASSES:
+            raise AwayError(in_words(error)) from None
+        if known is Refusal.FOR_GOOD:
+            raise RulesError(in_words(error)) from None
+        raise
     finally:
-        connection.close()
+        if connection is not None:
+            connection.close()
 
 
 def publish(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -29,6 +29,15 @@ _STATUS_COLUMNS = [
     "writer_started_at",
     "writer_connected",
 ]
+
+
+# Asked only while no batch comes: PostgreSQL holds its table of locks still for the answer.
+_QUIET_MILLISECONDS = 10_000
+_OF_THE_JOB = {"pid": None, "application": "retail-mart streaming"}
+_BLOCKER_COLUMNS = [
+    *("since", "seconds", "relation", "mode", "pid", "role", "application", "in_transaction_since", "statement")
+]
+_SHOWN_OF_A_BLOCKER = ("since", "relation", "pid", "role", "application")
 
 
 @dataclass(frozen=True)
@@ -125,12 +134,23 @@ class Live:
         try:
             rows = self._reader.records(statement("dashboards/status"), {}, _STATUS_COLUMNS)
             status: dict[str, Any] = {"mart": "here", **(rows[0] if rows else {})}
+            if _is_quiet(status):
+                status["blockers"] = self._blockers()
         except RefusedError as error:
             status = {"mart": "refuses", "reason": str(error)}
         if self._away_since is not None:
             self._away_since = None
             self._asked_at.clear()  # everything may be otherwise now
         self._set("", {"status": status})
+
+    def _blockers(self) -> list[dict[str, Any]]:
+        """Who has made the job wait for a lock for as long as that, and for what."""
+        found = self._reader.records(statement("locks/blockers"), _OF_THE_JOB, _BLOCKER_COLUMNS)
+        return [
+            {name: blocker[name] for name in _SHOWN_OF_A_BLOCKER}
+            for blocker in found
+            if isinstance(seconds := blocker["seconds"], float) and seconds * 1000 > _QUIET_MILLISECONDS
+        ]
 
     def _say_away(self, reason: str) -> None:
         self._away_since = self._away_since or datetime.now(UTC)
@@ -142,3 +162,9 @@ class Live:
         if known is None or known.text != text:
             self._answers[name] = Answer(text, self.version + 1)
             self.version += 1
+
+
+def _is_quiet(status: Mapping[str, Any]) -> bool:
+    """Whether a job is connected, and has committed nothing for so long that a lock may be why."""
+    since = status.get("since_batch_ms")
+    return bool(status.get("writer_connected")) and (since is None or since > _QUIET_MILLISECONDS)

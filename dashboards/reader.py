@@ -13,11 +13,13 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from conf.masking import MaskedError
+from conf.postgres_refusal import is_pooled
 from conf.settings import SettingsError, read_settings
 from sql import statement
 
-# A page that waits is worse than one that says it could not ask; and it must never hold up the stream.
-_OPTIONS = "-c statement_timeout=10s -c default_transaction_read_only=on -c timezone=UTC"
+# A page that waits is worse than one that says it could not ask; and it must never hold up the stream. For the
+# transaction alone: behind a pooler the session is nobody's own, and the next client would have the settings, too.
+_SETTINGS = "SET LOCAL statement_timeout = '10s'; SET LOCAL timezone = 'UTC'"
 
 Value = str | int | float | bool | list[Any] | None
 
@@ -52,10 +54,14 @@ class Reader:
             connection = self._connected()
             try:
                 with connection.cursor() as cursor:
+                    cursor.execute(_SETTINGS)
                     cursor.execute(question, parameters)
-                    return [[_plain(value) for value in row] for row in cursor.fetchall()]
+                    found = [[_plain(value) for value in row] for row in cursor.fetchall()]
+                connection.commit()
+                return found
             except psycopg2.Error as error:
                 if not connection.closed:
+                    connection.rollback()
                     raise RefusedError(error.diag.message_primary or _first_line(error)) from None
                 self._connection = None
                 raise AwayError(_first_line(error)) from None
@@ -65,7 +71,8 @@ class Reader:
         return [dict(zip(columns, row, strict=True)) for row in self.rows(question, parameters)]
 
     def batch_came(self, seconds: float) -> bool:
-        """Wait until the stream commits a batch, at most so long; whether one came. Raises AwayError."""
+        """Wait until the stream commits a batch, at most so long; whether one came. Behind a pooler, where nobody can
+        listen, the wait is always as long as that. Raises AwayError."""
         with self._lock:
             connection = self._connected()
             try:
@@ -92,14 +99,13 @@ class Reader:
                 self._dsn(),
                 application_name="retail-mart dashboards",
                 connect_timeout=5,
-                options=_OPTIONS,
                 keepalives_idle=10,
                 keepalives_interval=5,
                 keepalives_count=3,
             )
-            connection.autocommit = True
-            if self._listen:
-                with connection.cursor() as cursor:
+            connection.set_session(readonly=True)
+            with connection, connection.cursor() as cursor:
+                if self._listen and not is_pooled(cursor):
                     cursor.execute(statement("dashboards/listen"))
         except (psycopg2.Error, SettingsError) as error:
             raise AwayError(_first_line(error)) from None

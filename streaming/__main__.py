@@ -18,6 +18,7 @@ from conf.command import run_command
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
 from streaming.errors import AwayError, FencedError, StreamingError
+from streaming.mart import answering
 from streaming.reject_reason import RejectReason
 
 app = typer.Typer(
@@ -256,9 +257,16 @@ def backup(
     Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
     """
     from streaming.backup import backup as back_up
+    from streaming.stop_signals import cleared_away
 
-    with _clear_errors():
-        typer.echo(back_up(settings(), folder or settings().mart_home / "backup"))
+    with _clear_errors(), cleared_away():
+        typer.echo(
+            back_up(
+                settings(),
+                folder or settings().mart_home / "backup",
+                lambda leftover: _errors.print(f"removed, of a backup that was killed: {leftover}"),
+            )
+        )
 
 
 @app.command()
@@ -441,15 +449,16 @@ def redrive(
 def _clear_errors() -> Iterator[None]:
     """Known failures as one message and an exit code, without a traceback."""
     try:
-        yield
+        with answering():
+            yield
     except FencedError as error:
         _errors.print(str(error), style="red")
         raise typer.Exit(3) from None
     except (StreamingError, SettingsError) as error:
         _errors.print(str(error), style="red")
         raise typer.Exit(1) from None
-    except (AwayError, psycopg2.OperationalError) as error:
-        _errors.print(f"gave up: {' '.join(str(error).split())}", style="red")
+    except AwayError as error:
+        _errors.print(f"gave up: {error}", style="red")
         raise typer.Exit(4) from None
 
 

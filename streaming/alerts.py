@@ -22,6 +22,7 @@ class Alert(StrEnum):
     BROKER_UNREACHABLE = "broker_unreachable"
     MART_UNREACHABLE = "mart_unreachable"
     STREAM_STALE = "stream_stale"
+    STREAM_BLOCKED = "stream_blocked"
     LAG_HIGH = "lag_high"
     REJECTS_HIGH = "rejects_high"
     RECORDS_FAILED = "records_failed"
@@ -34,6 +35,7 @@ TITLE = {
     Alert.BROKER_UNREACHABLE: "Kafka does not answer",
     Alert.MART_UNREACHABLE: "the mart does not answer",
     Alert.STREAM_STALE: "the stream stands still",
+    Alert.STREAM_BLOCKED: "the stream waits for a lock",
     Alert.LAG_HIGH: "the stream is far behind",
     Alert.REJECTS_HIGH: "many records are rejected",
     Alert.RECORDS_FAILED: "records failed in an unforeseen way",
@@ -45,6 +47,7 @@ ADVICE = {
     Alert.BROKER_UNREACHABLE: "See the broker's log. The job goes on by itself when it is back.",
     Alert.MART_UNREACHABLE: "See PostgreSQL's log. The job goes on by itself when it is back.",
     Alert.STREAM_STALE: "See the log of `python -m streaming run`, then start it again: nothing is lost.",
+    Alert.STREAM_BLOCKED: "Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
     Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
     Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
     Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
@@ -55,6 +58,7 @@ ADVICE = {
 }
 _OF_THE_MART = {
     Alert.STREAM_STALE,
+    Alert.STREAM_BLOCKED,
     Alert.LAG_HIGH,
     Alert.REJECTS_HIGH,
     Alert.RECORDS_FAILED,
@@ -147,6 +151,8 @@ def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float
         yield Alert.BROKER_UNREACHABLE, observed.broker_problem
     if observed.mart_problem:
         yield Alert.MART_UNREACHABLE, observed.mart_problem
+    if observed.blocked:
+        yield Alert.STREAM_BLOCKED, f"the job waits {observed.blocked}"
     yield from _of_the_stream(observed, settings, ease)
     if observed.failed:
         yield Alert.RECORDS_FAILED, f"{observed.failed:,} records wait in quarantine as internal_error"

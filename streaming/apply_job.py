@@ -10,9 +10,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-import psycopg2
 import structlog
-from psycopg2.extensions import connection as Connection  # noqa: N812
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -24,7 +22,8 @@ from streaming.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
-from streaming.mart import application_name, connect, describe_shop
+from streaming.lock_watch import LockWatch
+from streaming.mart import Writing, answering, application_name, connect, describe_shop
 from streaming.metrics import lags
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
@@ -45,7 +44,8 @@ class ApplyJob(Job):
     def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
         super().__init__(settings, options, stopping)
         self._writer: Writer | None = None
-        self._connection: Connection | None = None
+        self._connection: Writing | None = None
+        self._locks = LockWatch(settings, stopping)
         self._thinned_at: float | None = None
         self._lag: Lag | None = None
 
@@ -122,6 +122,7 @@ class ApplyJob(Job):
 
     def close(self) -> None:
         super().close()
+        self._locks.close()
         self._disconnect()
         if self._lag is not None:
             self._lag.close()
@@ -139,15 +140,18 @@ class ApplyJob(Job):
         self._connection = None
 
     @contextmanager
-    def _mart(self) -> Iterator[Connection]:
-        """The connection to the mart, made anew where it broke. Raises AwayError if PostgreSQL fails meanwhile."""
+    def _mart(self) -> Iterator[Writing]:
+        """The connection to the mart, made anew where it broke; a long wait for a lock in the block is told, and ended
+        by a stop signal. Raises AwayError if PostgreSQL fails meanwhile."""
         try:
-            if self._connection is None or self._connection.closed:
-                self._connection = connect(self.settings.require_mart())
-            yield self._connection
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+            with answering():
+                if self._connection is None or self._connection.closed:
+                    self._connection = connect(self.settings.require_mart())
+                with self._locks.watching(self._connection):
+                    yield self._connection
+        except AwayError:
             self._disconnect()
-            raise AwayError(f"PostgreSQL failed: {' '.join(str(error).split())}") from error
+            raise
 
 
 def cleaning(settings: Settings) -> Step:

@@ -6,27 +6,38 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
+import socket
 import subprocess
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
+import psutil
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
 from conf.masking import masked
+from conf.postgres_refusal import Refusal, is_pooled, refusal
 from conf.settings import Settings
 from sql import one_row, statement
-from streaming.erase import erase_listed
-from streaming.errors import AwayError, StreamingError
+from streaming.erase import erase_listed_before_commit
+from streaming.errors import StreamingError
 from streaming.land import existing_lake, lake_exists
+from streaming.mart import answering, connect
 
 _ENVIRONMENT = {"dbname": "PGDATABASE", "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
 _HASH_BYTES = 1_000_000
+_PARTIAL = ".partial"
+_COPY = re.compile(rb"COPY \S+ \(.*\) FROM stdin;\n")
+_OF_PSQL = (b"\\restrict ", b"\\unrestrict ")
 
 
 @dataclass(frozen=True)
@@ -37,23 +48,35 @@ class Restored:
     erased_again: int | None
 
 
-def backup(settings: Settings, folder: Path) -> Path:
+def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None] = lambda _: None) -> Path:
     """Write the mart as it is now, as pg_dump's custom format, and beside it a .json: the positions and the migration
     of that very snapshot, the lake's version, and the dump's SHA-256. Returns the dump's path.
 
-    As MART_OWNER_DSN; may run beside traffic. Raises StreamingError if the mart has no tables or pg_dump fails,
-    AwayError if PostgreSQL does not answer.
+    Until it is whole its name ends with .partial, and it is removed if anything goes wrong. What a kill -9 has left of
+    this machine's earlier ones goes first, and `on_leftover` hears of it. As MART_OWNER_DSN; may run beside traffic.
+    Raises StreamingError if the mart has no tables or pg_dump fails, AwayError if PostgreSQL does not answer.
     """
     dsn = settings.require_mart("owner")
     folder.mkdir(parents=True, exist_ok=True)
+    for leftover in _unfinished(folder):
+        leftover.unlink(missing_ok=True)
+        on_leftover(leftover)
     now = datetime.now(UTC)
     dump = folder / f"mart-{now:%Y%m%dT%H%M%SZ}.dump"
-    unfinished = dump.with_suffix(".unfinished")
+    partial = dump.with_suffix(f".{socket.gethostname()}-{os.getpid()}{_PARTIAL}")
     lake_version = existing_lake(settings.lake).version() if lake_exists(settings.lake) else None
     try:
-        with closing(_connect(dsn)) as connection:
+        with answering(), closing(_connect(dsn, "retail-mart backup")) as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
+                if is_pooled(cursor):
+                    raise StreamingError(
+                        "pg_dump sets what it needs for the session, which behind a pooler is the next client's, too: "
+                        "set MART_OWNER_DSN to PostgreSQL's own address for a backup"
+                    )
+                cursor.execute(statement("backup/is_empty"))
+                if one_row(cursor)[0]:
+                    raise StreamingError("the mart has no tables yet: there is nothing to back up")
                 cursor.execute(statement("backup/export_snapshot"))
                 (snapshot,) = one_row(cursor)
                 cursor.execute(statement("verify/select_positions"))
@@ -61,33 +84,31 @@ def backup(settings: Settings, folder: Path) -> Path:
                 positions = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
                 cursor.execute(statement("backup/select_newest_migration"))
                 migration, invoices = one_row(cursor)
-                options = ("--format=custom", f"--snapshot={snapshot}", f"--file={unfinished}")
-                _run(dsn, _tool("pg_dump", connection), *options)
-    except psycopg2.errors.UndefinedTable:
-        raise StreamingError("the mart has no tables yet: there is nothing to back up") from None
-    finally:
-        if unfinished.exists():
-            unfinished.chmod(0o600)
-    note = {
-        "created_at": now.isoformat(timespec="seconds"),
-        "migration": migration,
-        "invoices": invoices,
-        "positions": positions,
-        "lake": settings.lake,
-        "lake_version": lake_version,
-        "sha256": _sha256(unfinished),
-    }
-    _note_of(dump).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-    unfinished.rename(dump)
+                tool = _tool("pg_dump", connection)
+                _run(dsn, tool, "--format=custom", f"--snapshot={snapshot}", f"--file={partial}")
+        note = {
+            "created_at": now.isoformat(timespec="seconds"),
+            "migration": migration,
+            "invoices": invoices,
+            "positions": positions,
+            "lake": settings.lake,
+            "lake_version": lake_version,
+            "sha256": _sha256(partial),
+        }
+        _note_of(dump).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+        partial.rename(dump)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     return dump
 
 
 def restore(settings: Settings, dump: Path) -> Restored:
-    """Restore a dump into the empty database of MART_OWNER_DSN, in one transaction; then fence the jobs that ran
-    against the lost mart, and erase again whom the lake's erasure list names.
+    """Restore a dump into the empty database of MART_OWNER_DSN; in the same transaction fence the jobs that ran against
+    the lost mart, and erase again whom the lake's erasure list names. So a mart is there whole, or not at all.
 
-    Raises StreamingError if the database is not empty, the dump is not the one that its note describes, or pg_restore
-    fails: then the database is as empty as before.
+    Raises StreamingError if the database is not empty, the dump is not the one that its note describes, or it cannot be
+    restored; AwayError if PostgreSQL or the lake does not answer: then the database is as empty as before.
     """
     dsn = settings.require_mart("owner")
     try:
@@ -97,37 +118,114 @@ def restore(settings: Settings, dump: Path) -> Restored:
         raise StreamingError(f"no such file: {missing.filename}; a backup is two, NAME.dump and NAME.json") from None
     if found != note["sha256"]:
         raise StreamingError(f"{dump} is not the dump that {_note_of(dump)} describes: its SHA-256 is {found}")
-    with closing(_connect(dsn)) as connection, connection, connection.cursor() as cursor:
+    with (
+        answering(),
+        closing(connect(dsn, "retail-mart restore")) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute(statement("backup/is_empty"))
         if not one_row(cursor)[0]:
             raise StreamingError("the database holds a mart already: restore into an empty one, nothing was changed")
         tool = _tool("pg_restore", connection)
-    _run(
-        *(dsn, tool, "--single-transaction", "--exit-on-error", "--no-owner"),
-        *(f"--dbname={parse_dsn(dsn)['dbname']}", str(dump)),
-    )
-    with closing(_connect(dsn)) as connection, connection, connection.cursor() as cursor:
+        try:
+            for section in ("pre-data", "data", "post-data"):
+                with _script(tool, dump, section) as lines:
+                    replay(cursor, lines)
+            cursor.execute("RESET ALL")  # the script has set what it needs for the session
+        except psycopg2.Error as error:
+            if refusal(error) is Refusal.FAULT:
+                raise StreamingError(
+                    f"{dump} cannot be restored here, nothing was changed: {' '.join(str(error).split())}"
+                ) from None
+            raise
         cursor.execute(statement("backup/fence_older_jobs"))
-    erased = erase_listed(settings).mart.listed if lake_exists(settings.lake) else None
-    return Restored(note, erased)
+        erased = erase_listed_before_commit(settings, connection, cursor) if lake_exists(settings.lake) else None
+    return Restored(note, None if erased is None else erased.mart.listed)
+
+
+def replay(cursor: Cursor, lines: BinaryIO) -> None:
+    """Run a script of pg_restore in the cursor's transaction: its statements, its COPYs with the rows after them."""
+    statements: list[bytes] = []
+    for line in lines:
+        if _COPY.fullmatch(line):
+            _run_statements(cursor, statements)
+            rows = _Rows(lines)
+            cursor.copy_expert(line.decode(), rows)
+            if not rows.ended:
+                raise StreamingError("pg_restore broke off within a table, nothing was changed")
+            statements = []
+        elif not line.startswith(_OF_PSQL):
+            statements.append(line)
+    _run_statements(cursor, statements)
+
+
+def _run_statements(cursor: Cursor, lines: list[bytes]) -> None:
+    if any(line.strip() and not line.startswith(b"--") for line in lines):
+        cursor.execute(b"".join(lines))
+
+
+class _Rows:
+    """The rows of one COPY, as a file that ends where they do."""
+
+    def __init__(self, lines: BinaryIO) -> None:
+        self._lines, self.ended = lines, False
+
+    def read(self, size: int = -1, /) -> bytes:
+        rows, length = [], 0
+        while (size < 0 or length < size) and (row := self.readline()):
+            rows.append(row)
+            length += len(row)
+        return b"".join(rows)
+
+    def readline(self, _size: int = -1, /) -> bytes:
+        line = b"" if self.ended else self._lines.readline()
+        if line == b"\\.\n":
+            self.ended = True
+            return b""
+        return line
+
+
+@contextmanager
+def _script(tool: str, dump: Path, section: str) -> Iterator[BinaryIO]:
+    """One section of a dump as SQL; pg_restore is gone at the end. Raises StreamingError if it fails."""
+    command = [tool, f"--section={section}", "--no-owner", "--file=-", str(dump)]
+    with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
+        try:
+            yield cast(BinaryIO, process.stdout)
+            if process.wait():
+                said.seek(0)
+                raise StreamingError(f"pg_restore failed, nothing was changed: {said.read()[-2000:].decode().strip()}")
+        finally:
+            process.kill()
+
+
+def _unfinished(folder: Path) -> list[Path]:
+    """What this machine's killed backups have left there."""
+    found = []
+    for path in folder.glob(f"mart-*{_PARTIAL}"):
+        host, _, pid = path.name.split(".", 1)[1].removesuffix(_PARTIAL).rpartition("-")
+        if host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid)):
+            found.append(path)
+    return found
 
 
 def _note_of(dump: Path) -> Path:
     return dump.with_suffix(".json")
 
 
-def _connect(dsn: str) -> Connection:
-    try:
-        return psycopg2.connect(dsn, application_name="retail-mart backup", connect_timeout=10)
-    except psycopg2.OperationalError as error:
-        raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
+def _connect(dsn: str, application: str) -> Connection:
+    return psycopg2.connect(dsn, application_name=application, connect_timeout=10)
 
 
 def _run(dsn: str, tool: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's tools; the password goes through the environment, where `ps` does not show it."""
+    """Run one of PostgreSQL's tools; the password goes through the environment, where `ps` does not show it. What it
+    writes is the user's alone."""
     parts = parse_dsn(dsn)
     environment = {_ENVIRONMENT.get(name, f"PG{name.upper()}"): str(value) for name, value in parts.items()}
-    done = subprocess.run([tool, *arguments], env={**os.environ, **environment}, capture_output=True, text=True)
+    done = subprocess.run(
+        [tool, *arguments], env={**os.environ, **environment}, capture_output=True, text=True, umask=0o077
+    )
     if done.returncode:
         raise StreamingError(f"{Path(tool).name} failed: {masked(done.stderr.strip())[-2000:]}")
 

@@ -87,13 +87,31 @@ def erase_listed(settings: Settings) -> Erased:
 
     Raises StreamingError if the two lists have different salts, so that one cannot be continued by the other.
     """
-    in_lake = lake_list(existing_lake(settings.lake)) if lake_exists(settings.lake) else None
     with closing(_owner(settings)) as connection:
-        if in_lake is not None:
-            _adopt_salt(connection, in_lake)
-        more = frozenset() if in_lake is None else in_lake.digests
-        listed, in_mart = erase_from_mart(connection, lambda known: known.digests | more)
+        in_lake = _lake_list(settings)
+        with as_owner("erase"), connection, connection.cursor() as cursor:
+            listed, in_mart = _forget_listed(connection, cursor, in_lake)
         return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+
+
+def erase_listed_before_commit(settings: Settings, connection: Connection, cursor: Cursor) -> Erased:
+    """As `erase_listed`, within the caller's transaction: mart and lake have forgotten before it commits."""
+    with as_owner("erase"):
+        listed, in_mart = _forget_listed(connection, cursor, _lake_list(settings))
+    return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+
+
+def _lake_list(settings: Settings) -> ErasureList | None:
+    return lake_list(existing_lake(settings.lake)) if lake_exists(settings.lake) else None
+
+
+def _forget_listed(
+    connection: Connection, cursor: Cursor, in_lake: ErasureList | None
+) -> tuple[ErasureList, ErasedFromMart]:
+    if in_lake is not None:
+        _adopt_salt(cursor, in_lake)
+    more = frozenset() if in_lake is None else in_lake.digests
+    return _forget(connection, cursor, lambda known: known.digests | more)
 
 
 def erase_from_mart(
@@ -102,25 +120,31 @@ def erase_from_mart(
     """Put the chosen digests on the mart's list and forget their customers, in one transaction; returns the list as it
     is now. Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
     with as_owner("erase"), connection, connection.cursor() as cursor:
-        cursor.execute(statement("erase/lock_writers"))
-        lock_scores(cursor)
-        known = read_list(cursor)
-        digests = frozenset(chosen(known))
-        cursor.execute(statement("erase/extend_list"), {"digests": sorted(digests)})
-        listed = cursor.rowcount
-        only = ErasureList(known.salt, digests)
-        customers = {"customers": _named(cursor, only)}
-        cursor.execute(statement("erase/forget_invoices"), customers)
-        invoices = cursor.rowcount
-        cursor.execute(statement("erase/delete_carried"), customers)
-        cursor.execute(statement("erase/delete_moves"), customers)
-        moves = cursor.rowcount
-        cursor.execute(statement("erase/delete_customers"), customers)
-        (deleted,) = one_row(cursor)
-        moved = score(cursor)
-        quarantined = _forget_rejected(connection, cursor, only)
-        cursor.execute(statement("erase/tell_pages"))
-        done = ErasedFromMart(listed, invoices, deleted, moves, quarantined, moved, datetime.now(UTC))
+        return _forget(connection, cursor, chosen)
+
+
+def _forget(
+    connection: Connection, cursor: Cursor, chosen: Callable[[ErasureList], Collection[str]]
+) -> tuple[ErasureList, ErasedFromMart]:
+    cursor.execute(statement("erase/lock_writers"))
+    lock_scores(cursor)
+    known = read_list(cursor)
+    digests = frozenset(chosen(known))
+    cursor.execute(statement("erase/extend_list"), {"digests": sorted(digests)})
+    listed = cursor.rowcount
+    only = ErasureList(known.salt, digests)
+    customers = {"customers": _named(cursor, only)}
+    cursor.execute(statement("erase/forget_invoices"), customers)
+    invoices = cursor.rowcount
+    cursor.execute(statement("erase/delete_carried"), customers)
+    cursor.execute(statement("erase/delete_moves"), customers)
+    moves = cursor.rowcount
+    cursor.execute(statement("erase/delete_customers"), customers)
+    (deleted,) = one_row(cursor)
+    moved = score(cursor)
+    quarantined = _forget_rejected(connection, cursor, only)
+    cursor.execute(statement("erase/tell_pages"))
+    done = ErasedFromMart(listed, invoices, deleted, moves, quarantined, moved, datetime.now(UTC))
     return ErasureList(known.salt, known.digests | digests), done
 
 
@@ -174,19 +198,18 @@ def _in_lake(settings: Settings, listed: ErasureList, digests: Collection[str]) 
     return erase_from_lake(settings.lake, listed, digests) if lake_exists(settings.lake) else None
 
 
-def _adopt_salt(connection: Connection, in_lake: ErasureList) -> None:
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement("erase/lock_writers"))
-        in_mart = read_list(cursor)
-        if hmac.compare_digest(in_mart.salt, in_lake.salt):
-            return
-        if in_mart.digests and in_lake.digests:
-            raise StreamingError(
-                "the mart and the lake have erasure lists of different origin, and neither can be read with the "
-                "other's salt: erase each customer of your receipts anew, `python -m streaming erase CUSTOMER`"
-            )
-        if in_lake.digests:
-            cursor.execute(statement("erase/set_salt"), {"salt": in_lake.salt})
+def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
+    cursor.execute(statement("erase/lock_writers"))
+    in_mart = read_list(cursor)
+    if hmac.compare_digest(in_mart.salt, in_lake.salt):
+        return
+    if in_mart.digests and in_lake.digests:
+        raise StreamingError(
+            "the mart and the lake have erasure lists of different origin, and neither can be read with the "
+            "other's salt: erase each customer of your receipts anew, `python -m streaming erase CUSTOMER`"
+        )
+    if in_lake.digests:
+        cursor.execute(statement("erase/set_salt"), {"salt": in_lake.salt})
 
 
 def _named(cursor: Cursor, only: ErasureList) -> list[str]:

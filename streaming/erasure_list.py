@@ -108,6 +108,12 @@ def _unescaped(text: str) -> str:
         return text
 
 
+def has_list(cursor: Cursor) -> bool:
+    """Whether the database has a mart that can hold a list."""
+    cursor.execute(statement("erase/has_list"))
+    return bool(one_row(cursor)[0])
+
+
 def read_list(cursor: Cursor) -> ErasureList:
     """The mart's list."""
     cursor.execute(statement("erase/select_list"))

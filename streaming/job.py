@@ -200,6 +200,8 @@ class Job(ABC):
                     if self._wait(running):
                         return
             except AwayError as away:
+                if self.stopping.is_set():
+                    return
                 failures = 1 if self.committed_batches > committed else failures + 1
                 committed = self.committed_batches
                 if failures == _FAILURES_IN_A_ROW:
@@ -225,6 +227,11 @@ class Job(ABC):
                 self.process(records, covered)
                 self.committed_batches += 1
                 self.look_after()
+        except AwayError as away:
+            if self.stopping.is_set():  # what it waited for is not worth Spark's traceback; the batch was not committed
+                return
+            self._failure = away
+            raise
         except BaseException as failure:
             self._failure = failure
             raise

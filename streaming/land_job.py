@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import psycopg2
 import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
@@ -21,16 +20,19 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.line_rules import admin_codes
 from conf.settings import Settings
 from streaming.clean import parse_to_land
-from streaming.erasure_list import copy_to_lake, lake_list, read_list
+from streaming.erasure_list import copy_to_lake, has_list, lake_list, read_list
 from streaming.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
+from streaming.lock_watch import LockWatch
+from streaming.mart import answering, connect
 from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
 from streaming.source import Covered, Topic, read_topic
 
 _NICENESS = 10
+_APPLICATION = "retail-mart landing"
 
 
 class LandJob(Job):
@@ -97,15 +99,23 @@ class LandJob(Job):
         """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""
         if self.settings.mart_dsn is None or lake_list(table) is not None:
             return
+        locks = LockWatch(self.settings, self.stopping)
         try:
-            dsn = self.settings.require_mart()
-            with closing(psycopg2.connect(dsn, connect_timeout=10)) as connection, connection.cursor() as cursor:
+            with (
+                closing(connect(self.settings.require_mart(), _APPLICATION)) as connection,
+                answering(),
+                locks.watching(connection),
+                connection,
+                connection.cursor() as cursor,
+            ):
+                if not has_list(cursor):  # no mart yet, so nobody was erased
+                    return
                 listed = read_list(cursor)
             copy_to_lake(table, listed)
-        except psycopg2.errors.UndefinedTable:  # no mart yet, so nobody was erased
-            return
-        except (psycopg2.OperationalError, CommitFailedError) as error:
+        except (AwayError, CommitFailedError) as error:
             raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
+        finally:
+            locks.close()
 
     def close(self) -> None:
         super().close()

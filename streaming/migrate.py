@@ -89,7 +89,7 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
         execute_values(cursor, statement("migrate/fill_reject_reason"), list(MEANING.items()))
         lock_scores(cursor)
         execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))
-        cursor.execute(statement("apply/create_stage"))
+        cursor.execute(statement("apply/create_stage").format(on_commit="DROP"))
         moved = follow_definitions(cursor)
         if moved is not None:
             log.info("customers scored anew", moved=moved)

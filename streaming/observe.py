@@ -8,16 +8,17 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from conf.masking import masked
+from conf.postgres_refusal import Refusal, in_words, refusal
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.errors import AwayError, StreamingError
+from streaming.locks import PATIENCE_SECONDS, LockWait, read_wait
 from streaming.reject_reason import RejectReason
 from streaming.source import Topic, describe_topic, offsets_at
 
@@ -68,14 +69,16 @@ class Observed:
     """One look. A server that did not answer has its reason in `broker_problem` or `mart_problem`, and what would have
     been learnt from it is None.
 
-    `lag`: records of the topic that are not applied; `waiting`: those of them that were produced longer than
-    ALERT_STALE_SECONDS ago. Both need broker and mart. `failed`: records that wait in quarantine as internal_error.
+    `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
+    topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
+    need broker and mart. `failed`: records that wait in quarantine as internal_error.
     """
 
     broker_problem: str | None = None
     mart_problem: str | None = None
     batches: Batches | None = None
     nightly: Nightly | None = None
+    blocked: LockWait | None = None
     lag: int | None = None
     waiting: int | None = None
     failed: int | None = None
@@ -84,14 +87,14 @@ class Observed:
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = lag = waiting = failed = None
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = failed = None
     try:
         topic, earlier_ends = _ask_broker(settings)
     except (AwayError, StreamingError) as error:
         broker_problem, topic, earlier_ends = str(error), None, {}
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(psycopg2.OperationalError),
+            retry=retry_if_exception(_passes),
             stop=stop_after_delay(_PATIENCE_SECONDS),
             wait=wait_fixed(1),
             reraise=True,
@@ -99,6 +102,7 @@ def observe(settings: Settings) -> Observed:
             with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
                 batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
                 nightly = read_nightly(connection)
+                blocked = read_long_wait(connection)
                 [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
                 if topic is not None:
                     positions = _read_positions(connection, topic)
@@ -106,22 +110,42 @@ def observe(settings: Settings) -> Observed:
                     waiting = _unapplied(topic, positions, earlier_ends)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
-        batches = nightly = lag = waiting = failed = None
-    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, failed, disks(settings))
+        batches = nightly = blocked = lag = waiting = failed = None
+    return Observed(broker_problem, mart_problem, batches, nightly, blocked, lag, waiting, failed, disks(settings))
 
 
-def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection:
+class Asking(Connection):
+    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
+    the session is nobody's own: a setting of it would be the next client's, too."""
+
+    patience_seconds = 5
+
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        with self.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{self.patience_seconds}s",))
+        return entered
+
+
+def connect(dsn: str, application: str, patience_seconds: int = 5) -> Asking:
     """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
     connection = psycopg2.connect(
         dsn,
+        connection_factory=Asking,
         application_name=application,
         connect_timeout=patience_seconds,
         tcp_user_timeout=1000 * patience_seconds,
     )
-    connection.set_session(readonly=True, autocommit=True)
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('statement_timeout', %s, false)", (f"{patience_seconds}s",))
+    connection.patience_seconds = patience_seconds
+    connection.set_session(readonly=True)
     return connection
+
+
+def read_long_wait(connection: Connection) -> LockWait | None:
+    """What the job waits for, if it has waited for a lock so long that it is news."""
+    with connection, connection.cursor() as cursor:
+        wait = read_wait(cursor)
+    return wait if wait is not None and wait.seconds >= PATIENCE_SECONDS else None
 
 
 def read_batches(connection: Connection, topic: str, minutes: int) -> Batches:
@@ -163,7 +187,7 @@ def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
 
 
 def _read_positions(connection: Connection, topic: Topic) -> dict[int, int]:
-    with connection.cursor() as cursor:
+    with connection, connection.cursor() as cursor:
         cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
         return dict(cursor.fetchall())
 
@@ -174,7 +198,7 @@ def _unapplied(topic: Topic, positions: Mapping[int, int], ends: Mapping[int, in
 
 
 def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...]:
-    with connection.cursor() as cursor:
+    with connection, connection.cursor() as cursor:
         cursor.execute(statement(f"observe/{name}"), parameters)
         return one_row(cursor)
 
@@ -184,9 +208,12 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
 
 
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, psycopg2.Error) and refusal(error) is Refusal.PASSES
+
+
 def _in_words(error: psycopg2.Error) -> str:
-    message = masked(" ".join(str(error).split()))
     if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
+        message = " ".join(str(error).split())
         return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
-    said = "does not answer" if isinstance(error, psycopg2.OperationalError) else "refuses"
-    return f"PostgreSQL {said}: {message}"
+    return in_words(error)

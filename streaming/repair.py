@@ -16,7 +16,6 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 
 import duckdb
-import psycopg2
 from deltalake import DeltaTable
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -29,7 +28,7 @@ from conf.segments import segment_scores
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erasure_list import ErasureList, lake_list
-from streaming.errors import AwayError, StreamingError
+from streaming.errors import StreamingError
 from streaming.land import existing_lake, kept_since
 from streaming.land import read_positions as read_landed
 from streaming.mart import application_name, as_owner, connect
@@ -92,8 +91,6 @@ def repair(
     try:
         with closing(connect(settings.require_mart("owner"), "retail-mart repair")) as connection:
             _repair(connection, settings, wait_seconds, accept_loss, kept_in, done, on_phase)
-    except psycopg2.OperationalError as error:
-        raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
     except StreamingError:
         shutil.rmtree(kept_in, ignore_errors=True)
         raise

@@ -27,8 +27,9 @@ from conf.segments import segment_scores
 from conf.settings import Settings
 from sql import statement
 from streaming.erasure_list import ErasureList, read_list
-from streaming.errors import AwayError, StreamingError
+from streaming.errors import StreamingError
 from streaming.land import existing_lake, kept_since, read_positions
+from streaming.mart import answering
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
@@ -168,15 +169,13 @@ def verify(
 @contextmanager
 def _snapshot(dsn: str) -> Iterator[Cursor]:
     """A cursor that sees the mart of one moment."""
-    try:
-        with closing(psycopg2.connect(dsn, application_name="retail-mart verify", connect_timeout=10)) as connection:
-            connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
-            with connection.cursor() as cursor:
-                yield cursor
-    except psycopg2.errors.UndefinedTable:
-        raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
-    except psycopg2.OperationalError as error:
-        raise AwayError(f"PostgreSQL does not answer: {' '.join(str(error).split())}") from None
+    with (
+        answering(),
+        closing(psycopg2.connect(dsn, application_name="retail-mart verify", connect_timeout=10)) as connection,
+    ):
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            yield cursor
 
 
 def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:

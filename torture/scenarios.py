@@ -137,6 +137,32 @@ def servers_away(world: World, seed: int, scale: Scale) -> Outcome:
         return _with_line(outcome, line)
 
 
+def read_only(world: World, seed: int, scale: Scale) -> Outcome:
+    """With one job running and records flowing, the mart takes no writes, as after a failover or where a service has
+    run out of disk, and takes them again; three times, the last one for longer. The job waits, says so, and goes on."""
+    with world.line() as line:
+        traffic = Traffic(seed)
+        outcome = Outcome(lives=1)
+        pause = 4
+        with line.life("streaming", *_RUN) as job:
+            job.wait_for('"event": "reading"')
+            with flowing(line, traffic.messy((6 * pause + scale.away_seconds) * 50), 50):
+                for seconds in (pause, pause, scale.away_seconds):
+                    time.sleep(pause)
+                    world.set_read_only(line, True)
+                    world.terminate_backends(line)
+                    time.sleep(seconds)
+                    world.set_read_only(line, False)
+                    world.terminate_backends(line)
+            _until_caught_up(line, job)
+            if (code := job.stop()) != 0:
+                outcome.differences.append(f"the job ended with {code}: {job.tail()}")
+            if "PostgreSQL is read-only" not in job.text():
+                outcome.differences.append("the job did not say that PostgreSQL is read-only")
+        outcome.differences += line.differences() + line.verified()
+        return _with_line(outcome, line)
+
+
 def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
     """The file system of the checkpoints, then that of the mart's tables, is full; then there is room again."""
     traffic = Traffic(seed)
@@ -455,6 +481,7 @@ SCENARIOS: dict[str, Scenario] = {
     "killed path": killed_path,
     "killed job": killed_job,
     "servers away": servers_away,
+    "read only": read_only,
     "disk full": disk_full,
     "checkpoint lost": checkpoint_lost,
     "topic changed": topic_changed,

@@ -364,6 +364,12 @@ class World:
             cursor.execute(statement("torture/terminate_backends"), {"database": line.database})
             return int(one_row(cursor)[0])
 
+    def set_read_only(self, line: Line, read_only: bool) -> None:
+        """Whether sessions of a line's mart that begin from now on may write."""
+        setting = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
+        with self._superuser() as cursor:
+            cursor.execute(sql.SQL("ALTER DATABASE {} {}").format(sql.Identifier(line.database), sql.SQL(setting)))
+
     def recreate_topic(self, line: Line) -> None:
         """Delete the topic and create it anew, empty, under another id."""
         stack.delete_topic(self.bootstrap, line.topic)

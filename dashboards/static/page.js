@@ -81,6 +81,11 @@ function state() {
     const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
     return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`python -m streaming run\`.`];
   }
+  if (status.blockers?.length) {
+    const { since: from, relation } = status.blockers[0], what = relation ? `of ${relation}` : "of a row";
+    const who = status.blockers.map(({ pid, role, application }) => role ? `pid ${pid} of ${role}${application ? ` (${application})` : ""}` : "a prepared transaction");
+    return ["down", "the stream waits", "The stream waits for a lock.", `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It goes on by itself when that transaction ends.`];
+  }
   if (since === null) return ["idle", "waiting for the first invoice"];
   return since < LIVE_MS ? ["live", "live"] : ["idle", `no new invoice for ${format.ago(since)}`];
 }

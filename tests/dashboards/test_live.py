@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections import Counter
+from contextlib import closing
 
+import psycopg2
 import pytest
 
 from dashboards.cards import cards, parse_card
@@ -27,6 +30,14 @@ class Counting(Reader):
     def rows(self, question, parameters=None):
         self.asked[question] += 1
         return super().rows(question, parameters)
+
+
+def until(found, seconds: float = 60):
+    deadline = time.monotonic() + seconds
+    while not (result := found()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return result
 
 
 def names(events: list[str]) -> set[str]:
@@ -86,6 +97,33 @@ def test_a_card_that_cannot_be_asked_does_not_stop_the_others(shop, fresh_mart):
     answers = {answer.get("card"): answer for answer in map(json.loads, live.since(0)[1])}
     assert answers["secret"]["error"] == "permission denied for table invoice"
     assert answers["headline"]["rows"][0][0] == rows(fresh_mart.owner_dsn, "SELECT count(*) FROM mart.invoice")[0][0]
+    reader.close()
+
+
+def test_a_job_that_waits_for_a_lock_is_said_with_who_holds_it(shop, fresh_mart, monkeypatch):
+    reader = Counting(fresh_mart.reader_dsn)
+    live = Live(reader, [])
+
+    def status():
+        live.refresh()
+        return json.loads(live.since(0)[1][0])["status"]
+
+    assert "blockers" not in status()  # while batches come, the locks are not asked for
+    shop.age(minutes=60)
+    assert status()["blockers"] == []
+    monkeypatch.setattr("dashboards.live._QUIET_MILLISECONDS", 100)
+    with closing(psycopg2.connect(fresh_mart.owner_dsn, application_name="psql")) as other, other.cursor() as cursor:
+        cursor.execute("LOCK TABLE mart.invoice")
+        counting = threading.Thread(target=shop.connection.cursor().execute, args=("TABLE mart.invoice LIMIT 1",))
+        counting.start()
+        [blocker] = until(lambda: status()["blockers"])
+        pid = other.info.backend_pid
+        other.rollback()
+    counting.join(60)
+    shop.connection.rollback()
+    assert blocker.pop("since")
+    assert blocker == {"relation": "mart.invoice", "pid": pid, "role": "mart_owner", "application": "psql"}
+    assert status()["blockers"] == []
     reader.close()
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+import psycopg2
 import pytest
 
 from dashboards.cards import cards
@@ -218,6 +220,27 @@ def test_stream_is_down_until_a_job_connects(browser, url, shop, fresh_mart, scr
         shop.connection = connect(fresh_mart.writer_dsn)
         opened.wait_for_text("#state", _HERE)
         assert not opened.page.locator("#notice").is_visible()
+
+
+def test_the_stream_waits_for_a_lock(browser, url, shop, fresh_mart):
+    shop.age(minutes=60)
+    with (
+        closing(psycopg2.connect(fresh_mart.owner_dsn, application_name="a migration")) as other,
+        other.cursor() as cursor,
+        ThreadPoolExecutor(1) as pool,
+        tab(browser, url) as opened,
+    ):
+        cursor.execute("LOCK TABLE mart.invoice")
+        counting = pool.submit(shop.connection.cursor().execute, "TABLE mart.invoice LIMIT 1")
+        try:
+            opened.wait_for_text("#state", "the stream waits")
+            opened.wait_for_text("#notice", "for a lock of mart.invoice, held by pid")
+            opened.wait_for_text("#notice", "of mart_owner (a migration)")
+        finally:
+            other.rollback()
+        counting.result(60)
+        shop.connection.rollback()
+        opened.wait_for_text("#state", "no new invoice for 60 min")
 
 
 def test_quiet_shop_is_no_alarm(browser, url, shop):

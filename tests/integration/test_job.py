@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -16,6 +17,7 @@ import pyspark
 import pytest
 
 from jvm import java_home, spark_jars
+from streaming.observe import observe
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running
@@ -114,6 +116,60 @@ def test_terminated_backend_is_survived(line, tmp_path):
         wait_until_applied(line, 600)
         assert job.stop() == 0
     assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+
+
+@contextmanager
+def held(line: Line, statement: str) -> Iterator[None]:
+    """A lock that somebody holds meanwhile: an analyst, a migration."""
+    with (
+        closing(psycopg2.connect(line.mart.owner_dsn, application_name="a migration")) as other,
+        other.cursor() as cursor,
+    ):
+        cursor.execute(statement)
+        yield
+        other.rollback()
+
+
+def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(line, tmp_path):
+    """Read-only, as after a failover or where a service has run out of disk; then a table that somebody has locked."""
+    events = random_events(400, customers=50, seed=15)
+    records = encode(events)
+    with running(line.environment(), tmp_path / "first", "--warm-up-rounds", "0") as job:
+        send(line.bootstrap_servers, line.topic, records[:100])
+        wait_until_applied(line, 100)
+        make_read_only(line, True)
+        send(line.bootstrap_servers, line.topic, records[100:200])
+        job.wait_for("PostgreSQL is read-only", times=2)
+        assert applied(line) == 100
+        make_read_only(line, False)
+        wait_until_applied(line, 200)
+        with held(line, "LOCK TABLE mart.customer"):
+            send(line.bootstrap_servers, line.topic, records[200:])
+            job.wait_for("waiting for a lock")
+            blocked = observe(line.settings).blocked
+            assert (blocked.relation, blocked.blockers[0].application) == ("mart.customer", "a migration")
+            assert job.stop() == 0
+        said = next(json.loads(text) for text in job.text().splitlines() if '"waiting for a lock"' in text)
+        assert (said["relation"], said["held_by"][0].split(" of ")[1]) == ("mart.customer", "mart_owner (a migration)")
+        assert "Traceback" not in job.text()
+    assert applied(line) == 200
+    with running(line.environment(), tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
+        assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+
+
+def make_read_only(line: Line, read_only: bool) -> None:
+    """The database, for sessions from now on; and the writer's are ended."""
+    setting = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
+    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner:
+        owner.autocommit = True
+        owner.cursor().execute("SET default_transaction_read_only = off")
+        owner.cursor().execute(f"ALTER DATABASE {line.mart.name} {setting}")
+    rows(
+        line.mart.writer_dsn,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()",
+    )
 
 
 def test_wrong_settings_end_with_one_clear_line(line, tmp_path):

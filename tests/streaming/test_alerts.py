@@ -10,6 +10,7 @@ import pytest
 
 from conf.settings import Settings
 from streaming.alerts import ADVICE, TITLE, Alert, Notice, compose, due, judge
+from streaming.locks import Blocker, LockWait
 from streaming.observe import Batches, Disk, Nightly, Observed
 from tests.conftest import ROOT
 
@@ -51,6 +52,8 @@ def look(**what):
 MART_AWAY = Observed(mart_problem="no route to host", disks=(disk(50),))
 BROKER_AWAY = look(broker_problem="timed out", lag=None, waiting=None)
 
+BLOCKED = LockWait(AT, 12.4, "mart.invoice", "RowExclusiveLock", (Blocker(7, "anna", "DBeaver", None, None),))
+
 WHAT_FIRES = [
     # (what is seen, what fires, what cannot be judged)
     (look(), "", ""),
@@ -62,6 +65,8 @@ WHAT_FIRES = [
     (look(batches=batches(1), lag=900, waiting=900), "", ""),  # behind, but it moves
     (look(batches=batches(None), lag=5, waiting=5), "stream_stale", ""),  # the job never began
     (look(batches=batches(None), lag=0, waiting=0), "", ""),  # a mart made just now
+    # a lock that somebody holds
+    (look(blocked=BLOCKED), "stream_blocked", ""),
     # lag
     (look(lag=1000), "", ""),
     (look(lag=1001), "lag_high", ""),
@@ -86,12 +91,16 @@ WHAT_FIRES = [
     (look(disks=(disk(10),)), "", ""),
     (look(disks=()), "", ""),  # the lake is a URL
     # a server is away: that is told, and what it alone knows is unknown
-    (MART_AWAY, "mart_unreachable", "stream_stale lag_high rejects_high records_failed nightly_failed nightly_late"),
+    (
+        MART_AWAY,
+        "mart_unreachable",
+        "stream_stale stream_blocked lag_high rejects_high records_failed nightly_failed nightly_late",
+    ),
     (BROKER_AWAY, "broker_unreachable", "stream_stale lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",
-        "stream_stale lag_high rejects_high records_failed nightly_failed nightly_late",
+        "stream_stale stream_blocked lag_high rejects_high records_failed nightly_failed nightly_late",
     ),
 ]
 
@@ -106,9 +115,14 @@ def test_what_fires(seen, fires, unknown):
 
 def test_zero_switches_an_alert_off():
     worst = look(
-        batches=batches(9999, 10, 10), lag=9**9, waiting=9**9, nightly=nightly(999, "kept back"), disks=(disk(0),)
+        batches=batches(9999, 10, 10),
+        blocked=BLOCKED,
+        lag=9**9,
+        waiting=9**9,
+        nightly=nightly(999, "kept back"),
+        disks=(disk(0),),
     )
-    assert judge(worst, NEVER).firing == {}
+    assert list(judge(worst, NEVER).firing) == [Alert.STREAM_BLOCKED]  # it has no limit to set
     assert set(judge(worst, LIMITS).firing) == set(Alert) - {
         Alert.BROKER_UNREACHABLE,
         Alert.MART_UNREACHABLE,
@@ -174,6 +188,11 @@ def test_words_name_the_finding_the_fix_and_the_place():
     again = compose(Notice("slack", STALE, True, AT), "other words", LATER, "there")
     assert again.message_id == message.message_id  # the same notice
     assert re.fullmatch(r"[\w.]+", message.message_id)
+
+
+def test_a_lock_is_told_with_who_holds_it():
+    found = judge(look(blocked=BLOCKED), LIMITS).firing[Alert.STREAM_BLOCKED]
+    assert found == "the job waits for 12 s for a lock of mart.invoice, held by pid 7 of anna (DBeaver)"
 
 
 def test_every_alert_has_its_words_and_its_line_in_the_docs():

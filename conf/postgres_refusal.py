@@ -1,0 +1,84 @@
+"""What a failure of PostgreSQL means: it passes by itself, an operator has to see to it, or the statement is at fault.
+
+By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2: there the message decides.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+
+import psycopg2
+from psycopg2 import errorcodes
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from conf.masking import masked
+from sql import one_row
+
+
+class Refusal(Enum):
+    """PASSES: not now, worth another try. FOR_GOOD: somebody has to change something. FAULT: of the statement, or of
+    the rows; trying again or another setting changes nothing."""
+
+    PASSES = "passes"
+    FOR_GOOD = "for good"
+    FAULT = "fault"
+
+
+_PASSING_CLASSES = {
+    errorcodes.CLASS_CONNECTION_EXCEPTION,  # also what a pooler says when it has no server to give
+    errorcodes.CLASS_TRANSACTION_ROLLBACK,  # deadlock, serialization, a standby's conflict with recovery
+    errorcodes.CLASS_INSUFFICIENT_RESOURCES,  # disk full, out of memory, too many connections
+    errorcodes.CLASS_OPERATOR_INTERVENTION,  # shutdown, start, recovery, a session that was ended, statement_timeout
+    errorcodes.CLASS_SYSTEM_ERROR,  # an I/O error
+}
+_PASSING = {
+    errorcodes.READ_ONLY_SQL_TRANSACTION,
+    errorcodes.IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+    "25P04",  # transaction_timeout; psycopg2 does not know its name yet
+    errorcodes.LOCK_NOT_AVAILABLE,
+    errorcodes.OBJECT_IN_USE,
+}
+_FOR_GOOD_CLASSES = {
+    errorcodes.CLASS_INVALID_AUTHORIZATION_SPECIFICATION,
+    errorcodes.CLASS_INVALID_CATALOG_NAME,  # the database
+}
+_FOR_GOOD = {errorcodes.DATABASE_DROPPED, errorcodes.INSUFFICIENT_PRIVILEGE}
+# What PostgreSQL, libpq and PgBouncer say of a login that no other try changes.
+_REFUSED_LOGIN = re.compile(
+    r"authentication failed|(?:database|role) .*does not exist|no such (?:database|user)|no pg_hba\.conf entry"
+    r"|is not permitted to log in|permission denied for database|unsupported (?:frontend protocol|startup parameter)"
+    r"|certificate verify failed|does not support SSL, but SSL was required|no password supplied"
+    r"|root certificate file .* does not exist"
+)
+
+
+def refusal(error: psycopg2.Error) -> Refusal:
+    """What kind of failure it is."""
+    code = error.pgcode
+    if code is None:
+        # A connection that broke in the middle of an answer is a bare DatabaseError.
+        broke = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError)
+        if not broke and type(error) is not psycopg2.DatabaseError:
+            return Refusal.FAULT
+        return Refusal.FOR_GOOD if _REFUSED_LOGIN.search(str(error)) else Refusal.PASSES
+    if code in _FOR_GOOD or code[:2] in _FOR_GOOD_CLASSES:
+        return Refusal.FOR_GOOD
+    return Refusal.PASSES if code in _PASSING or code[:2] in _PASSING_CLASSES else Refusal.FAULT
+
+
+def in_words(error: psycopg2.Error) -> str:
+    """What PostgreSQL said, in one line, after what it means."""
+    message = masked(" ".join(str(error).split()))
+    if error.pgcode == errorcodes.READ_ONLY_SQL_TRANSACTION:
+        return f"PostgreSQL is read-only, as a standby, or a service with a full disk, is: {message}"
+    if refusal(error) is Refusal.PASSES:
+        return f"PostgreSQL does not answer: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
+    return f"PostgreSQL refuses: {message}"
+
+
+def is_pooled(cursor: Cursor) -> bool:
+    """Whether a pooler stands between: it makes up the process id that it tells a client at the login."""
+    cursor.execute("SELECT pg_backend_pid()")
+    (pid,) = one_row(cursor)
+    return bool(pid != cursor.connection.info.backend_pid)

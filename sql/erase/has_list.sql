@@ -1,0 +1,1 @@
+SELECT to_regclass('mart.erased_customer') IS NOT NULL
