@@ -24,7 +24,7 @@ from streaming.errors import AwayError
 from streaming.executors import Step, collect
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
-from streaming.mart import application_name, connect, describe_shop
+from streaming.mart import adopt_rules, application_name, connect, migrated
 from streaming.metrics import lags
 from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
 from streaming.progress import report_applied, report_gaps, report_reading
@@ -56,15 +56,14 @@ class ApplyJob(Job):
             settings.kafka_timeout_seconds,
             settings.kafka_security(),
         )
-        with self._mart() as connection:
-            describe_shop(connection, settings)
-            with connection, connection.cursor() as cursor:
-                self._writer = take_over(cursor, topic, application_name())
-                check_topic(cursor, topic)
-                positions = read_positions(cursor, topic)
-                start = starting_offsets(positions, topic, self.options.accept_gap)
-                report_gaps(self.name, positions, start)
-                advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
+        with self._mart() as connection, migrated(), connection, connection.cursor() as cursor:
+            self._writer = take_over(cursor, topic, application_name())
+            check_topic(cursor, topic)
+            positions = read_positions(cursor, topic)
+            start = starting_offsets(positions, topic, self.options.accept_gap)
+            report_gaps(self.name, positions, start)
+            advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
+            adopt_rules(cursor, settings)
         report_reading(self.name, topic, start, epoch=self._writer.epoch)
         self._watch(topic, start)
         records = read_topic(
@@ -90,7 +89,6 @@ class ApplyJob(Job):
                     connection,
                     self._writer,
                     batch,
-                    settings.returns_policy,
                     lambda coordinates: _raw_values(records, coordinates),
                 )
         applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
