@@ -23,7 +23,7 @@ from sql import one_row, statement
 from streaming.erasure_list import read_list
 from streaming.errors import StreamingError
 from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
-from streaming.quarantine import Rejected, quarantine, storable_moments
+from streaming.quarantine import Rejected, is_storable, quarantine, storable_moments
 from streaming.refused import REFUSALS, Refusal, find_refused, in_words, takes
 from streaming.reject_reason import RejectReason
 from streaming.score import lock_scores, score
@@ -91,7 +91,8 @@ def apply_batch(connection: Connection, writer: Writer, batch: pa.Table, raw_val
         return _apply(connection, writer, batch, raw_values, search=True)
     except REFUSALS as refusal:
         raise StreamingError(
-            f"PostgreSQL refuses the batch, but none of its records alone: {in_words(refusal)}. Nothing of it is applied"
+            f"PostgreSQL refuses the batch, but none of its records alone: {in_words(refusal)}. It is the mart that is "
+            "wrong: undo what was changed in its tables. Nothing of the batch is applied"
         ) from refusal
 
 
@@ -222,8 +223,8 @@ def _without_refused(
         left = left.filter(pc.invert(pc.is_in(pa.array(range(left.num_rows), pa.int64()), places)))
     if refused and not takes(cursor, _plain_invoice(valid.schema), apply):
         raise StreamingError(
-            f"PostgreSQL refuses every invoice, a plain one too: {refused[0].detail}. It is the mart that is wrong, not "
-            "the record: undo what was changed in its tables. Nothing of the batch is applied"
+            f"PostgreSQL refuses every invoice, a plain one too: {refused[0].detail.partition(';')[0]}. It is the mart "
+            "that is wrong, not the record: undo what was changed in its tables. Nothing of the batch is applied"
         )
     return left, refused
 
@@ -263,10 +264,21 @@ def _copy(cursor: Cursor, valid: pa.Table) -> None:
     staged = valid.select(STAGED_COLUMNS)
     digest = pc.binary_join_element_wise("\\x", staged["content_sha256"], "")
     staged = staged.set_column(STAGED_COLUMNS.index("content_sha256"), "content_sha256", digest)
+    for column in ("invoice_date", "kafka_timestamp"):
+        staged = staged.set_column(STAGED_COLUMNS.index(column), column, _told(staged[column]))
     rows = io.BytesIO()
     arrow_csv.write_csv(staged, rows, arrow_csv.WriteOptions(include_header=False))
     rows.seek(0)
     cursor.copy_expert(statement("apply/copy_staged"), rows)
+
+
+def _told(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As PostgreSQL can read them, or as it refuses them: of the year 67561 Arrow writes 2025."""
+    storable = is_storable(moments)
+    if pc.all(storable, min_count=0).as_py():
+        return moments
+    number = pc.binary_join_element_wise("out of range:", moments.cast(pa.int64()).cast(pa.string()), " ")
+    return pc.if_else(storable, pc.if_else(storable, moments, None).cast(pa.string()), number)
 
 
 def _rejected_by_parse(rows: pa.Table) -> list[Rejected]:

@@ -100,10 +100,15 @@ def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> No
 
 
 def storable_moments(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Kafka's timestamps, those out of the quarantine's range moved to its ends: a producer may send any 64 bits."""
+    """Kafka's timestamps, those out of range moved to its ends: a producer may send any 64 bits."""
     earliest, latest = (pa.scalar(end, moments.type) for end in (_EARLIEST, _LATEST))
     moments = pc.if_else(pc.less(moments, earliest), earliest, moments)
     return pc.if_else(pc.greater(moments, latest), latest, moments)
+
+
+def is_storable(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Of each moment whether it is in the range that PostgreSQL, Python and Arrow's own text of it can tell."""
+    return pc.fill_null(pc.equal(moments, storable_moments(moments)), True)
 
 
 def _storable(text: str) -> str:

@@ -29,7 +29,6 @@ from sql import statement
 from streaming.erasure_list import ErasureList, read_list
 from streaming.errors import AwayError, StreamingError
 from streaming.land import existing_lake, kept_since, read_positions
-from streaming.reject_reason import RejectReason
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
@@ -270,7 +269,7 @@ def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verifie
         engine.execute(statement("verify/differences").format(**values))
         found.rows[name] = _count(engine, f"SELECT count(*) FROM mart_{name}")  # noqa: S608
     engine.execute(statement("verify/conflict_differences"))
-    found.rows[CONFLICT] = _count(engine, f"SELECT count(*) FROM refused WHERE reason = '{RejectReason.CONFLICTING_DUPLICATE}'")
+    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM refused WHERE reason = 'conflicting_duplicate'")
     found.first = []
     for name in found.rows:
         found.differing[name] = _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference")  # noqa: S608

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -235,17 +237,17 @@ def owner_says(fresh_mart, statement):
         cursor.execute(statement)
 
 
-YEAR_57000 = 1_740_830_400_000_000_000  # microseconds taken for milliseconds
-
-
-def year_57000(at):
-    """A record whose producer wrote microseconds where Kafka wants milliseconds."""
-    moment = pa.scalar(YEAR_57000, pa.timestamp("us", "UTC"))
-    return {**at, "kafka_timestamp": moment}
+def at_year(year):
+    """A timestamp that no datetime holds; microseconds where Kafka wants milliseconds are the year 57000."""
+    return pa.scalar((year - 1970) * 31_556_952 * 1_000_000, pa.timestamp("us", "UTC"))
 
 
 CULPRITS = {
-    "a timestamp of the year 57000": year_57000,
+    "a timestamp of the year 57000": lambda row: row | {"kafka_timestamp": at_year(57_000)},
+    "one that Arrow writes as of 2025": lambda row: row | {"kafka_timestamp": at_year(2025 + 65_536)},
+    "one that PostgreSQL stores and Python does not read": lambda row: row | {"kafka_timestamp": at_year(12_000)},
+    "one from before our calendar": lambda row: row | {"kafka_timestamp": at_year(-3000)},
+    "a date of the year 12000": lambda row: row | {"invoice_date": at_year(12_000).cast(pa.timestamp("us"))},
     "NUL in a text": lambda row: row | {"invoice": f"{row['invoice']}\0"},
     "a key too large for an index": lambda row: row | {"invoice": random.Random(1).randbytes(4000).hex()},
     "a customer too large for an index": lambda row: row | {"customer_id": random.Random(1).randbytes(4000).hex()},
@@ -256,13 +258,17 @@ CULPRITS = {
 }
 
 
+YEARS = {(2025, 2025), (2025, 9999), (1, 2025)}
+
+
 def test_records_that_postgresql_refuses_are_quarantined_and_the_others_are_applied(mart):
     expected = []
     for batch, (kind, spoil) in enumerate(CULPRITS.items()):
         begin = batch * 21
         culprits = {begin, begin + 7, begin + 8, begin + 19}
         records = [
-            cleaned(n, f"{n}", f"2025-03-{n % 28 + 1:02}T10:00:00", f"c{n % 9}", "1.00") for n in range(begin, begin + 20)
+            cleaned(n, f"{n}", f"2025-03-{n % 28 + 1:02}T10:00:00", f"c{n % 9}", "1.00")
+            for n in range(begin, begin + 20)
         ]
         expected += [f"{n}" for n in range(begin, begin + 20) if n not in culprits]
         records = [spoil(row) if row["offset"] in culprits else row for row in records]
@@ -271,7 +277,7 @@ def test_records_that_postgresql_refuses_are_quarantined_and_the_others_are_appl
         assert (applied.records, applied.invoices, applied.duplicates, applied.rejected) == (21, 16, 0, 5), kind
         assert applied.rejected_by_reason == {RejectReason.INTERNAL_ERROR: 4, RejectReason.NOT_JSON: 1}, kind
         assert applied.next_offsets == {0: begin + 21}
-        assert applied.newest_kafka_timestamp.year in (2025, 9999)
+        assert (applied.oldest_kafka_timestamp.year, applied.newest_kafka_timestamp.year) in YEARS
         assert mart.apply(*records).records == 0
         found = mart.rows(
             'SELECT "offset", raw FROM mart.rejected_invoice WHERE "offset" >= %s AND reason = %s'
@@ -316,7 +322,9 @@ def test_of_one_number_the_copy_that_postgresql_takes_counts(mart):
 
 def test_a_mart_that_refuses_everything_quarantines_nothing(mart, fresh_mart):
     owner_says(fresh_mart, "ALTER TABLE mart.invoice ADD COLUMN store text NOT NULL")
-    with pytest.raises(StreamingError, match=r'refuses every invoice, a plain one too: PostgreSQL: null value in .*"store"'):
+    with pytest.raises(
+        StreamingError, match=r'refuses every invoice, a plain one too: PostgreSQL: null value in .*"store"'
+    ):
         mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"), cleaned(1, "2", "2025-03-01T10:00:00", "a"))
     assert mart.rows("SELECT * FROM mart.rejected_invoice") == []
     owner_says(fresh_mart, "ALTER TABLE mart.invoice DROP COLUMN store")
@@ -462,3 +470,61 @@ def test_reader_sees_views_only(mart, fresh_mart):
             rows(fresh_mart.reader_dsn, f"SELECT * FROM mart.{table}")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):
         rows(fresh_mart.writer_dsn, "DELETE FROM mart.invoice")
+
+
+@dataclass
+class Model:
+    """What applying each record by itself would make, in plain Python."""
+
+    invoices: dict[str, dict] = field(default_factory=dict)
+    spent: Counter = field(default_factory=Counter)
+    rejected: dict[int, str] = field(default_factory=dict)
+
+    def apply(self, batch: list[dict], spoiled: set[int]) -> None:
+        """In the order in which copies count: by the record's timestamp, then by its place."""
+        for row in sorted(batch, key=lambda row: (row["offset"] in spoiled, row["kafka_timestamp"], row["offset"])):
+            customer, amount = row["customer_id"], row["purchased"]
+            if row["offset"] in spoiled:
+                self.rejected[row["offset"]] = "internal_error"
+            elif row["invoice"] in self.invoices:
+                if self.invoices[row["invoice"]]["content_sha256"] != row["content_sha256"]:
+                    self.rejected[row["offset"]] = "conflicting_duplicate"
+            elif self.spent[customer] + amount > Decimal("1e35") or self.spent.total() + amount >= Decimal("1e36"):
+                self.rejected[row["offset"]] = "internal_error"
+            else:
+                self.invoices[row["invoice"]] = row
+                self.spent[customer] += amount
+
+
+def test_random_batches_with_records_that_are_refused_make_what_the_records_alone_would(mart):
+    random_ = random.Random(15)
+    model, offset = Model(), 0
+    for _ in range(30):
+        batch, spoiled = [], set()
+        for _ in range(random_.choice([1, 3, 20, 60])):
+            amount = random_.choice(["1.00", "0.01", "250.50", random_.choice(["3e34", "6e34", "9.99e34"])])
+            row = cleaned(
+                offset,
+                f"{random_.randrange(600)}",
+                f"2025-{random_.randint(1, 12):02}-{random_.randint(1, 28):02}T10:00:00",
+                f"c{random_.randrange(40)}",
+                amount,
+                content=random_.choice(["same", "same", "other"]) + amount,
+            ) | {"kafka_timestamp": AT + timedelta(seconds=random_.randrange(9))}
+            if random_.random() < 0.1:
+                spoiled.add(offset)
+                row["invoice"] = f"spoiled {offset}"  # of a copy it is as true that it is one
+            batch.append(row)
+            offset += 1
+        model.apply(batch, spoiled)
+        kinds = {n: random_.choice(list(CULPRITS)) for n in spoiled}
+        applied = mart.apply(*[CULPRITS[kinds[r["offset"]]](r) if r["offset"] in spoiled else r for r in batch])
+        assert applied.records == len(batch) == applied.invoices + applied.duplicates + applied.rejected
+    assert {"internal_error", "conflicting_duplicate"} == set(model.rejected.values())
+    assert dict(mart.rows('SELECT "offset", reason FROM mart.rejected_invoice')) == model.rejected
+    expected = {(row["invoice"], row["offset"], row["purchased"]) for row in model.invoices.values()}
+    assert set(mart.rows("SELECT invoice, kafka_offset, purchased FROM mart.invoice")) == expected
+    spent = {customer: amount for customer, amount in model.spent.items() if amount}
+    assert dict(mart.rows("SELECT customer_id, monetary FROM mart.customer")) == spent
+    assert mart.rows("SELECT invoices, purchased FROM mart.stream_total") == [(len(expected), sum(spent.values()))]
+    assert check_scores(mart.connection).is_right

@@ -292,7 +292,7 @@ LATE = timedelta(days=30)
 
 @pytest.mark.parametrize("forgotten", ["nobody", "erased", "pruned", "redriven"])
 def test_the_copy_that_was_applied_first_is_the_invoice(shop, forgotten):
-    """A late copy with other content, produced before the first one, changes no figure, whatever became of the first."""
+    """A late copy with other content, produced before the first, changes no figure, whatever became of the first."""
     customer = rows(shop.mart.dsn, ONE)[0][0]
     first = next(e for e in EVENTS[:300] if e["customer_id"] == customer and e["lines"] != EVENTS[7]["lines"])
     # Also two copies in one batch, of which the later produced comes first in the topic.
