@@ -10,12 +10,13 @@ from typing import Self
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError, StreamingError
-from streaming.score import score_all
+from streaming.score import lock_scores, score_all
 
 JOB = "retail-mart streaming"
 """The job's application name, by which mart.stream_status and the watch find its session."""
@@ -94,23 +95,26 @@ def as_owner(verb: str) -> Iterator[None]:
 
 
 def describe_shop(connection: Connection, settings: Settings) -> None:
-    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before."""
+    """Write the shop's rules into the mart, in a transaction of its own. Raises what `answering` raises."""
+    with answering(), connection, connection.cursor() as cursor:
+        adopt_rules(cursor, settings)
+
+
+def adopt_rules(cursor: Cursor, settings: Settings) -> None:
+    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before, in the
+    caller's transaction. A job does so once it has taken over: an older one's batch is written by then, or fenced."""
     rules = {
         "returns_policy": settings.returns_policy,
         "recency_clock": settings.recency_clock,
         "time_zone": settings.shop_time_zone,
     }
-    try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement("apply/lock_shop"))
-            row = cursor.fetchone()
-            cursor.execute(statement("apply/describe_shop"), rules)
-            if row is not None and row[0] != settings.returns_policy:
-                customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
-                cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
-                score_all(cursor, "policy changed")
-    except psycopg2.errors.UndefinedTable:
-        raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
+    before = lock_scores(cursor)
+    cursor.execute(statement("apply/describe_shop"), rules)
+    cursor.execute(statement("apply/advance_clock"))
+    if before not in (None, settings.returns_policy):
+        customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
+        cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
+        score_all(cursor, "policy changed")
 
 
 def count_segments(connection: Connection) -> dict[str, int]:
