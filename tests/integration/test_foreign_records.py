@@ -1,0 +1,101 @@
+"""Records that the producer never writes, through Kafka, Spark, PostgreSQL and the lake: none stops the stream."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streaming.main import RunOptions, stream
+from streaming.verify import verify
+from tests.conftest import Line
+from tests.integration.mart_rows import rows
+from tests.integration.records import event
+
+pytestmark = [pytest.mark.stack, pytest.mark.spark]
+NOW_MS = round(time.time() * 1000)
+
+
+def take_any_timestamp(line: Line) -> None:
+    """As brokers before Kafka 4 do; later ones refuse what is more than an hour ahead, unless they are told."""
+    admin = KafkaAdminClient(bootstrap_servers=line.bootstrap_servers)
+    try:
+        most = {"message.timestamp.after.max.ms": str(2**63 - 1), "message.timestamp.before.max.ms": str(2**63 - 1)}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, line.topic, most)])
+    finally:
+        admin.close()
+
+
+def send(line: Line, records: list[tuple[dict | bytes, int]]) -> None:
+    """(event or bytes, record timestamp) each, onto one partition."""
+    producer = KafkaProducer(bootstrap_servers=line.bootstrap_servers, acks="all")
+    try:
+        sent = [
+            producer.send(
+                line.topic,
+                key=b"foreign",
+                value=value if isinstance(value, bytes) else json.dumps(value).encode(),
+                timestamp_ms=timestamp_ms,
+            )
+            for value, timestamp_ms in records
+        ]
+        for future in sent:
+            future.get(timeout=30)
+    finally:
+        producer.close()
+
+
+def run(line: Line, spark) -> None:
+    stream(spark, line.settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
+
+
+def test_times_amounts_and_nonsense_are_applied_or_quarantined_and_verified(line: Line, spark):
+    """The first record ended both queries, at each start again."""
+    records = [
+        event("1", "2024-02-28T10:00:00+07:00", "ann"),
+        event("1", "2024-02-28T03:00:00Z", "ann"),
+        event("1", "2024-02-28T10:00:00", "ann"),
+        event("2", "2024-02-28T10:00:00.123456", "ann"),
+        event("3", "2024-02-28T10:00:00.1234567", "ann"),
+        event("4", "2024-02-28", "bob", ("A1", 2**31 - 1, "9999999999999999.99")),
+        event("5", "2024-02-28", "bob", ("A1", 1, "1000000000000000")),
+        b'{"version": ' + b"[" * 900 + b"]" * 900 + b"}",
+    ]
+    send(line, [(record, NOW_MS) for record in records])
+    run(line, spark)
+    assert rows(line.mart.owner_dsn, "SELECT invoice, invoice_date::text FROM mart.invoice ORDER BY invoice") == [
+        ("1", "2024-02-28 10:00:00"),
+        ("2", "2024-02-28 10:00:00.123456"),
+        ("5", "2024-02-28 10:00:00"),
+    ]
+    refused = 'SELECT "offset", reason FROM mart.rejected_invoice ORDER BY "offset"'
+    assert rows(line.mart.owner_dsn, refused) == [(4, "bad_date"), (5, "amount_out_of_range"), (7, "unknown_version")]
+    assert rows(line.mart.owner_dsn, "SELECT sum(duplicates)::int FROM mart.batch") == [(2,)]
+    assert verify(line.settings, wait_seconds=0).equal
+
+
+def test_record_timestamps_of_wrong_clocks_and_units_do_not_stop_the_stream(line: Line, spark):
+    """Microseconds sent as milliseconds: PostgreSQL refused the year 58,000, at each start again."""
+    take_any_timestamp(line)
+    timestamps = [NOW_MS, NOW_MS * 1000, -1, 4_102_444_800_000, NOW_MS]
+    send(line, [(event(str(at), "2024-02-28", "ann"), timestamp) for at, timestamp in enumerate(timestamps)])
+    run(line, spark)
+    assert rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice ORDER BY invoice") == [("0",), ("4",)]
+    refused = (
+        "SELECT \"offset\", reason, (kafka_timestamp AT TIME ZONE 'UTC')::text, detail "
+        'FROM mart.rejected_invoice ORDER BY "offset"'
+    )
+    found = rows(line.mart.owner_dsn, refused)
+    assert [(offset, reason, stored) for offset, reason, stored, _ in found] == [
+        (1, "bad_timestamp", "2099-12-31 23:59:59.999999"),
+        (2, "bad_timestamp", "1970-01-01 00:00:00"),
+        (3, "bad_timestamp", "2099-12-31 23:59:59.999999"),
+    ]
+    assert [str(NOW_MS * 1000) in found[0][3], "is none" in found[1][3], "4102444800000 ms" in found[2][3]] == [
+        True
+    ] * 3
+    assert verify(line.settings, wait_seconds=0).equal
