@@ -33,14 +33,14 @@ from streaming.source import Covered, Topic, read_topic
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600
-# Kafka's default lets an idle fetch wait for half a second, and a record in another partition with it.
-_FETCH_WAIT_MS = 5
 
 
 class ApplyJob(Job):
     """Its state beside the query's: the mart connection, and the right to write."""
 
     name = "apply"
+    # Kafka's default lets an idle fetch wait for half a second, and a record in another partition with it.
+    fetch_wait_ms = 5
 
     def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
         super().__init__(settings, options, stopping)
@@ -71,7 +71,7 @@ class ApplyJob(Job):
             start,
             settings.max_invoices_per_batch,
             security=settings.spark_kafka_security(),
-            fetch_wait_ms=_FETCH_WAIT_MS,
+            fetch_wait_ms=self.fetch_wait_ms,
             group=self.group,
         )
         return records, _fresh_checkpoint(settings, self._writer)

@@ -46,7 +46,7 @@ class Collected:
 
 def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
     """The same, but a task stops reading when its weight has come to `most_bytes`: the bytes of its rows, which come to
-    the driver, and an eighth of those of the values, so that a slice of very large records comes to an end, too."""
+    the driver, and a quarter of those of the values, so that a slice of very large records comes to an end, too."""
     read = records.select(*RECORD_SCHEMA.names)
     packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
     tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
@@ -74,7 +74,7 @@ def _packing(
         with pa.ipc.new_stream(stream, rows.schema) as writer:
             writer.write_batch(rows)
         packed = stream.getvalue()
-        return _packed(packed, len(packed) + records["value"].nbytes // 8)
+        return _packed(packed, len(packed) + records["value"].nbytes // 4)
 
     def until_enough(
         batches: Iterator[pa.RecordBatch], pack: Callable[[pa.RecordBatch], pa.RecordBatch]

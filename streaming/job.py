@@ -69,6 +69,7 @@ class Job(ABC):
 
     name: ClassVar[str]
     trigger_seconds: ClassVar[int] = 0
+    fetch_wait_ms: ClassVar[int | None] = None
 
     def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
         self.settings = settings
@@ -124,7 +125,7 @@ class Job(ABC):
         servers, security = self.settings.require_kafka(), self.settings.spark_kafka_security()
 
         def again(part: Covered) -> DataFrame:
-            read = read_range(records.sparkSession, servers, topic, part, security, self.group)
+            read = read_range(records.sparkSession, servers, topic, part, security, self.fetch_wait_ms, self.group)
             return read.coalesce(1) if one_task else read
 
         whole = records.coalesce(1) if one_task else records

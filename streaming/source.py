@@ -210,14 +210,12 @@ def read_topic(
     """
     stream = (
         spark.readStream.format("kafka")
-        .options(**_reading(bootstrap_servers, security, group))
+        .options(**_reading(bootstrap_servers, security, fetch_wait_ms, group))
         .option("subscribe", topic.name)
         .option("startingOffsets", json.dumps({topic.name: {str(p): offset for p, offset in start.items()}}))
         .option("maxOffsetsPerTrigger", str(max_records))
         .option("fetchOffset.numRetries", "2")
     )
-    if fetch_wait_ms is not None:
-        stream = stream.option("kafka.fetch.max.wait.ms", str(fetch_wait_ms))
     if patience_seconds is not None:
         stream = stream.option("minOffsetsPerTrigger", str(max_records))
         stream = stream.option("maxTriggerDelay", f"{round(patience_seconds * 1000)}ms")
@@ -230,14 +228,15 @@ def read_range(
     topic: Topic,
     covered: Covered,
     security: Mapping[str, str] | None = None,
+    fetch_wait_ms: int | None = None,
     group: str | None = None,
 ) -> DataFrame:
-    """The same records of a range of offsets, once."""
+    """The same records of a range of offsets, once. What read_topic was given is to be given here too."""
     ranges = {p: (first, end) for p, (first, end) in covered.items() if first < end}
     first, end = ({topic.name: {str(p): bounds[side] for p, bounds in ranges.items()}} for side in (0, 1))
     return (
         spark.read.format("kafka")
-        .options(**_reading(bootstrap_servers, security, group))
+        .options(**_reading(bootstrap_servers, security, fetch_wait_ms, group))
         .option("assign", json.dumps({topic.name: sorted(ranges)}))
         .option("startingOffsets", json.dumps(first))
         .option("endingOffsets", json.dumps(end))
@@ -245,11 +244,14 @@ def read_range(
     )
 
 
-def _reading(bootstrap_servers: str, security: Mapping[str, str] | None, group: str | None) -> dict[str, str]:
+def _reading(
+    bootstrap_servers: str, security: Mapping[str, str] | None, fetch_wait_ms: int | None, group: str | None
+) -> dict[str, str]:
     return {
         # Nobody joins a group, but Spark keeps consumers and what they have fetched by its name: a range that begins
-        # where the last one ended is read on from there.
+        # where the last one ended is read on from there. All else here must be the same, too, for one name.
         **({"kafka.group.id": group} if group else {}),
+        **({"kafka.fetch.max.wait.ms": str(fetch_wait_ms)} if fetch_wait_ms is not None else {}),
         "kafka.bootstrap.servers": bootstrap_servers,
         **(security or {}),
         "kafka.isolation.level": READ_COMMITTED,

@@ -50,7 +50,7 @@ def test_a_nice_step_runs_at_that_niceness():
 def test_a_task_stops_after_enough_bytes_and_says_so(niceness):
     [one] = _packing(STEP, niceness)(iter([RECORDS]))
     weight = one["weight"][0].as_py()
-    assert weight == len(one["rows"][0].as_py()) + RECORDS["value"].nbytes // 8
+    assert weight == len(one["rows"][0].as_py()) + RECORDS["value"].nbytes // 4
     whole = list(_packing(STEP, niceness, weight * 2)(iter([RECORDS] * 2)))
     assert [packed["rows"].null_count for packed in whole] == [0, 0]
     left = iter([RECORDS] * 5)

@@ -127,7 +127,7 @@ def test_what_is_in_the_lake_is_skipped_and_the_rest_landed(table, path):
 def test_a_gap_is_an_error_and_lands_nothing(table, path):
     land_batch(table, TOPIC, batch(valid(0)))
     with pytest.raises(
-        GapError, match="partition 0: the batch starts at offset 3, the lake's position is 1: 2 records"
+        GapError, match="partition 0: the batch starts at offset 3, the lake's position is 1: 2 offsets"
     ):
         land_batch(table, TOPIC, batch(valid(3), valid(0, partition=1)))
     assert landed_coordinates(path) == [(0, 0)]
