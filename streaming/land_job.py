@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import psycopg2
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.settings import Settings
@@ -22,7 +21,7 @@ from streaming.erasure_list import copy_to_lake, lake_list, read_list
 from streaming.errors import AwayError
 from streaming.executors import collect
 from streaming.job import Job, RunOptions
-from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
+from streaming.land import advance, check_topic, land_batch, open_lake, reaching, read_positions
 from streaming.parse import parse_records
 from streaming.positions import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
@@ -53,13 +52,14 @@ class LandJob(Job):
             settings.kafka_security(),
         )
         table = open_lake(settings.lake)
-        check_topic(table, topic)
-        self._take_erasure_list(table)
-        positions = read_positions(table, topic, topic.end_offsets)
-        start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
-        report_gaps(self.name, positions, start)
-        if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
-            advance(table, topic, moved)
+        with reaching(settings.lake):
+            check_topic(table, topic)
+            self._take_erasure_list(table)
+            positions = read_positions(table, topic, topic.end_offsets)
+            start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
+            report_gaps(self.name, positions, start)
+            if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
+                advance(table, topic, moved)
         self._topic, self._table = topic, table
         report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
         patience = None if self.options.available_now else settings.landing_trigger_seconds
@@ -100,7 +100,7 @@ class LandJob(Job):
             copy_to_lake(table, listed)
         except psycopg2.errors.UndefinedTable:  # no mart yet, so nobody was erased
             return
-        except (psycopg2.OperationalError, CommitFailedError) as error:
+        except psycopg2.OperationalError as error:
             raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
 
     def close(self) -> None:

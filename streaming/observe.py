@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from conf.lake_storage import local_folder
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.errors import AwayError, StreamingError
@@ -143,8 +144,9 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
     return tuple(
         Disk(folder, path, usage.free, usage.used + usage.free)
         for folder, place in (("lake", settings.lake), ("checkpoint", settings.checkpoints))
-        if "://" not in place
-        for path in [_existing(Path(place))]
+        for here in [local_folder(place)]
+        if here is not None
+        for path in [_existing(here)]
         for usage in [shutil.disk_usage(path)]
     )
 
