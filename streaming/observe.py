@@ -68,7 +68,7 @@ class Observed:
     been learnt from it is None.
 
     `lag`: records of the topic that are not applied; `waiting`: those of them that were produced longer than
-    ALERT_STALE_SECONDS ago. Both need broker and mart.
+    ALERT_STALE_SECONDS ago. Both need broker and mart. `unwatched`: what has no disk that could be looked at.
     """
 
     broker_problem: str | None = None
@@ -78,6 +78,7 @@ class Observed:
     lag: int | None = None
     waiting: int | None = None
     disks: tuple[Disk, ...] = ()
+    unwatched: str | None = None
 
 
 def observe(settings: Settings) -> Observed:
@@ -104,7 +105,7 @@ def observe(settings: Settings) -> Observed:
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
         batches = nightly = lag = waiting = None
-    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, disks(settings))
+    return Observed(broker_problem, mart_problem, batches, nightly, lag, waiting, disks(settings), _unwatched(settings))
 
 
 def connect(dsn: str, application: str, patience_seconds: int = 5) -> Connection:
@@ -149,6 +150,12 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
         for path in [_existing(here)]
         for usage in [shutil.disk_usage(path)]
     )
+
+
+def _unwatched(settings: Settings) -> str | None:
+    if local_folder(settings.lake) is not None:
+        return None
+    return f"the lake is at {settings.lake}: how full its storage is, is not watched from here"
 
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
