@@ -7,26 +7,26 @@ import subprocess
 import sys
 import threading
 import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 
 import pytest
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 from typer.testing import CliRunner
 
 from batch_rules import __main__ as rules
-from conf.lake_storage import delta_options
 from conf.settings import settings
 from streaming import __main__ as streaming
 from streaming.compact import compact
 from streaming.erase import erase
 from streaming.errors import AwayError, StreamingError
 from streaming.export import export
-from streaming.land import existing_lake, lake_exists, open_lake, read_positions
+from streaming.land import existing_lake, lake_exists, land_batch, open_lake, read_positions
 from streaming.main import RunOptions, stream
 from streaming.prune import look, prune
 from streaming.repair import repair
-from streaming.source import describe_topic
+from streaming.source import Topic, describe_topic
 from streaming.verify import verify
 from tests.conftest import Line
 from tests.integration import lake_rows
@@ -35,8 +35,9 @@ from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from tests.integration.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
+from tests.streaming.test_land import batch, valid
 
-pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
+pytestmark = pytest.mark.slow
 DAY = date(2025, 6, 10)
 
 
@@ -47,11 +48,17 @@ def port():
 
 
 @pytest.fixture
-def on_s3(line: Line, port: int, monkeypatch) -> Line:
-    """The line with its lake on S3, in this process and in those that it starts."""
+def lake(port: int, monkeypatch) -> str:
+    """The URL of a lake that is not there yet, and how to get there, in this process and in those that it starts."""
     lake = f"s3://{BUCKET}/{uuid.uuid4().hex[:12]}/invoices"
     for name, value in {**environment(f"http://127.0.0.1:{port}"), "LAKE_PATH": lake}.items():
         monkeypatch.setenv(name, value)
+    return lake
+
+
+@pytest.fixture
+def on_s3(line: Line, lake: str) -> Line:
+    """The line with its lake on S3."""
     return dataclasses.replace(line, settings=line.settings.model_copy(update={"lake_path": lake}))
 
 
@@ -67,22 +74,21 @@ def sold_together(count: int) -> list[dict]:
     return [event(f"T{n}", f"{DAY}", f"{n % 40}", ("A1", 1, "2.50"), ("B2", 1, "1.00")) for n in range(count)]
 
 
-def command(monkeypatch, line: Line, app, *arguments: str) -> tuple[int, str]:
+def command(app, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """(exit code, what it said) of a command, in this process: pyspark is loaded already."""
-    with monkeypatch.context() as changed:
-        for name, value in line.environment().items():
-            changed.setenv(name, value)
+    settings.cache_clear()
+    try:
+        done = CliRunner(env={"COLUMNS": "250", **(environment or {})}).invoke(app, list(arguments))
+    finally:
         settings.cache_clear()
-        try:
-            done = CliRunner(env={"COLUMNS": "250"}).invoke(app, list(arguments))
-        finally:
-            settings.cache_clear()
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, done.output
 
 
-def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path, monkeypatch):
-    current, lake = on_s3.settings, on_s3.settings.lake
+@pytest.mark.stack
+@pytest.mark.spark
+def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
+    current, lake, at = on_s3.settings, on_s3.settings.lake, on_s3.environment()
     events = [*random_events(400, customers=60, seed=71), *sold_together(200)]
     send(on_s3.bootstrap_servers, on_s3.topic, encode(events))
     with running(on_s3.environment(), tmp_path / "log", "--only", "land", "--available-now",
@@ -92,10 +98,10 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path, monkeypatch):
     stream(spark, current, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
     assert lake_rows.counts(lake) == (600, 600)
 
-    assert command(monkeypatch, on_s3, streaming.app, "compact")[0] == 0
+    assert command(streaming.app, "compact", environment=at)[0] == 0
     assert len(DeltaTable(lake).file_uris()) < 350
     assert lake_rows.counts(lake) == (600, 600)
-    assert command(monkeypatch, on_s3, streaming.app, "verify")[0] == 0
+    assert command(streaming.app, "verify", environment=at)[0] == 0
     assert_mart_equals(on_s3.mart.owner_dsn, expected_customers(lines_of_events(events)))
 
     assert len(export(current, "7")["lake"]["invoices"]) == 5
@@ -109,7 +115,7 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path, monkeypatch):
     assert repaired.verified.equal
     assert not sum([*repaired.removed.values(), *repaired.added.values()])
 
-    code, said = command(monkeypatch, on_s3, rules.app, "landed", "--business-date", str(DAY))
+    code, said = command(rules.app, "landed", "--business-date", str(DAY, environment=at))
     assert (code, "landed" in said) == (0, True), said
     nightly = subprocess.run(
         [sys.executable, "-m", "batch_rules", "run", "--business-date", "newest", "--window", "365d"],
@@ -126,13 +132,13 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path, monkeypatch):
     bounds, old = look(current)
     assert prune(current, bounds).lake == old.lake > 0
     assert verify(current, wait_seconds=0).equal
-    note = command(monkeypatch, on_s3, streaming.app, "watch", "--once")[1]
+    note = command(streaming.app, "watch", "--once", environment=at)[1]
     assert f"lake is at {lake}" in note.replace("\n", " ")
 
 
-def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_twice(
-    on_s3, proxy, tmp_path, monkeypatch
-):
+@pytest.mark.stack
+@pytest.mark.spark
+def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_twice(on_s3, proxy, tmp_path):
     """The lost answer is the commit's own: it is there, the job is told of none, and its second try must see it."""
     lake = on_s3.settings.lake
     records = encode(random_events(300, customers=40, seed=72))
@@ -184,61 +190,45 @@ def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_tw
         (301, "PermanentRedirect", "set AWS_REGION to the bucket's"),
     ],
 )
-def test_a_refusal_is_one_line_with_the_fix_and_without_a_secret(on_s3, proxy, monkeypatch, status, code, says):
+def test_a_refusal_is_one_line_with_the_fix_and_without_a_secret(lake, proxy, monkeypatch, status, code, says):
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     proxy.rule = lambda method, path: (status, refused(code))
     for touch in (open_lake, existing_lake, lake_exists, lambda lake: compact(lake, 1)):
         with pytest.raises(StreamingError, match=says) as error:
-            touch(on_s3.settings.lake)
+            touch(lake)
         assert "\n" not in str(error.value)
         assert SECRET not in str(error.value)
-    exit_code, said = command(monkeypatch, on_s3, rules.app, "run", "--business-date", "newest")
+    exit_code, said = command(rules.app, "run", "--business-date", "newest")
     assert exit_code == 1
     assert SECRET not in said
 
 
-def test_what_is_away_ends_a_command_with_4_and_wrong_settings_with_1(on_s3, proxy, monkeypatch):
-    open_lake(on_s3.settings.lake)
+def test_what_is_away_ends_a_command_with_4_and_wrong_settings_with_1(lake, proxy, monkeypatch):
+    open_lake(lake)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     proxy.rule = lambda method, path: (503, refused("SlowDown"))
     with pytest.raises(AwayError, match="does not answer: SlowDown"):
-        existing_lake(on_s3.settings.lake)
+        existing_lake(lake)
     for app, arguments in ((streaming.app, ["compact"]), (rules.app, ["run", "--business-date", "newest"])):
-        code, said = command(monkeypatch, on_s3, app, *arguments)
+        code, said = command(app, *arguments)
         assert (code, "does not answer: SlowDown" in " ".join(said.split())) == (4, True), said
     proxy.rule = lambda method, path: None
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     with pytest.raises(StreamingError, match=r"would be asked without TLS: .*AWS_ALLOW_HTTP=true"):
-        existing_lake(on_s3.settings.lake)
+        existing_lake(lake)
 
 
-def test_twenty_writers_at_once_lose_no_commit_whatever_the_environment_says(on_s3, monkeypatch):
+def test_eight_writers_at_once_lose_no_commit_whatever_the_environment_says(lake, monkeypatch):
     monkeypatch.setenv("AWS_S3_ALLOW_UNSAFE_RENAME", "true")
     monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
-    lake = on_s3.settings.lake
     open_lake(lake)
-    topics = [f"t{n}" for n in range(20)]
-    failed: list[BaseException] = []
-
-    def write(name: str) -> None:
-        table = DeltaTable(lake, storage_options=delta_options(lake))
-        for _ in range(20):
-            try:
-                table.alter.set_table_properties({f"landing.topicId.{name}": name}, raise_if_not_exists=False)
-                return
-            except CommitFailedError:
-                table.update_incremental()
-            except BaseException as error:
-                failed.append(error)
-                return
-        failed.append(AssertionError(name))
-
-    writers = [threading.Thread(target=write, args=(name,)) for name in topics]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert not failed
-    configuration = existing_lake(lake).metadata().configuration
-    assert {name for name in topics if configuration.get(f"landing.topicId.{name}") == name} == set(topics)
-    assert existing_lake(lake).version() == 20
+    topics = [Topic(f"t{number}", "id", {0: 0}, {0: 1}) for number in range(8)]
+    with ThreadPoolExecutor(8) as writers:  # each with a handle of its own, at the very version of the others
+        landed = list(
+            writers.map(lambda topic, table: land_batch(table, topic, batch(valid(0))), topics,
+                        [existing_lake(lake) for _ in topics])
+        )  # fmt: skip
+    assert [done.rows for done in landed] == [1] * 8
+    assert sorted(done.version for done in landed) == list(range(1, 9))
+    assert lake_rows.query(lake, "SELECT count(*), count(DISTINCT topic) FROM invoices") == [(8, 8)]
+    assert all(read_positions(existing_lake(lake), topic, [0]) == {0: 1} for topic in topics)
