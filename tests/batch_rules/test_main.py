@@ -248,7 +248,7 @@ def test_spark_is_asked_for_only_where_it_mines(shop, spark, monkeypatch, limit)
     run(shop.settings, options(engine="fpgrowth"))
     assert len(asked) == 2
     found = """SELECT run.engine, run.invoices, run.baskets, run.products, run.itemsets,
-                      array_agg((r.antecedent_codes, r.consequent_codes, r.support, r.lift)::text ORDER BY r.id)
+                      array_agg((r.antecedent_codes, r.consequent_code, r.support, r.lift)::text ORDER BY r.id)
                FROM mart.rule_run run JOIN mart.association_rule r ON r.run_id = run.id GROUP BY run.id ORDER BY run.id"""
     first, second, third = shop.rows(found)
     assert [first[0], second[0], third[0]] == ["eclat", "fpgrowth", "fpgrowth"]
