@@ -127,7 +127,7 @@ def run(
     """Work the rules out anew and publish them, whole or not at all.
 
     Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
-    last good run are still the current ones), 4 PostgreSQL does not answer.
+    last good run are still the current ones), 4 PostgreSQL or the lake's storage does not answer.
     """
     from batch_rules.landed import newest_business_date
     from batch_rules.main import RunOptions
@@ -170,7 +170,8 @@ def landed(
 ) -> None:
     """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
 
-    Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL does not answer, 5 not yet.
+    Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL or the lake's storage
+    does not answer, 5 not yet.
     """
     from batch_rules.landed import wait_until_landed
 

@@ -8,7 +8,7 @@ class RulesError(MaskedError):
 
 
 class AwayError(RulesError):
-    """PostgreSQL does not answer: the run may be tried again as it is."""
+    """PostgreSQL or the lake's storage does not answer: the run may be tried again as it is."""
 
 
 class KeptBackError(RulesError):

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 
+import duckdb
 import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from batch_rules.errors import NotLandedError, RulesError
+from batch_rules.errors import AwayError, NotLandedError, RulesError
 from batch_rules.publish import mart, rows
+from conf.lake_storage import delta_options, failure
 from conf.settings import Settings
 
 _POLL_SECONDS = 5
@@ -55,33 +57,45 @@ class Freshness:
 def landed_invoices(lake: str, business_date: date) -> list[str]:
     """The distinct invoice numbers in the lake's partition of a business date, read without Spark.
 
-    Raises RulesError if there is no lake or it cannot be read.
+    Raises RulesError if there is no lake or it cannot be read, AwayError if its storage does not answer.
     """
-    with _lake(lake) as table:
+    with reading(lake):
+        table = opened(lake)
         of_the_day = pc.field("business_date") == business_date
         invoices = table.to_pyarrow_dataset().to_table(columns=["invoice"], filter=of_the_day)
         return list(invoices["invoice"].unique().to_pylist())
 
 
 def newest_business_date(lake: str) -> date:
-    """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none."""
-    with _lake(lake) as table:
-        dates = [partition["business_date"] for partition in table.partitions()]
+    """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none, AwayError."""
+    with reading(lake):
+        dates = [partition["business_date"] for partition in opened(lake).partitions()]
     if not dates:
         raise RulesError(f"the lake at {lake} holds no invoice yet")
     return date.fromisoformat(max(dates))
 
 
+def opened(lake: str, version: int | None = None) -> DeltaTable:
+    """The lake at a version; None: the newest. Raises RulesError if there is no lake or it has no such version,
+    AwayError if its storage does not answer."""
+    with reading(lake, version):
+        return DeltaTable(lake, version=version, storage_options=delta_options(lake))
+
+
 @contextmanager
-def _lake(path: str) -> Iterator[DeltaTable]:
+def reading(lake: str, version: int | None = None) -> Iterator[None]:
+    """Around what reads the lake: raises AwayError if its storage does not answer, RulesError for the rest."""
     try:
-        yield DeltaTable(path)
+        yield
     except TableNotFoundError:
         raise RulesError(
-            f"no lake at {path}: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+            f"no lake at {lake}: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
         ) from None
-    except (DeltaError, OSError) as error:
-        raise RulesError(f"the lake at {path} cannot be read: {error}") from None
+    except (DeltaError, OSError, duckdb.Error) as error:
+        if found := failure(error):
+            raise (AwayError if found.passing else RulesError)(f"the lake at {lake} {found.reason}") from None
+        at_version = "" if version is None else f" at version {version}"
+        raise RulesError(f"the lake at {lake} cannot be read{at_version}: {str(error).splitlines()[0]}") from None
 
 
 def freshness(settings: Settings, business_date: date) -> Freshness:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -17,10 +17,14 @@ from pyspark.sql import DataFrame, SparkSession
 from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
 from batch_rules.code_version import code_version
 from batch_rules.errors import KeptBackError, RulesError
+from batch_rules.landed import opened
 from batch_rules.measure import Rules, measure
-from batch_rules.mine import Engine, mine
+from batch_rules.mine import DRIVER_OCCURRENCES, Engine, Itemsets, mine, mine_by_eclat
 from batch_rules.publish import Run, mart, publish, record_kept_back
+from batch_rules.sold import sold_in
+from conf.lake_storage import spark_location, spark_options
 from conf.settings import Settings
+from jvm.jars import s3_jars
 from jvm.session import spark_session
 
 log = structlog.get_logger()
@@ -59,26 +63,39 @@ class Published:
 
 
 def run(settings: Settings, options: RunOptions) -> Published:
-    """Start Spark, work the rules out and publish them.
+    """Work the rules out and publish them; Spark is started only if its FPGrowth is to mine.
 
     Raises KeptBackError, with the run recorded as kept back and the current one untouched, when a guard refuses;
-    AwayError when PostgreSQL does not answer; RulesError when an operator has something else to do.
+    AwayError when PostgreSQL or the lake's storage does not answer; RulesError when an operator has something else to
+    do.
     """
-    settings.require_mart()
-    with _phase({}, "start spark"):
-        spark = spark_session("retail-mart rules", settings, _DEEP_STACK)
-    try:
-        return run_in(spark, settings, options)
-    finally:
-        spark.stop()
+    with ExitStack() as at_the_end:
+
+        def started() -> SparkSession:
+            with _phase({}, "start spark"):
+                jars = s3_jars() if settings.lake.startswith("s3:") else ()
+                options_of_s3 = spark_options(settings.lake)
+                spark = spark_session("retail-mart rules", settings, _DEEP_STACK | options_of_s3, jars)
+            at_the_end.callback(spark.stop)
+            return spark
+
+        if options.engine == "fpgrowth":
+            settings.require_mart()
+            spark = started()
+            return _run(lambda: spark, settings, options)
+        return _run(started, settings, options)
 
 
 def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Published:
     """As `run`, in a running session (which must have been started with -Xss16m)."""
+    return _run(lambda: spark, settings, options)
+
+
+def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOptions) -> Published:
     with mart(settings.require_mart()) as connection:  # before the work: if it is away, say so at once
         seconds: dict[str, float] = {}
         with _phase(seconds, "open lake"):
-            planned = plan(spark, settings.lake, options)
+            planned = plan(settings.lake, options)
         planned.seconds.update(seconds)
         try:
             rules, names = find_rules(spark, planned, options)
@@ -92,21 +109,11 @@ def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Publ
     return Published(run_id, planned)
 
 
-def plan(spark: SparkSession, lake: str, options: RunOptions) -> Run:
-    """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake."""
+def plan(lake: str, options: RunOptions) -> Run:
+    """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake,
+    AwayError."""
     started = datetime.now(UTC)
-    version = options.lake_version
-    if version is None:
-        try:
-            newest = spark.sql("DESCRIBE HISTORY delta.`" + lake.replace("`", "``") + "` LIMIT 1").first()
-        except AnalysisException as error:
-            raise RulesError(
-                f"no lake at {lake}: land some invoices first (`python -m streaming run`), or set LAKE_PATH "
-                f"({str(error).splitlines()[0]})"
-            ) from None
-        if newest is None:
-            raise RulesError(f"the lake at {lake} has no version: land some invoices first")
-        version = int(newest["version"])
+    version = opened(lake).version() if options.lake_version is None else options.lake_version
     return Run(
         business_date=options.business_date,
         window_days=options.window_days,
@@ -120,15 +127,45 @@ def plan(spark: SparkSession, lake: str, options: RunOptions) -> Run:
     )
 
 
-def find_rules(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[Rules, dict[str, str]]:
+def find_rules(spark: Callable[[], SparkSession], planned: Run, options: RunOptions) -> tuple[Rules, dict[str, str]]:
     """The rules of a planned run and the names of all products of its window; fills in the run's counts and times.
 
+    Spark is asked for where its FPGrowth mines: with that engine, or where the baskets are too many for this process.
     Raises KeptBackError when a guard refuses.
     """
-    after = planned.business_date - timedelta(days=planned.window_days)
+    found = None if options.engine == "fpgrowth" else _here(planned, options)
+    itemsets, names = found or _by_spark(spark(), planned, options)
+    planned.baskets, planned.itemsets = itemsets.baskets, len(itemsets.counts)
+    planned.engine = itemsets.engine
+    with _phase(planned.seconds, "measure"):
+        rules = measure(itemsets, Fraction(options.confidence))
+        planned.rules = len(rules)
+    return rules, names
+
+
+def _here(planned: Run, options: RunOptions) -> tuple[Itemsets, dict[str, str]] | None:
+    """Itemsets and names, read and mined in this process; None if there is too much of it for the engine `auto`."""
+    with ExitStack() as at_the_end:
+        with _phase(planned.seconds, "read"):
+            lake = opened(planned.lake, planned.lake_version)
+            sold = at_the_end.enter_context(sold_in(lake, _after(planned), planned.business_date))
+            planned.invoices = sold.invoices
+        with _phase(planned.seconds, "name"):
+            names = sold.names()
+            planned.products = len(names)
+        with _phase(planned.seconds, "mine"):
+            if options.engine == "auto" and sold.occurrences() > DRIVER_OCCURRENCES:
+                return None
+            itemsets = mine_by_eclat(
+                sold.baskets(), Fraction(options.support), options.max_items, options.max_itemsets, options.engine
+            )
+    return (itemsets, names) if itemsets else None
+
+
+def _by_spark(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[Itemsets, dict[str, str]]:
     with _phase(planned.seconds, "read"):
         lake = _at_version(spark, planned)
-        lines = counting_lines(invoices_of(lake, after, planned.business_date)).cache()
+        lines = counting_lines(invoices_of(lake, _after(planned), planned.business_date)).cache()
         baskets = baskets_of(lines).cache()
         planned.invoices = lines.select("invoice").distinct().count()
     try:
@@ -136,21 +173,20 @@ def find_rules(spark: SparkSession, planned: Run, options: RunOptions) -> tuple[
             names = dict(zip(*canonical_names(lines).toArrow().to_pydict().values(), strict=True))
             planned.products = len(names)
         with _phase(planned.seconds, "mine"):
-            itemsets = mine(baskets, Fraction(options.support), options.max_items, options.max_itemsets, options.engine)
-            planned.baskets, planned.itemsets = itemsets.baskets, len(itemsets.counts)
-            planned.engine = itemsets.engine
-        with _phase(planned.seconds, "measure"):
-            rules = measure(itemsets, Fraction(options.confidence))
-            planned.rules = len(rules)
+            itemsets = mine(baskets, Fraction(options.support), options.max_items, options.max_itemsets, "fpgrowth")
     finally:
         baskets.unpersist()
         lines.unpersist()
-    return rules, names
+    return itemsets, names
+
+
+def _after(planned: Run) -> date:
+    return planned.business_date - timedelta(days=planned.window_days)
 
 
 def _at_version(spark: SparkSession, planned: Run) -> DataFrame:
     try:
-        return spark.read.format("delta").option("versionAsOf", planned.lake_version).load(planned.lake)
+        return spark.read.format("delta").option("versionAsOf", planned.lake_version).load(spark_location(planned.lake))
     except AnalysisException as error:
         raise RulesError(
             f"the lake at {planned.lake} cannot be read at version {planned.lake_version}: {str(error).splitlines()[0]}"

@@ -26,6 +26,7 @@ Engine = Literal["auto", "eclat", "fpgrowth"]
 DRIVER_OCCURRENCES = 10_000_000
 DRIVER_ITEMS = 4_000
 SAMPLE_BASKETS = 20_000
+NO_BASKETS = "no baskets: no invoice of the window holds 2 distinct products that count"
 _FPGROWTH_PARTITIONS = 1
 
 
@@ -58,12 +59,24 @@ def mine(
     """
     size = baskets.agg(F.count("*").alias("baskets"), F.sum(F.size("items")).alias("occurrences")).first()
     if size is None or not size["baskets"]:
-        raise KeptBackError("no baskets: no invoice of the window holds 2 distinct products that count")
-    if engine == "fpgrowth" or (engine == "auto" and size["occurrences"] > DRIVER_OCCURRENCES):
-        return mine_by_fpgrowth(baskets, size["baskets"], support, max_items, max_itemsets)
-    occurrences = Occurrences.of(baskets.select("items").toArrow()["items"])
+        raise KeptBackError(NO_BASKETS)
+    if engine != "fpgrowth" and not (engine == "auto" and size["occurrences"] > DRIVER_OCCURRENCES):
+        items = baskets.select("items").toArrow()["items"]
+        if found := mine_by_eclat(items, support, max_items, max_itemsets, engine):
+            return found
+    return mine_by_fpgrowth(baskets, size["baskets"], support, max_items, max_itemsets)
+
+
+def mine_by_eclat(
+    baskets: pa.ChunkedArray, support: Fraction, max_items: int | None, max_itemsets: int, engine: Engine = "auto"
+) -> Itemsets | None:
+    """As `mine`, by Eclat, of lists of distinct stock codes; with `auto` None where more than DRIVER_ITEMS products are
+    frequent."""
+    if not len(baskets):
+        raise KeptBackError(NO_BASKETS)
+    occurrences = Occurrences.of(baskets)
     if engine == "auto" and _frequent_items(occurrences, support) > DRIVER_ITEMS:
-        return mine_by_fpgrowth(baskets, size["baskets"], support, max_items, max_itemsets)
+        return None
     counts = guarded(occurrences, support, max_items, max_itemsets)
     return Itemsets(occurrences.codes, occurrences.baskets, counts, "eclat")
 

@@ -21,6 +21,7 @@ from pydantic_settings import (
 )
 
 from conf.dsn import fault
+from conf.lake_storage import checked_location
 from conf.masking import MaskedError, conceal
 
 STATE_FILE_NAME = "stack.json"
@@ -105,7 +106,8 @@ class Settings(BaseSettings):
         None, description="Ivy settings file naming a mirror for the jars. Default: Maven Central."
     )
     lake_path: str | None = Field(
-        None, description="Delta table of the invoices: a folder or URL. Default: MART_HOME/lake/invoices."
+        None,
+        description="Delta table of the invoices: a folder, or s3://bucket/path. Default: MART_HOME/lake/invoices.",
     )
     lake_retention_hours: int = Field(
         168, ge=1, description="`compact` deletes files that left the lake's newest version longer ago (hours)."
@@ -300,6 +302,12 @@ class Settings(BaseSettings):
                 self.kafka_ssl_ca_file.read_bytes()
             except OSError as error:
                 raise ValueError(f"KAFKA_SSL_CA_FILE={self.kafka_ssl_ca_file}: {error.strerror}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _usable_lake(self) -> Settings:
+        if self.lake_path is not None:
+            self.lake_path = checked_location(self.lake_path)
         return self
 
     @model_validator(mode="after")

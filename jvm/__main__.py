@@ -3,7 +3,7 @@
 import typer
 
 from conf.command import run_command
-from jvm.jars import JarDownloadError, broker_classpath, spark_jars
+from jvm.jars import JarDownloadError, broker_classpath, s3_jars, spark_jars
 from jvm.java import JavaNotFoundError
 from jvm.java import java as find_java
 
@@ -28,6 +28,12 @@ def jars() -> None:
 def submitted_jars() -> None:
     """Print the jars of Spark's connectors in one line, for `spark-submit --jars "$(python -m jvm spark-jars)"`."""
     typer.echo(",".join(map(str, spark_jars())))
+
+
+@app.command(name="s3-jars")
+def jars_of_s3() -> None:
+    """Print in one line the jars that Spark needs beside those to read a lake on S3, for spark-submit's --jars, too."""
+    typer.echo(",".join(map(str, s3_jars())))
 
 
 if __name__ == "__main__":

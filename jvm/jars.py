@@ -37,6 +37,17 @@ BROKER = Coordinate("org.apache.kafka", "kafka_2.13", "4.3.1")
 # The broker logs through slf4j 1.7 and names no backend of it: without this one it is mute.
 BROKER_LOG = Coordinate("org.apache.logging.log4j", "log4j-slf4j-impl", "2.25.4")
 
+# Hadoop's own way to S3, of Spark's Hadoop version, and of the AWS SDK that it was built with only what reading takes:
+# the `bundle` that it names is 686 MB of every service.
+S3 = (
+    Coordinate("org.apache.hadoop", "hadoop-aws", "3.5.0"),
+    Coordinate("software.amazon.awssdk", "s3", "2.35.4"),
+    Coordinate("software.amazon.awssdk", "s3-transfer-manager", "2.35.4"),
+    Coordinate("software.amazon.awssdk", "sts", "2.35.4"),
+    Coordinate("software.amazon.awssdk", "apache-client", "2.35.4"),
+    Coordinate("software.amazon.s3.analyticsaccelerator", "analyticsaccelerator-s3", "1.3.1"),
+)
+
 # Families of which Spark carries its own member, under the same artifact name or another one.
 SPARK_FAMILIES = (
     "hadoop-client*",
@@ -102,6 +113,17 @@ def _spark_set() -> JarSet:
 
 def _broker_set() -> JarSet:
     return JarSet(f"kafka-{BROKER.version}", "the Kafka broker", (BROKER, BROKER_LOG))
+
+
+def _s3_set() -> JarSet:
+    hadoop, sdk = S3[:2]
+    carried = {artifact_name(jar) for jar in _carried()}
+    return JarSet(
+        f"hadoop-aws-{hadoop.version}-sdk-{sdk.version}",
+        "Spark's way to S3",
+        S3,
+        ("bundle", "wildfly-openssl*", *SPARK_FAMILIES, *sorted(carried)),
+    )
 
 
 def ivy_module(jar_set: JarSet) -> str:
@@ -203,6 +225,13 @@ def spark_jars() -> list[Path]:
     The first call downloads them (about 15 s), later ones touch no network. Raises JarDownloadError.
     """
     folder = fetched(_spark_set())
+    return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
+
+
+def s3_jars() -> list[Path]:
+    """Jars that Spark needs beside the others to read a lake on S3 (`s3a://`), 13 MB; only where Spark itself reads it.
+    Downloads them at the first call. Raises JarDownloadError."""
+    folder = fetched(_s3_set())
     return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
 
 

@@ -6,7 +6,7 @@ import os
 import shlex
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -23,11 +23,14 @@ _ROOT = Path(__file__).parents[1]
 # Spark's own default, and what holds a DSN or the JAAS line of a Kafka client.
 _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|dsn|jaas|credential"
 _DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
+_OF_S3 = "org.apache.hadoop.fs.s3a.S3AFileSystem"
 _ON_EXECUTORS = "streaming"  # the package whose functions run in the executors' Python
 
 
-def spark_session(application: str, settings: Settings, extra: Mapping[str, str] | None = None) -> SparkSession:
-    """Start Spark (or take the running session) with the Kafka and Delta jars.
+def spark_session(
+    application: str, settings: Settings, extra: Mapping[str, str] | None = None, more_jars: Sequence[Path] = ()
+) -> SparkSession:
+    """Start Spark (or take the running session) with the Kafka and Delta jars, and `more_jars`.
 
     What `spark-submit` or SPARK_CONF_DIR set stands; `extra` adds to the defaults here. On a cluster the executors get
     the jars and our code from this driver. Raises SettingsError under a spark-submit without the jars.
@@ -70,13 +73,13 @@ def spark_session(application: str, settings: Settings, extra: Mapping[str, str]
         "spark.databricks.delta.snapshotPartitions": "2",
     }
     if submitted:
-        _require_jars()
+        _require_jars(more_jars)
     elif settings.spark_master.startswith("local"):
         # In place of spark.jars, which copies every jar into a temporary folder at each start.
-        defaults["spark.driver.extraClassPath"] = os.pathsep.join(map(str, spark_jars()))
+        defaults["spark.driver.extraClassPath"] = os.pathsep.join(map(str, [*spark_jars(), *more_jars]))
         defaults["spark.driver.bindAddress"] = "127.0.0.1"
     else:
-        defaults["spark.jars"] = ",".join(map(str, spark_jars()))
+        defaults["spark.jars"] = ",".join(map(str, [*spark_jars(), *more_jars]))
     for key, value in {**defaults, **(extra or {})}.items():
         conf.setIfMissing(key, value)
     if not submitted:  # spark-submit's JVM runs already
@@ -105,13 +108,17 @@ def _zipped_code(folder: Path) -> Path:
     return code
 
 
-def _require_jars() -> None:
+def _require_jars(more_jars: Sequence[Path]) -> None:
     """spark-submit's JVM runs already: jars that it was not given cannot be added to the driver any more."""
     loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
-    try:
-        for needed in ("io.delta.sql.DeltaSparkSessionExtension", "org.apache.spark.sql.kafka010.KafkaSourceProvider"):
-            loader.loadClass(needed)
-    except Py4JJavaError:
-        raise SettingsError(
-            f'spark-submit was not given the jar of {needed}: add --jars "$(python -m jvm spark-jars)"'
-        ) from None
+    needed = {
+        "io.delta.sql.DeltaSparkSessionExtension": '"$(python -m jvm spark-jars)"',
+        "org.apache.spark.sql.kafka010.KafkaSourceProvider": '"$(python -m jvm spark-jars)"',
+    }
+    if more_jars:
+        needed[_OF_S3] = '"$(python -m jvm spark-jars),$(python -m jvm s3-jars)"'
+    for name, jars in needed.items():
+        try:
+            loader.loadClass(name)
+        except Py4JJavaError:
+            raise SettingsError(f"spark-submit was not given the jar of {name}: add --jars {jars}") from None

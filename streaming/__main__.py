@@ -169,7 +169,7 @@ def rewind(
     still holds; its readers count each invoice once, the earliest copy. Also the way on after the topic was deleted
     and created anew. Stop the running job first; if you do not, it stops with an error and changes nothing.
     """
-    from streaming.land import existing_lake, lake_exists
+    from streaming.land import existing_lake, lake_exists, reaching
     from streaming.land import forget as forget_landed
     from streaming.mart import application_name, connect
     from streaming.positions import forget, take_over
@@ -192,7 +192,8 @@ def rewind(
         if only != "apply":
             if only is None and not lake_exists(current.lake):
                 return
-            forget_landed(existing_lake(current.lake), topic)
+            with reaching(current.lake):
+                forget_landed(existing_lake(current.lake), topic)
             typer.echo(f"topic {topic.name!r} will be landed from its first record again")
 
 

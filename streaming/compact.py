@@ -11,7 +11,7 @@ from deltalake import DeltaTable
 from deltalake.exceptions import CommitFailedError
 
 from streaming.errors import StreamingError
-from streaming.land import existing_lake
+from streaming.land import existing_lake, reaching
 
 
 @dataclass(frozen=True)
@@ -34,21 +34,23 @@ def compact(path: str, retention_hours: int) -> Compacted:
     `retention_hours` ago, and those of that age that no version ever held (of a job that was killed as it wrote).
 
     Safe beside a running landing, whose appends do not conflict with a merge, as long as no commit and no reader of
-    an older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is at work.
+    an older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is at work,
+    AwayError if the storage does not answer.
     """
     start = time.perf_counter()
     table = existing_lake(path)
     files_before, bytes_before = _size(table)
-    try:
-        metrics = table.optimize.compact()
+    with reaching(path):
+        try:
+            metrics = table.optimize.compact()
+            table.update_incremental()
+            deleted = delete_old_files(table, retention_hours)
+        except CommitFailedError as error:
+            raise StreamingError(
+                f"another job changed files of the lake at {path} meanwhile (a second compact?): {error}. Nothing is "
+                "lost; run it again"
+            ) from None
         table.update_incremental()
-        deleted = delete_old_files(table, retention_hours)
-    except CommitFailedError as error:
-        raise StreamingError(
-            f"another job changed files of the lake at {path} meanwhile (a second compact?): {error}. Nothing is lost; "
-            "run it again"
-        ) from None
-    table.update_incremental()
     files_after, bytes_after = _size(table)
     return Compacted(
         files_before,

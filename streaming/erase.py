@@ -29,7 +29,7 @@ from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erasure_list import ErasureList, copy_to_lake, lake_list, read_list
 from streaming.errors import StreamingError
-from streaming.land import committed, existing_lake, lake_exists
+from streaming.land import committed, existing_lake, lake_exists, reaching
 from streaming.mart import as_owner, connect
 from streaming.score import lock_scores, score
 
@@ -157,12 +157,13 @@ def erase_from_lake(path: str, listed: ErasureList, digests: Collection[str]) ->
     table = existing_lake(path)
     committed(table, lambda: copy_to_lake(table, listed))
     only = ErasureList(listed.salt, frozenset(digests))
-    table.update_incremental()
-    rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
-    there = set(committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
-    gone = set(committed(table, lambda: _vacuum(table, 0, full=False)))
-    gone |= set(committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
-    table.update_incremental()
+    with reaching(path):
+        table.update_incremental()
+        rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
+        there = set(committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
+        gone = set(committed(table, lambda: _vacuum(table, 0, full=False)))
+        gone |= set(committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
+        table.update_incremental()
     return ErasedFromLake(rows, len(gone & there), table.version(), datetime.now(UTC))
 
 

@@ -16,7 +16,7 @@ from conf.settings import Settings
 from sql import statement
 from streaming.erasure_list import possible_customers
 from streaming.errors import StreamingError
-from streaming.land import existing_lake, lake_exists
+from streaming.land import existing_lake, lake_exists, reaching
 
 _RAW_AT_ONCE = 100
 _QUARANTINED = (
@@ -52,7 +52,8 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
     found["lake"] = None
     if lake_exists(settings.lake):
         table = existing_lake(settings.lake)
-        rows = table.to_pyarrow_table(filters=[("customer_id", "=", customer)])
+        with reaching(settings.lake):
+            rows = table.to_pyarrow_table(filters=[("customer_id", "=", customer)])
         found["lake"] = {"version": table.version(), "invoices": rows.sort_by("invoice_date").to_pylist()}
     if not any(found[part] for part in ("scores", "invoices", "carried", "moves", "quarantined")) and not (
         found["lake"] and found["lake"]["invoices"]

@@ -9,27 +9,27 @@ checkpoints and its log's expiry keep them.
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from typing import TypeVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
-from conf.masking import masked
+from conf.lake_storage import delta_options, failure
 from streaming.erasure_list import lake_list
 from streaming.errors import AwayError, StreamingError, TopicChangedError
 from streaming.positions import due_records, next_offsets, spanned
 from streaming.source import Covered, Topic
 
 _TRIES = 10
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 # Delta's log keeps the least and greatest value of these in each file; a customer's id must not be among them.
 _STATS_COLUMNS = ("invoice", "invoice_date", "topic", "partition", "offset", "kafka_timestamp")
 _KEPT_SINCE, _EPOCH = "kept since", date(1970, 1, 1)
@@ -66,7 +66,7 @@ def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covere
             if not tries_left:
                 raise AwayError(f"the lake at {table.table_uri} took no commit: {_first_line(conflict)}") from conflict
         except (OSError, DeltaError) as error:
-            raise _explained(error, table.table_uri) from error
+            raise _explained(error, table.table_uri) from None
     raise AssertionError("unreachable")
 
 
@@ -106,19 +106,19 @@ def lake_rows(valid: pa.Table, topic_name: str) -> pa.Table:
 def open_lake(path: str) -> DeltaTable:
     """The lake at a folder or URL, created if there is none. Raises StreamingError if it is not ours to write (another
     schema, a broken log, no access), AwayError if the storage does not answer."""
-    try:
-        table = DeltaTable.create(
-            path,
-            LAKE_SCHEMA,
-            mode="ignore",
-            partition_by=[LAKE_PARTITION],
-            name="invoices",
-            configuration={"delta.dataSkippingStatsColumns": ",".join(_STATS_COLUMNS)},
-        )
-    except CommitFailedError:  # another job created it at the same moment
-        table = DeltaTable(path)
-    except (OSError, DeltaError) as error:
-        raise _explained(error, path) from error
+    with reaching(path):
+        try:
+            table = DeltaTable.create(
+                path,
+                LAKE_SCHEMA,
+                mode="ignore",
+                partition_by=[LAKE_PARTITION],
+                name="invoices",
+                configuration={"delta.dataSkippingStatsColumns": ",".join(_STATS_COLUMNS)},
+                storage_options=delta_options(path),
+            )
+        except CommitFailedError:  # another job created it at the same moment
+            table = _opened(path)
     found = pa.schema(table.schema().to_arrow())
     if not found.equals(LAKE_SCHEMA):
         raise StreamingError(
@@ -129,35 +129,56 @@ def open_lake(path: str) -> DeltaTable:
 
 
 def lake_exists(path: str) -> bool:
-    """Whether there is a Delta table at a folder or URL."""
-    return DeltaTable.is_deltatable(path)
+    """Whether there is a Delta table at a folder or URL. Raises StreamingError, AwayError as `existing_lake` does."""
+    with reaching(path):
+        try:
+            _opened(path)  # not is_deltatable: while a storage is silent that one stops all of this process's threads
+        except TableNotFoundError:
+            return False
+        return True
 
 
 def existing_lake(path: str) -> DeltaTable:
-    """The lake at a folder or URL. Raises StreamingError if there is none."""
+    """The lake at a folder or URL. Raises StreamingError if there is none, or no access; AwayError if the storage does
+    not answer."""
+    with reaching(path):
+        try:
+            return _opened(path)
+        except TableNotFoundError:
+            raise StreamingError(
+                f"no lake at {path} yet: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+            ) from None
+
+
+@contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Around what touches the lake: raises AwayError for what may be tried again as it is (the storage does not answer,
+    another writer came in between), StreamingError for the rest, in one line each."""
     try:
-        return DeltaTable(path)
-    except TableNotFoundError:
-        raise StreamingError(
-            f"no lake at {path} yet: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
-        ) from None
+        yield
+    except CommitFailedError as conflict:
+        if failure(conflict):
+            raise _explained(conflict, path) from None
+        raise AwayError(f"the lake at {path} took no commit: {_first_line(conflict)}. Run it again") from None
     except (OSError, DeltaError) as error:
-        raise _explained(error, path) from error
+        raise _explained(error, path) from None
+    except duckdb.Error as error:
+        if failure(error) is None:
+            raise
+        raise _explained(error, path) from None
 
 
 def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
     """Do it on the newest version, and again while other commits come in between. Raises AwayError if it takes none, or
     the storage does not answer."""
     for tries_left in reversed(range(_TRIES)):
-        try:
-            table.update_incremental()
-            return commit()
-        except CommitFailedError as conflict:
-            if not tries_left:
-                message = _first_line(conflict)
-                raise AwayError(f"the lake at {table.table_uri} took no commit: {message}. Run it again") from None
-        except OSError as error:
-            raise AwayError(f"the lake at {table.table_uri} does not answer: {error}. Run it again") from None
+        with reaching(table.table_uri):
+            try:
+                table.update_incremental()
+                return commit()
+            except CommitFailedError:
+                if not tries_left:
+                    raise
     raise AssertionError("unreachable")
 
 
@@ -235,11 +256,14 @@ def _in_words(schema: pa.Schema) -> str:
     return ", ".join(f"{column.name} {column.type}" for column in schema)
 
 
+def _opened(path: str) -> DeltaTable:
+    return DeltaTable(path, storage_options=delta_options(path))
+
+
 def _explained(error: Exception, path: str) -> StreamingError | AwayError:
     """The storage's failures may pass; what Delta itself says of the table does not."""
-    if isinstance(error, OSError):
-        in_one_line = " ".join(_COLOURS.sub("", str(error)).split())
-        return AwayError(f"the lake at {path} does not answer: {masked(in_one_line)[:500]}")
+    if found := failure(error):
+        return (AwayError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")
     return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")
 
 

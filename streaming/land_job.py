@@ -14,7 +14,6 @@ from pathlib import Path
 import psutil
 import pyarrow as pa
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 from pyspark.sql import DataFrame, SparkSession
 
 from conf.line_rules import admin_codes
@@ -24,7 +23,7 @@ from streaming.erasure_list import copy_to_lake, has_list, lake_list, read_list
 from streaming.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
-from streaming.land import advance, check_topic, land_batch, open_lake, read_positions
+from streaming.land import advance, check_topic, land_batch, open_lake, reaching, read_positions
 from streaming.lock_watch import LockWatch
 from streaming.mart import answering, connect
 from streaming.positions import starting_offsets
@@ -52,13 +51,14 @@ class LandJob(Job):
         settings = self.settings
         topic = self.describe_topic()
         table = open_lake(settings.lake)
-        check_topic(table, topic)
-        self._take_erasure_list(table)
-        positions = read_positions(table, topic, topic.end_offsets)
-        start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
-        report_gaps(self.name, positions, start)
-        if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
-            advance(table, topic, moved)
+        with reaching(settings.lake):
+            check_topic(table, topic)
+            self._take_erasure_list(table)
+            positions = read_positions(table, topic, topic.end_offsets)
+            start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
+            report_gaps(self.name, positions, start)
+            if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
+                advance(table, topic, moved)
         self._topic, self._table = topic, table
         report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
         patience = None if self.options.available_now else settings.landing_trigger_seconds
@@ -112,7 +112,7 @@ class LandJob(Job):
                     return
                 listed = read_list(cursor)
             copy_to_lake(table, listed)
-        except (AwayError, CommitFailedError) as error:
+        except AwayError as error:
             raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
         finally:
             locks.close()

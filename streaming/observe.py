@@ -14,6 +14,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from conf.lake_storage import local_folder
 from conf.postgres_refusal import Refusal, in_words, refusal
 from conf.settings import Settings
 from sql import one_row, statement
@@ -71,7 +72,8 @@ class Observed:
 
     `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
     topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
-    need broker and mart. `failed`: records that wait in quarantine as internal_error.
+    need broker and mart. `failed`: records that wait in quarantine as internal_error. `unwatched`: what has no disk to
+    look at.
     """
 
     broker_problem: str | None = None
@@ -83,6 +85,7 @@ class Observed:
     waiting: int | None = None
     failed: int | None = None
     disks: tuple[Disk, ...] = ()
+    unwatched: str | None = None
 
 
 def observe(settings: Settings) -> Observed:
@@ -111,7 +114,18 @@ def observe(settings: Settings) -> Observed:
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
         batches = nightly = blocked = lag = waiting = failed = None
-    return Observed(broker_problem, mart_problem, batches, nightly, blocked, lag, waiting, failed, disks(settings))
+    return Observed(
+        broker_problem,
+        mart_problem,
+        batches,
+        nightly,
+        blocked,
+        lag,
+        waiting,
+        failed,
+        disks(settings),
+        _unwatched(settings),
+    )
 
 
 class Asking(Connection):
@@ -171,10 +185,17 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
     return tuple(
         Disk(folder, path, usage.free, usage.used + usage.free)
         for folder, place in (("lake", settings.lake), ("checkpoint", settings.checkpoints))
-        if "://" not in place
-        for path in [_existing(Path(place))]
+        for here in [local_folder(place)]
+        if here is not None
+        for path in [_existing(here)]
         for usage in [shutil.disk_usage(path)]
     )
+
+
+def _unwatched(settings: Settings) -> str | None:
+    if local_folder(settings.lake) is not None:
+        return None
+    return f"the lake is at {settings.lake}: how full its storage is, is not watched from here"
 
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:

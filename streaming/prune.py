@@ -22,7 +22,7 @@ from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.compact import delete_old_files
-from streaming.land import committed, delete_before, existing_lake, lake_exists
+from streaming.land import committed, delete_before, existing_lake, lake_exists, reaching
 from streaming.mart import as_owner
 
 _PAGE = 5_000  # invoices a transaction: a batch of the stream waits for one
@@ -70,8 +70,10 @@ def look(settings: Settings) -> tuple[Bounds, Old]:
         invoices, moves, quarantined, waiting, batches, rule_runs = one_row(cursor)
     in_lake: int | None = None
     if lake_exists(settings.lake):
-        rows = existing_lake(settings.lake).to_pyarrow_dataset()
-        in_lake = rows.count_rows(filter=ds.field(LAKE_PARTITION) < bounds.lake) if bounds.lake else 0
+        table = existing_lake(settings.lake)
+        with reaching(settings.lake):
+            rows = table.to_pyarrow_dataset()
+            in_lake = rows.count_rows(filter=ds.field(LAKE_PARTITION) < bounds.lake) if bounds.lake else 0
     return bounds, Old(invoices, moves, quarantined, waiting, batches, rule_runs, in_lake)
 
 

@@ -28,7 +28,7 @@ from conf.settings import Settings
 from sql import statement
 from streaming.erasure_list import ErasureList, read_list
 from streaming.errors import StreamingError
-from streaming.land import existing_lake, kept_since, read_positions
+from streaming.land import existing_lake, kept_since, reaching, read_positions
 from streaming.mart import answering
 from streaming.source import Topic
 
@@ -241,11 +241,12 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, 
     )
     engine.register("lake", table.to_pyarrow_dataset())
     engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
-    engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
     product_line = statement("duckdb/product_line")
-    engine.execute(
-        statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
-    )
+    with reaching(table.table_uri):
+        engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
+        engine.execute(
+            statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
+        )
     found.pruned = _count(engine, "SELECT count(*) FROM pruned")
     found.lake_kept_since = kept_since(table)
     if found.lake_kept_since:

@@ -6,20 +6,28 @@ from datetime import datetime, timedelta
 import pytest
 
 from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
+from batch_rules.landed import opened
+from batch_rules.sold import sold_in
 from producer.csv_invoices import Line
 from tests.batch_rules.conftest import DAY, sale
 
 pytestmark = pytest.mark.spark
 
 
-@pytest.fixture
-def read(spark, lake):
+@pytest.fixture(params=["spark", "here"])
+def read(request, spark, lake):
     """The baskets and the names of the 7 days up to DAY, from a lake with these invoices."""
     path, land = lake
 
     def read(*batches):
         for batch in batches:
             land(batch)
+        if request.param == "here":
+            with sold_in(opened(path), DAY - timedelta(days=7), DAY) as sold:
+                rows = sold._engine.execute("SELECT invoice, items FROM basket").fetchall()
+                assert sold.occurrences() == sum(len(items) for _, items in rows)
+                assert sorted(sold.baskets().to_pylist()) == sorted(items for _, items in rows)
+                return dict(rows), sold.names()
         lake_table = spark.read.format("delta").load(path)
         lines = counting_lines(invoices_of(lake_table, DAY - timedelta(days=7), DAY))
         baskets = {row["invoice"]: row["items"] for row in baskets_of(lines).collect()}

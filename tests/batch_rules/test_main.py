@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from batch_rules.errors import AwayError, KeptBackError, RulesError
-from batch_rules.main import RunOptions, run_in
+from batch_rules.main import RunOptions, run, run_in
 from batch_rules.publish import mart, roll_back
 from tests.batch_rules.conftest import DAY, sales
 
@@ -227,3 +227,31 @@ def test_clear_errors(shop, spark):
         published(shop, spark)
     with pytest.raises(AwayError, match="does not answer"), mart("postgresql://nobody@127.0.0.1:1/none"):
         pass
+
+
+@pytest.mark.parametrize("limit", ["batch_rules.main.DRIVER_OCCURRENCES", "batch_rules.mine.DRIVER_ITEMS"])
+def test_spark_is_asked_for_only_where_it_mines(shop, spark, monkeypatch, limit):
+    """Else the job reads the lake by delta-rs and starts none. Both ways find the same."""
+    shop.land(sales(*BREAKFAST))
+    asked = []
+
+    def started(*arguments):
+        asked.append(arguments)
+        return spark
+
+    monkeypatch.setattr("batch_rules.main.spark_session", started)
+    monkeypatch.setattr(spark, "stop", lambda: None, raising=False)
+    run(shop.settings, options())
+    assert not asked
+    monkeypatch.setattr(limit, 2)
+    run(shop.settings, options())
+    run(shop.settings, options(engine="fpgrowth"))
+    assert len(asked) == 2
+    found = """SELECT run.engine, run.invoices, run.baskets, run.products, run.itemsets,
+                      array_agg((r.antecedent_codes, r.consequent_code, r.support, r.lift)::text ORDER BY r.id)
+               FROM mart.rule_run run JOIN mart.association_rule r ON r.run_id = run.id GROUP BY run.id
+               ORDER BY run.id"""
+    first, second, third = shop.rows(found)
+    assert [first[0], second[0], third[0]] == ["eclat", "fpgrowth", "fpgrowth"]
+    assert first[1:5] == second[1:5] == third[1:5]
+    assert sorted(first[5]) == sorted(second[5]) == sorted(third[5])

@@ -251,3 +251,12 @@ print(*jars.broker_classpath())
     assert [run.returncode for run in runs] == [0, 0, 0]
     assert len(printed) == 1
     assert (tmp_path / "downloads").read_text() == "x"
+
+
+def test_the_way_to_s3_is_of_sparks_own_hadoop_and_without_the_whole_sdk():
+    """Another version of hadoop-aws than Hadoop's own fails with classes that are not found."""
+    hadoop = next(jar for jar in jars._carried() if artifact_name(jar) == "hadoop-client-api")
+    assert hadoop == f"hadoop-client-api-{jars.S3[0].version}.jar"
+    asked = ivy_module(jars._s3_set())
+    assert '<exclude module="bundle"' in asked
+    assert 'name="hadoop-aws" rev="3.5.0"' in asked

@@ -1,0 +1,64 @@
+"""Sold: what a window's invoices hold, read from the lake by delta-rs and worked out by DuckDB, without Spark.
+
+The same as batch_rules.baskets, for a lake whose baskets fit into this process, and of any storage that delta-rs reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from tempfile import TemporaryDirectory
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+
+from batch_rules.landed import reading
+from conf.line_rules import admin_codes
+from sql import statement
+
+
+class Sold:
+    """A window's lines that count, in the engine's own tables, which spill to the disk where they are large."""
+
+    def __init__(self, engine: duckdb.DuckDBPyConnection, invoices: int) -> None:
+        self._engine = engine
+        self.invoices = invoices
+        """Distinct invoices with a line that counts."""
+
+    def names(self) -> dict[str, str]:
+        """The canonical name of each stock code."""
+        return dict(self._engine.execute(statement("duckdb/canonical_names")).fetchall())
+
+    def occurrences(self) -> int:
+        """Items of all baskets together."""
+        return int(self._one("SELECT coalesce(sum(len(items)), 0) FROM basket"))
+
+    def baskets(self) -> pa.ChunkedArray:
+        """The distinct stock codes, in order, of each invoice that has at least 2."""
+        return self._engine.execute("SELECT items FROM basket").to_arrow_table()["items"]
+
+    def _one(self, query: str) -> int:
+        [(value,)] = self._engine.execute(query).fetchall()
+        return int(value)
+
+
+@contextmanager
+def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
+    """What was sold on the business dates in (after, until], of the version of the lake that `table` is at.
+
+    Raises RulesError, AwayError if the lake cannot be read.
+    """
+    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
+        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
+        engine.register("lake", table.to_pyarrow_dataset())
+        product_line = statement("duckdb/product_line")
+        with reading(table.table_uri):
+            engine.execute(
+                statement("duckdb/sold_lines").format(product_line=product_line),
+                {"after": after, "until": until, "admin_codes": list(admin_codes())},
+            )
+        engine.execute(statement("duckdb/baskets"))
+        [(invoices,)] = engine.execute("SELECT count(DISTINCT invoice) FROM sold_line").fetchall()
+        yield Sold(engine, int(invoices))
