@@ -32,6 +32,9 @@ hypothesis.settings.load_profile("time is not asserted")
 # For every JVM of the run: most live for seconds, and the second compiler does not pay before minutes.
 os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 
+# No terminal stands behind a test, so the width of what commands print is said here.
+os.environ["COLUMNS"] = "200"
+
 ROOT = Path(__file__).parents[1]
 # UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.
 UCI = next(
