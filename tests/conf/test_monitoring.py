@@ -1,8 +1,8 @@
 """Prometheus' and Grafana's files: by their own tools and models, and held to what the job really tells.
 
-Grafana is not run here. promtool checks the rules where it is on the PATH; the dashboard goes through Grafana's own
-model of it. That the metrics have values and labels: tests/integration/test_watch.py; Prometheus beside a job:
-tests/integration/test_prometheus.py.
+Grafana is not run here: the dashboard goes through Grafana's own model of it. promtool checks the rules where it is on
+the PATH; Prometheus beside a job: tests/integration/test_prometheus.py. That the metrics have values and labels:
+tests/integration/test_watch.py.
 """
 
 from __future__ import annotations
