@@ -133,6 +133,8 @@ def _parsed(record: Quarantined, settings: Settings) -> Invoice | RejectedError:
         return parse_invoice(record.raw, datetime.now(UTC), settings.zone, settings.max_message_bytes)
     except RejectedError as error:
         return error
+    except Exception as error:  # the others of the page are redriven
+        return RejectedError.unforeseen(error)
 
 
 def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[str, list[object]]) -> _Verdict:

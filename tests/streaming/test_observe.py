@@ -14,6 +14,8 @@ from streaming import observe as observe_module
 from streaming.mart import connect
 from streaming.observe import disks, observe
 from streaming.positions import advance, take_over
+from streaming.quarantine import Rejected, quarantine
+from streaming.reject_reason import RejectReason
 from streaming.source import describe_topic, offsets_at
 from tests.integration.records import send
 from tests.streaming.nightly import record_run
@@ -41,6 +43,20 @@ def record_batch(line, records, rejected, seconds_ago):
             " rejected) VALUES (%s, 1, now(), now() - %s * interval '1 second', %s, %s, 0, %s)",
             (line.topic, seconds_ago, records, records - rejected, rejected),
         )
+
+
+def test_records_that_wait_as_internal_error(line, settings):
+    assert observe(settings).failed == 0
+    topic = describe_topic(line.bootstrap_servers, line.topic, 10)
+    at = datetime.now(UTC)
+    with closing(connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
+        reasons = [RejectReason.INTERNAL_ERROR, RejectReason.NOT_JSON, RejectReason.INTERNAL_ERROR]
+        records = [Rejected(0, offset, at, reason, "x", b"x") for offset, reason in enumerate(reasons)]
+        quarantine(cursor, topic, records)
+    assert observe(settings).failed == 2
+    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("UPDATE mart.rejected_invoice SET outcome = 'redriven', settled_at = now()")
+    assert observe(settings).failed == 0
 
 
 def test_lag_and_what_has_waited(line, settings):

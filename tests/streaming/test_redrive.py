@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
+from streaming import redrive as redrive_module
 from streaming.errors import AwayError
 from streaming.parse import RejectedError, parse_invoice
 from streaming.quarantine import Rejected, count, find, newest, quarantine
@@ -221,3 +222,26 @@ def test_commands(shelf):
     done = command(line, "redrive", "0:4")
     assert b"sent to the topic again" in done.stdout
     assert len(shelf.sent()) == 1
+
+
+def test_record_that_fails_as_nobody_foresaw_stays_and_the_others_go(shelf, monkeypatch):
+    whole = redrive_module.parse_invoice
+
+    def failing(raw, *rest):
+        if b"culprit" in raw:
+            raise OverflowError("too much")
+        return whole(raw, *rest)
+
+    for offset, number in enumerate(["1", "culprit", "3"]):
+        raw = invoice(number)
+        with shelf.connection, shelf.connection.cursor() as cursor:
+            rejected = Rejected(0, offset, LONG_AGO, RejectReason.BAD_TIMESTAMP, "is none", raw)
+            quarantine(cursor, shelf.topic, [rejected])
+    monkeypatch.setattr(redrive_module, "parse_invoice", failing)
+    done = shelf.redrive()
+    assert (done.sent, dict(done.stay)) == (2, {RejectReason.INTERNAL_ERROR: 1})
+    assert shelf.states() == {
+        "0:0": ("bad_timestamp", "redriven"),
+        "0:1": ("internal_error", None),
+        "0:2": ("bad_timestamp", "redriven"),
+    }
