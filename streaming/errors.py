@@ -20,4 +20,4 @@ class TopicChangedError(StreamingError):
 
 
 class AwayError(MaskedError):
-    """Kafka or PostgreSQL does not answer now; worth another try."""
+    """Kafka, PostgreSQL or the lake's storage does not answer now; worth another try."""

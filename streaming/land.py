@@ -262,6 +262,7 @@ def _opened(path: str) -> DeltaTable:
 
 def _explained(error: Exception, path: str) -> StreamingError | AwayError:
     """The storage's failures may pass; what Delta itself says of the table does not."""
+    path = path.rstrip("/")  # a table's own URL ends with one
     if found := failure(error):
         return (AwayError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")
     return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from unittest.mock import patch
 
 import pytest
 from deltalake import DeltaTable
@@ -77,8 +78,9 @@ def sold_together(count: int) -> list[dict]:
 def command(app, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """(exit code, what it said) of a command, in this process: pyspark is loaded already."""
     settings.cache_clear()
-    try:
-        done = CliRunner(env={"COLUMNS": "250", **(environment or {})}).invoke(app, list(arguments))
+    try:  # the logs would be bound to the runner's own stderr, for good
+        with patch.object(streaming, "configure_logs"), patch.object(rules, "configure_logs"):
+            done = CliRunner(env={"COLUMNS": "250", **(environment or {})}).invoke(app, list(arguments))
     finally:
         settings.cache_clear()
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
