@@ -162,11 +162,9 @@ def test_it_takes_the_handles_that_it_may_have():
 
 def status(port: int, request: bytes) -> int | None:
     """The status of the answer; None if the server hangs up on what is no HTTP."""
-    with knock(port, request) as asking:
-        asking.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError):
-            line = asking.makefile("rb").readline()
-            return int(line.split()[1]) if line else None
+    with contextlib.suppress(ConnectionError), knock(port, request) as asking:
+        line = asking.makefile("rb").readline()
+        return int(line.split()[1]) if line else None
     return None
 
 
