@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import io
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from decimal import Decimal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
+import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import one_row, statement
 from streaming.erasure_list import read_list
+from streaming.errors import StreamingError
 from streaming.positions import Writer, advance, check_fence, due_records, first_offsets, read_positions
-from streaming.quarantine import Rejected, quarantine
+from streaming.quarantine import Rejected, is_storable, quarantine, storable_moments
+from streaming.refused import REFUSALS, Refusal, find_refused, in_words, takes
 from streaming.reject_reason import RejectReason
 from streaming.score import lock_scores, score
 
+log = structlog.get_logger()
 STAGED_COLUMNS = [
     "invoice",
     "invoice_date",
@@ -45,7 +50,8 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 @dataclass
 class Applied:
     """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
-    `kafka_timestamps` of the due records, one each; `mart_batch`: its row in mart.batch, None without due records."""
+    `kafka_timestamps` of the due records, one each; `mart_batch`: its row in mart.batch, None without due records;
+    `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
 
     mart_batch: int | None = None
     records: int = 0
@@ -53,6 +59,7 @@ class Applied:
     duplicates: int = 0
     rejected: int = 0
     skipped: int = 0
+    ahead_of_clock: int = 0
     next_offsets: dict[int, int] = field(default_factory=dict)
     oldest_kafka_timestamp: datetime | None = None
     newest_kafka_timestamp: datetime | None = None
@@ -67,19 +74,31 @@ class Applied:
         self.milliseconds[name] = round((time.perf_counter() - start) * 1000, 1)
 
 
-def apply_batch(
-    connection: Connection,
-    writer: Writer,
-    batch: pa.Table,
-    returns_policy: Literal["ignore", "net"],
-    raw_values: RawValues,
-) -> Applied:
-    """Apply one cleaned batch (streaming.clean's columns, one row a record) and commit.
+def apply_batch(connection: Connection, writer: Writer, batch: pa.Table, raw_values: RawValues) -> Applied:
+    """Apply one cleaned batch (streaming.clean's columns, one row a record) under the mart's own rules, and commit.
 
-    Records before the mart's positions are skipped. `raw_values` fetches the values of records found to conflict
-    with an invoice in the mart. Raises FencedError, GapError; psycopg2.Error leaves the mart as it was, unless the
-    connection broke in the commit itself: then trying again skips what was committed.
+    Records before the mart's positions are skipped. A record that PostgreSQL refuses is quarantined as internal_error
+    and the others are applied, in one transaction all the same. `raw_values` fetches the values of such records, and of
+    those found to conflict with an invoice in the mart. Raises FencedError, GapError; StreamingError if PostgreSQL
+    refuses the batch for no record's sake. psycopg2.Error leaves the mart as it was, unless the connection broke in the
+    commit itself: then trying again skips what was committed.
     """
+    try:
+        return _apply(connection, writer, batch, raw_values)
+    except REFUSALS as refusal:
+        log.warning("PostgreSQL refuses the batch, looking for the records", reason=in_words(refusal))
+    try:
+        return _apply(connection, writer, batch, raw_values, search=True)
+    except REFUSALS as refusal:
+        raise StreamingError(
+            f"PostgreSQL refuses the batch, but none of its records alone: {in_words(refusal)}. It is the mart that is "
+            "wrong: undo what was changed in its tables. Nothing of the batch is applied"
+        ) from refusal
+
+
+def _apply(
+    connection: Connection, writer: Writer, batch: pa.Table, raw_values: RawValues, search: bool = False
+) -> Applied:
     applied = Applied()
     started_at = datetime.now(UTC)
     with connection, connection.cursor() as cursor:
@@ -89,7 +108,13 @@ def apply_batch(
         applied.skipped = batch.num_rows - due.num_rows
         applied.records = due.num_rows
         if due.num_rows:
-            _apply_due(cursor, writer, due, returns_policy, raw_values, applied, started_at)
+            is_valid = pc.is_null(due["reason"])
+            valid, rejected = due.filter(is_valid), _rejected_by_parse(due.filter(pc.invert(is_valid)))
+            if search:
+                with applied.phase("search"):
+                    valid, refused = _without_refused(cursor, writer, valid, raw_values)
+                rejected += refused
+            _apply_due(cursor, writer, due, valid, rejected, raw_values, applied, started_at)
         commit_start = time.perf_counter()
     applied.milliseconds["commit"] = round((time.perf_counter() - commit_start) * 1000, 1)
     return applied
@@ -99,27 +124,20 @@ def _apply_due(
     cursor: Cursor,
     writer: Writer,
     due: pa.Table,
-    returns_policy: str,
+    valid: pa.Table,
+    rejected: list[Rejected],
     raw_values: RawValues,
     applied: Applied,
     started_at: datetime,
 ) -> None:
-    is_valid = pc.is_null(due["reason"])
-    valid = due.filter(is_valid)
-    rejected = _rejected_by_parse(due.filter(pc.invert(is_valid)))
     with applied.phase("copy"):
-        _copy(cursor, valid)
-        cursor.execute(statement("apply/forget_erased"))
-        cursor.execute(statement("apply/skip_pruned"))
+        _stage(cursor, valid)
     with applied.phase("insert"):
-        cursor.execute(statement("apply/insert_invoices"))
-        applied.invoices = cursor.rowcount
+        applied.invoices = _insert(cursor)
         if applied.invoices < valid.num_rows:
             rejected += _conflicting_duplicates(cursor, raw_values)
     with applied.phase("customers"):
-        lock_scores(cursor)
-        cursor.execute(statement("apply/advance_clock"))
-        cursor.execute(statement("apply/upsert_customers"), {"returns_policy": returns_policy})
+        _count(cursor)
     with applied.phase("score"):
         score(cursor)
     with applied.phase("bookkeeping"):
@@ -130,37 +148,142 @@ def _apply_due(
         applied.duplicates = applied.records - applied.invoices - applied.rejected
         applied.next_offsets = {row["partition"]: row["offset_max"] + 1 for row in first_offsets(due).to_pylist()}
         advance(cursor, writer, applied.next_offsets)
-        applied.kafka_timestamps = due["kafka_timestamp"]
-        extremes = pc.min_max(due["kafka_timestamp"]).as_py()
+        applied.kafka_timestamps = storable_moments(due["kafka_timestamp"])
+        extremes = pc.min_max(applied.kafka_timestamps).as_py()
         applied.oldest_kafka_timestamp, applied.newest_kafka_timestamp = extremes["min"], extremes["max"]
-        cursor.execute(
-            statement("apply/record_batch"),
-            {
-                "topic": writer.topic.name,
-                "epoch": writer.epoch,
-                "started_at": started_at,
-                "records": applied.records,
-                "invoices": applied.invoices,
-                "duplicates": applied.duplicates,
-                "rejected": applied.rejected,
-                "oldest": applied.oldest_kafka_timestamp,
-                "newest": applied.newest_kafka_timestamp,
-            },
+        _record(cursor, writer, applied, started_at)
+
+
+def _stage(cursor: Cursor, valid: pa.Table) -> None:
+    _copy(cursor, valid)
+    cursor.execute(statement("apply/forget_erased"))
+    cursor.execute(statement("apply/skip_pruned"))
+
+
+def _insert(cursor: Cursor) -> int:
+    cursor.execute(statement("apply/insert_invoices"))
+    return cursor.rowcount
+
+
+def _count(cursor: Cursor) -> None:
+    """Customers and clock, by the rules of the mart as they are under the lock, whatever this job was started with."""
+    returns_policy = lock_scores(cursor)
+    cursor.execute(statement("apply/advance_clock"))
+    cursor.execute(statement("apply/upsert_customers"), {"returns_policy": returns_policy})
+
+
+def _record(cursor: Cursor, writer: Writer, applied: Applied, started_at: datetime) -> None:
+    cursor.execute(
+        statement("apply/record_batch"),
+        {
+            "topic": writer.topic.name,
+            "epoch": writer.epoch,
+            "started_at": started_at,
+            "records": applied.records,
+            "invoices": applied.invoices,
+            "duplicates": applied.duplicates,
+            "rejected": applied.rejected,
+            "oldest": applied.oldest_kafka_timestamp,
+            "newest": applied.newest_kafka_timestamp,
+        },
+    )
+    applied.mart_batch, applied.ahead_of_clock = one_row(cursor)
+
+
+def _without_refused(
+    cursor: Cursor, writer: Writer, valid: pa.Table, raw_values: RawValues
+) -> tuple[pa.Table, list[Rejected]]:
+    """The records that PostgreSQL takes, and the others, to be quarantined.
+
+    First those that it does not even store, which is cheap to find; then those that spoil a sum: of a customer, of all.
+    Raises StreamingError if it does not take a plain invoice either: then it is not the records that are wrong.
+    """
+    # In the order in which records of one invoice number count.
+    left = valid.sort_by([(column, "ascending") for column in ("kafka_timestamp", "partition", "offset")])
+
+    def store(rows: pa.Table) -> None:
+        cursor.execute(statement("refused/empty_stage"))
+        _stage(cursor, rows)
+        _insert(cursor)
+
+    def apply(rows: pa.Table) -> None:
+        cursor.execute(statement("refused/empty_stage"))
+        _stage(cursor, rows)
+        invoices = _insert(cursor)
+        _count(cursor)
+        score(cursor)
+        tried = Applied(records=rows.num_rows, invoices=invoices, duplicates=rows.num_rows - invoices)
+        _record(cursor, writer, tried, datetime.now(UTC))
+
+    refused: list[Rejected] = []
+    for trial in (store, apply):
+        found = find_refused(cursor, left, trial)
+        places = pa.array([refusal.row for refusal in found], pa.int64())
+        refused += _rejected_by_postgresql(left.take(places), found, raw_values)
+        left = left.filter(pc.invert(pc.is_in(pa.array(range(left.num_rows), pa.int64()), places)))
+    if refused and not takes(cursor, _plain_invoice(valid.schema), apply):
+        raise StreamingError(
+            f"PostgreSQL refuses every invoice, a plain one too: {refused[0].detail.partition(';')[0]}. It is the mart "
+            "that is wrong, not the record: undo what was changed in its tables. Nothing of the batch is applied"
         )
-        (applied.mart_batch,) = one_row(cursor)
+    return left, refused
+
+
+def _rejected_by_postgresql(rows: pa.Table, found: list[Refusal], raw_values: RawValues) -> list[Rejected]:
+    if not found:
+        return []
+    places = rows.select(["partition", "offset"]).to_pylist()
+    moments = storable_moments(rows["kafka_timestamp"]).to_pylist()
+    raw = raw_values([(place["partition"], place["offset"]) for place in places])
+    return [
+        Rejected(partition, offset, moment, RejectReason.INTERNAL_ERROR, refusal.detail, raw[partition, offset])
+        for (partition, offset), moment, refusal in zip(map(dict.values, places), moments, found, strict=True)
+    ]
+
+
+def _plain_invoice(schema: pa.Schema) -> pa.Table:
+    """An invoice that nothing can be said against, of a customer of its own, for trials."""
+    now, name = datetime.now(UTC), f"trial {uuid.uuid4()}"
+    row = {
+        "partition": 0,
+        "offset": 0,
+        "kafka_timestamp": now,
+        "invoice": name,
+        "invoice_date": now.replace(tzinfo=None),
+        "customer_id": name,
+        "content_sha256": "ff" * 32,
+        "line_count": 1,
+        "counting_lines": 1,
+        "purchased": Decimal(0),
+        "returned": Decimal(0),
+    }
+    return pa.Table.from_pylist([row], schema=schema)
 
 
 def _copy(cursor: Cursor, valid: pa.Table) -> None:
     staged = valid.select(STAGED_COLUMNS)
     digest = pc.binary_join_element_wise("\\x", staged["content_sha256"], "")
     staged = staged.set_column(STAGED_COLUMNS.index("content_sha256"), "content_sha256", digest)
+    for column in ("invoice_date", "kafka_timestamp"):
+        staged = staged.set_column(STAGED_COLUMNS.index(column), column, _told(staged[column]))
     rows = io.BytesIO()
     arrow_csv.write_csv(staged, rows, arrow_csv.WriteOptions(include_header=False))
     rows.seek(0)
     cursor.copy_expert(statement("apply/copy_staged"), rows)
 
 
+def _told(moments: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As PostgreSQL can read them, or as it refuses them: of the year 67561 Arrow writes 2025."""
+    storable = is_storable(moments)
+    if pc.all(storable, min_count=0).as_py():
+        return moments
+    number = pc.binary_join_element_wise("out of range:", moments.cast(pa.int64()).cast(pa.string()), " ")
+    return pc.if_else(storable, pc.if_else(storable, moments, None).cast(pa.string()), number)
+
+
 def _rejected_by_parse(rows: pa.Table) -> list[Rejected]:
+    at = rows.schema.get_field_index("kafka_timestamp")
+    rows = rows.set_column(at, "kafka_timestamp", storable_moments(rows["kafka_timestamp"]))
     return [
         Rejected(
             row["partition"],

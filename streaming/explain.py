@@ -38,7 +38,7 @@ class Customer(NamedTuple):
     f: int
     m: int
     segment: str
-    as_of_date: date
+    as_of_date: date | None
 
 
 class Score(NamedTuple):
@@ -194,8 +194,17 @@ def _heading(explanation: Explanation) -> Text:
     return heading.append(
         f": {customer.segment} (r={customer.r} f={customer.f} m={customer.m})\n"
         f"{_count(customer.frequency, 'invoice')}, {customer.monetary:,.2f} spent, last purchase "
-        f"{customer.last_purchase:%Y-%m-%d %H:%M}, {_count(customer.recency, 'day')} before {customer.as_of_date}\n"
+        f"{customer.last_purchase:%Y-%m-%d %H:%M}, {_distance(customer)}\n"
     )
+
+
+def _distance(customer: Customer) -> str:
+    """How far the last purchase is from the date that recency is measured to, which no invoice of tomorrow's moves."""
+    if customer.as_of_date is None:
+        return "later than the clock, as every invoice is"
+    if (ahead := (customer.last_purchase.date() - customer.as_of_date).days) > 0:
+        return f"{_count(ahead, 'day')} after {customer.as_of_date}, to which recency is measured: it counts as 0 days"
+    return f"{_count(customer.recency, 'day')} before {customer.as_of_date}"
 
 
 def _scores(explanation: Explanation) -> Table:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from conf.settings import Settings
 from sql import statement
 from streaming.errors import AwayError, StreamingError
-from streaming.score import score_all
+from streaming.score import lock_scores, score_all
 
 
 def connect(dsn: str, application: str = "retail-mart streaming") -> Connection:
@@ -52,21 +53,33 @@ def as_owner(verb: str) -> Iterator[None]:
 
 
 def describe_shop(connection: Connection, settings: Settings) -> None:
-    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before."""
+    """Write the shop's rules into the mart, in a transaction of its own. Raises StreamingError if it has no tables."""
+    with migrated(), connection, connection.cursor() as cursor:
+        adopt_rules(cursor, settings)
+
+
+def adopt_rules(cursor: Cursor, settings: Settings) -> None:
+    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before, in the
+    caller's transaction. A job does so once it has taken over: an older one's batch is written by then, or fenced."""
     rules = {
         "returns_policy": settings.returns_policy,
         "recency_clock": settings.recency_clock,
         "time_zone": settings.shop_time_zone,
     }
+    before = lock_scores(cursor)
+    cursor.execute(statement("apply/describe_shop"), rules)
+    cursor.execute(statement("apply/advance_clock"))
+    if before not in (None, settings.returns_policy):
+        customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
+        cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
+        score_all(cursor, "policy changed")
+
+
+@contextmanager
+def migrated() -> Iterator[None]:
+    """Raises StreamingError, with what to do, where the mart has no tables."""
     try:
-        with connection, connection.cursor() as cursor:
-            cursor.execute(statement("apply/lock_shop"))
-            row = cursor.fetchone()
-            cursor.execute(statement("apply/describe_shop"), rules)
-            if row is not None and row[0] != settings.returns_policy:
-                customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
-                cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
-                score_all(cursor, "policy changed")
+        yield
     except psycopg2.errors.UndefinedTable:
         raise StreamingError("the mart has no tables yet: run `python -m streaming migrate`") from None
 

@@ -45,6 +45,7 @@ def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
         invoices=applied.invoices,
         duplicates=applied.duplicates,
         rejected=applied.rejected,
+        ahead_of_clock=applied.ahead_of_clock,
         skipped=applied.skipped,
         lag=lag.total(),
         latency_ms_newest=_age_milliseconds(applied.newest_kafka_timestamp, now),

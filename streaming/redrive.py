@@ -136,10 +136,10 @@ def _parsed(record: Quarantined, settings: Settings) -> Invoice | RejectedError:
 
 
 def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[str, list[object]]) -> _Verdict:
-    # `verify` takes the lake's conflicting copies from quarantine, so such a record keeps its reason.
-    is_conflict = record.reason == RejectReason.CONFLICTING_DUPLICATE
+    # `verify` takes from quarantine which of the lake's copies were refused, so such a record keeps its reason.
+    is_landed = record.reason in (RejectReason.CONFLICTING_DUPLICATE, RejectReason.INTERNAL_ERROR)
     if isinstance(found, RejectedError):
-        if is_conflict:
+        if is_landed:
             return _Verdict(record, record.reason, record.detail, None)
         return _Verdict(record, found.reason, found.detail, None)
     if found.invoice not in applied:
@@ -148,7 +148,7 @@ def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[
     if content_sha256 == found.content_sha256:
         return _Verdict(record, record.reason, record.detail, "in the mart already")
     detail = f"invoice {found.invoice!r} was applied from partition {partition} offset {offset}"
-    return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_conflict else detail, None)
+    return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_landed else detail, None)
 
 
 def _producer(settings: Settings) -> KafkaProducer:

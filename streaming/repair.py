@@ -32,7 +32,7 @@ from streaming.erasure_list import ErasureList, lake_list
 from streaming.errors import AwayError, StreamingError
 from streaming.land import existing_lake, kept_since
 from streaming.land import read_positions as read_landed
-from streaming.mart import application_name, as_owner, connect
+from streaming.mart import adopt_rules, application_name, as_owner, connect
 from streaming.positions import advance, take_over
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
@@ -162,8 +162,7 @@ def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
             f"neither the mart nor the lake at {settings.lake} has positions of topic {topic.name!r} "
             f"(id {topic.topic_id}): there is nothing to build the mart from"
         )
-    rules = {name: getattr(settings, name) for name in ("returns_policy", "recency_clock")}
-    cursor.execute(statement("apply/describe_shop"), rules | {"time_zone": settings.shop_time_zone})
+    adopt_rules(cursor, settings)
     advance(cursor, take_over(cursor, topic, f"{application_name()} (repair)"), landed)
 
 

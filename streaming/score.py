@@ -34,9 +34,12 @@ class Check:
         return not (self.wrong_scores or self.wrong_cuts or self.wrong_totals)
 
 
-def lock_scores(cursor: Cursor) -> None:
-    """Be the only one who changes customers until the transaction's end: scores depend on all of them."""
+def lock_scores(cursor: Cursor) -> str | None:
+    """Be the only one who changes customers until the transaction's end: scores depend on all of them. Returns the
+    returns policy that their figures were made with; None in a mart that no job has described yet."""
     cursor.execute(statement("apply/lock_shop"))
+    row = cursor.fetchone()
+    return None if row is None else str(row[0])
 
 
 def score(cursor: Cursor, full_share: float = FULL_SHARE) -> int:

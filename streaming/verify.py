@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -126,10 +126,12 @@ class Position:
 
 @dataclass(frozen=True)
 class Pins:
-    """What the mart says of how it is to be recomputed: to where, by which policy, and without whom."""
+    """What the mart says of how it is to be recomputed: to where, by which policy, up to which date of an
+    invoice for the as-of date, and without whom."""
 
     positions: list[Position]
     returns_policy: str
+    clock_limit: datetime
     erased: ErasureList
 
 
@@ -180,7 +182,7 @@ def _snapshot(dsn: str) -> Iterator[Cursor]:
 
 
 def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
-    """What the recomputing needs of the mart; the engine gets its tables conflict, erased, pruned, carried and
+    """What the recomputing needs of the mart; the engine gets its tables refused, applied, erased, pruned, carried and
     pruned_total, and an empty stream_position. Raises NothingAppliedError if there are no positions."""
     cursor.execute(statement("verify/select_positions"))
     positions = [Position(*row) for row in cursor.fetchall()]
@@ -188,13 +190,13 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
     row = cursor.fetchone()
     if row is None or not positions:
         raise NothingAppliedError("the mart has applied nothing yet: there is nothing to verify")
-    for name in ("conflicts", "pruned", "carried", "pruned_total"):
+    for name in ("refused", "applied", "pruned", "carried", "pruned_total"):
         _copy(cursor, name, folder)
     engine.execute(statement("verify/load_pins").format(folder=folder))
     erased = read_list(cursor)
     if erased.digests:
         engine.executemany("INSERT INTO erased VALUES (?)", [[digest] for digest in sorted(erased.digests)])
-    return Pins(positions, str(row[0]), erased)
+    return Pins(positions, str(row[0]), row[1], erased)
 
 
 def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
@@ -252,6 +254,7 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, 
         [(found.not_in_lake,)] = taken.fetchall()
     engine.execute(statement("verify/recomputed_customers"), {"returns_policy": pins.returns_policy})
     engine.execute(statement("verify/recomputed_totals"))
+    engine.execute(statement("verify/recomputed_shop"), {"clock_limit": pins.clock_limit})
 
 
 def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verified, shown: int) -> None:
@@ -266,7 +269,7 @@ def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verifie
         engine.execute(statement("verify/differences").format(**values))
         found.rows[name] = _count(engine, f"SELECT count(*) FROM mart_{name}")  # noqa: S608
     engine.execute(statement("verify/conflict_differences"))
-    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM conflict")
+    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM refused WHERE reason = 'conflicting_duplicate'")
     found.first = []
     for name in found.rows:
         found.differing[name] = _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference")  # noqa: S608

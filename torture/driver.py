@@ -70,7 +70,7 @@ def _apply(current: Settings, size: int) -> Iterator[int]:
         def raw_values(wanted, values=values) -> Mapping[Coordinates, bytes]:  # type: ignore[no-untyped-def]
             return {at: values[at] for at in wanted}
 
-        apply_job.apply_batch(connection, writer, batch, current.returns_policy, raw_values)
+        apply_job.apply_batch(connection, writer, batch, raw_values)
         yield records.num_rows
 
 

@@ -2,7 +2,8 @@
 SELECT (SELECT count(*) FROM mart.invoice WHERE invoice_date < %(invoices)s::date) AS invoices,
        (SELECT count(*) FROM mart.segment_change WHERE event_time < %(moves)s::date) AS moves,
        (SELECT count(*) FROM mart.rejected_invoice
-        WHERE rejected_at < %(quarantine)s::timestamptz AND (raw IS NOT NULL OR reason <> 'conflicting_duplicate'))
+        WHERE rejected_at < %(quarantine)s::timestamptz
+          AND (raw IS NOT NULL OR reason NOT IN ('conflicting_duplicate', 'internal_error')))
            AS quarantined,
        (SELECT count(*) FROM mart.rejected_invoice
         WHERE rejected_at < %(quarantine)s::timestamptz AND outcome IS NULL) AS waiting,

@@ -5,7 +5,8 @@ own AS (
     WHERE customer_id IS NOT NULL AND (counting_lines > 0 OR returned < 0)
     ORDER BY customer_id, counting_lines > 0 DESC, invoice_date DESC, invoice DESC
 ), clock AS (
-    SELECT newest_invoice_date FROM mart.shop
+    -- Where every invoice is ahead of the clock: now.
+    SELECT coalesce(newest_invoice_date, now() AT TIME ZONE time_zone) AS newest_invoice_date FROM mart.shop
 ), moved AS (
     -- Without a given cause it is told by the batch's own invoices.
     INSERT INTO mart.segment_change (

@@ -1,6 +1,7 @@
--- One row a copy of an invoice that the lake holds and the mart has read; `place` 1 is the earliest, which counts. A copy
--- that the mart refused as a conflicting duplicate is none, nor is one of an invoice that the mart pruned; a customer whom
--- the mart has erased is nobody here.
+-- One row a copy of an invoice that the lake holds and the mart has read; `place` 1 counts: the copy that the mart applied,
+-- and of an invoice that it lost the earliest. A copy that the mart has in quarantine is none, nor is one of an invoice that
+-- it pruned; a customer whom the mart has erased is nobody here, and with the customer went the digest that would tell
+-- copies of other content.
 -- Landed and not yet applied are the offsets from next_offset to landed_offset. Of a topic that was deleted and made anew
 -- there are two records at an offset: then it is the newer one that is not applied yet.
 CREATE TABLE landed_copy AS
@@ -23,14 +24,19 @@ WITH unapplied AS (
             AND u.kafka_timestamp = lake.kafka_timestamp
       )
       AND NOT EXISTS (
-          SELECT 1 FROM conflict c
-          WHERE c.topic = lake.topic AND c."partition" = lake."partition" AND c."offset" = lake."offset"
-            AND c.kafka_us = epoch_us(lake.kafka_timestamp)
+          SELECT 1 FROM refused r
+          WHERE r.topic = lake.topic AND r."partition" = lake."partition" AND r."offset" = lake."offset"
+            AND r.kafka_us = epoch_us(lake.kafka_timestamp)
       )
       AND NOT EXISTS (SELECT 1 FROM pruned WHERE pruned.invoice = lake.invoice)
 )
-SELECT invoice, invoice_date, lines, topic, "partition", "offset", kafka_timestamp,
+SELECT due.invoice, invoice_date, lines, topic, due."partition", due."offset", kafka_timestamp,
        CASE WHEN NOT coalesce(is_erased, false) THEN customer_id END AS customer_id,
        CASE WHEN NOT coalesce(is_erased, false) THEN content_sha256 ELSE repeat('0', 64) END AS content_sha256,
-       row_number() OVER (PARTITION BY invoice ORDER BY kafka_timestamp, "partition", "offset") AS place
+       row_number() OVER (
+           PARTITION BY due.invoice
+           ORDER BY applied.invoice IS NULL, kafka_timestamp, due."partition", due."offset"
+       ) AS place
 FROM due
+LEFT JOIN applied ON applied.invoice = due.invoice AND applied."partition" = due."partition"
+    AND applied."offset" = due."offset" AND applied.kafka_us = epoch_us(due.kafka_timestamp)

@@ -1,5 +1,4 @@
--- From the recomputed invoices and customers: the last key of each tile, the customers of each combination of scores, and
--- the shop's sums, pruned invoices included.
+-- From the recomputed customers: the last key of each tile, and the customers of each combination of scores.
 CREATE TABLE recomputed_cut AS
 SELECT 'tile ' || boundary AS tile, customers,
        r.value AS r_value, r.id AS r_customer_id,
@@ -22,12 +21,3 @@ SELECT concat('r', r, ' f', f, ' m', m) AS score, count(*) AS customers, sum(mon
 FROM recomputed_customer
 WHERE frequency > 0
 GROUP BY r, f, m;
-
-CREATE TABLE recomputed_total AS
-SELECT 'shop' AS total, sum(invoices)::BIGINT AS invoices, sum(purchased)::DECIMAL(38, 2) AS purchased,
-       sum(returned)::DECIMAL(38, 2) AS returned, max(newest_invoice_date) AS newest_invoice_date
-FROM (
-    SELECT 1 AS invoices, purchased, returned, invoice_date AS newest_invoice_date FROM landed_invoice
-    UNION ALL
-    SELECT invoices, purchased, returned, newest_invoice_date FROM pruned_total
-);

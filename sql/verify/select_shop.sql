@@ -1,1 +1,1 @@
-SELECT returns_policy FROM mart.shop
+SELECT returns_policy, clock_limit FROM mart.shop

@@ -66,7 +66,7 @@ class Shop:
         rows += [self._wrong(len(sold) + n, newest) for n in range(wrong)]
         self.offset += len(rows)
         batch = pa.Table.from_pylist(rows, schema=SCHEMA)
-        apply_batch(self.connection, self.writer, batch, "ignore", lambda coordinates: dict.fromkeys(coordinates, b""))
+        apply_batch(self.connection, self.writer, batch, lambda coordinates: dict.fromkeys(coordinates, b""))
 
     def apply_all(self, sold: Iterator[Invoice], size: int = 500) -> None:
         while batch := list(islice(sold, size)):

@@ -174,9 +174,7 @@ def test_erased_while_a_batch_is_under_way(shop):
 
     # The conflict on i1 makes apply fetch raw values, in the middle of its transaction.
     both = [cleaned(12, "i12", DAY.format(8), "kim3"), cleaned(13, "i1", DAY.format(1), "kim1", content="other")]
-    apply_batch(
-        shop.mart.connection, shop.mart.writer, pa.Table.from_pylist(both, schema=SCHEMA), "ignore", wait_for_the_eraser
-    )
+    apply_batch(shop.mart.connection, shop.mart.writer, pa.Table.from_pylist(both, schema=SCHEMA), wait_for_the_eraser)
     eraser.join(30)
     assert erased[0].mart.invoices == 3
     assert shop.check() == Check(6, 0, 0, 0)

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -30,6 +30,7 @@ from streaming.mart import connect
 from streaming.migrate import migrate
 from streaming.parse import parse_records
 from streaming.positions import forget
+from streaming.prune import Bounds, prune
 from streaming.repair import Repaired, describe, repair
 from streaming.score import check_scores
 from streaming.source import Topic
@@ -84,8 +85,8 @@ class Shop:
         self.sent = 0
         self.sent_batches: list[pa.Table] = []
 
-    def records(self, events: list[dict | bytes]) -> pa.Table:
-        """The events as parsed records of the topic's two partitions, a millisecond apart."""
+    def records(self, events: list[dict | bytes], ago: timedelta = timedelta(0)) -> pa.Table:
+        """The events as parsed records of the topic's two partitions, a millisecond apart; produced so long ago."""
         values, partitions, offsets, timestamps = [], [], [], []
         for one in events:
             value = one if isinstance(one, bytes) else encode([one])[0][1]
@@ -93,7 +94,7 @@ class Shop:
             values.append(value)
             partitions.append(partition)
             offsets.append(self.next_offsets[partition])
-            timestamps.append(AT + timedelta(days=365, milliseconds=self.sent))
+            timestamps.append(AT + timedelta(days=365, milliseconds=self.sent) - ago)
             self.next_offsets[partition] += 1
             self.sent += 1
         batch = pa.RecordBatch.from_arrays(
@@ -112,15 +113,14 @@ class Shop:
             self.mart.connection,
             self.mart.writer,
             cleaned(parsed),
-            self.settings.returns_policy,
             lambda coordinates: dict.fromkeys(coordinates, b"raw"),
         )
 
     def land(self, parsed: pa.Table) -> None:
         land_batch(self.lake, self.topic, parsed.drop(["detail", "raw"]))
 
-    def send(self, events: list[dict | bytes]) -> Applied:
-        parsed = self.records(events)
+    def send(self, events: list[dict | bytes], ago: timedelta = timedelta(0)) -> Applied:
+        parsed = self.records(events, ago)
         self.sent_batches.append(parsed)
         self.land(parsed)
         return self.apply(parsed)
@@ -285,6 +285,86 @@ def test_whom_the_shop_has_erased_stays_erased(shop):
     shop.send(EVENTS[600:])
     assert shop.verify() == {}
     assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(others)))
+
+
+LATE = timedelta(days=30)
+
+
+@pytest.mark.parametrize("forgotten", ["nobody", "erased", "pruned", "redriven"])
+def test_the_copy_that_was_applied_first_is_the_invoice(shop, forgotten):
+    """A late copy with other content, produced before the first, changes no figure, whatever became of the first."""
+    customer = rows(shop.mart.dsn, ONE)[0][0]
+    first = next(e for e in EVENTS[:300] if e["customer_id"] == customer and e["lines"] != EVENTS[7]["lines"])
+    # Also two copies in one batch, of which the later produced comes first in the topic.
+    both = [{**event("both", "2025-03-02", customer), "lines": EVENTS[n]["lines"]} for n in (7, 8)]
+    shop.send([both[0]], LATE / 2)
+    parsed = [shop.records([both[1]], ago) for ago in (LATE, LATE * 2)]
+    shop.land(pa.concat_tables(parsed))
+    shop.apply(pa.concat_tables(parsed))
+    if forgotten in ("erased", "redriven"):
+        erase(shop.settings, customer)
+    if forgotten == "pruned":
+        prune(shop.settings, Bounds(date(2025, 3, 13), None, None, None, None, 30))
+        assert rows(shop.mart.dsn, "SELECT count(*) FROM mart.invoice") == [(0,)]
+    before = figures(shop)
+    late = {**first, "lines": EVENTS[7]["lines"]}
+    applied = shop.send([late, first, late], LATE)
+    # Without the digest of an erased customer it is what the mart has of it that tells other content.
+    assert (applied.invoices, applied.rejected) == (0, 0 if forgotten == "pruned" else 2)
+    if forgotten == "redriven":  # it is sent again, at another place
+        shop.send([late])
+    assert figures(shop) == before
+    assert shop.verify() == {}
+    done = shop.repair()
+    assert figures(shop) == before
+    assert (done.kept_in, done.moved) == (None, 0)
+    if forgotten == "erased":  # a mart that took such copies for duplicates, before it could tell
+        shop.spoil("DELETE FROM mart.rejected_invoice WHERE kafka_timestamp < '2026-02-01'")
+        assert shop.verify() == {}
+        assert shop.repair().kept_in is None
+        assert figures(shop) == before
+
+
+def figures(shop):
+    return snapshot(shop.mart.dsn), rows(shop.mart.dsn, "SELECT invoices, purchased, returned FROM mart.stream_total")
+
+
+def test_a_record_that_postgresql_refused_is_no_difference_though_the_lake_has_it(shop, fresh_mart):
+    """Until it is redriven: then it is the copy that counts."""
+    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("ALTER TABLE mart.invoice ADD CONSTRAINT odd CHECK (customer_id <> 'odd')")
+    odd = event("odd one", "2025-03-02", "odd")
+    applied = shop.send([*EVENTS[600:610], odd, *EVENTS[610:620]])
+    assert (applied.invoices, applied.rejected) == (20, 1)
+    assert shop.verify() == {}
+    before = snapshot(shop.mart.dsn)
+    shop.repair()
+    assert snapshot(shop.mart.dsn) == before
+    prune(shop.settings, Bounds(None, None, None, datetime.now(UTC) + timedelta(days=1), None, 30))
+    assert shop.verify() == {}
+    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute("ALTER TABLE mart.invoice DROP CONSTRAINT odd")
+    assert shop.send([odd]).invoices == 1
+    assert shop.verify() == {}
+
+
+def test_an_invoice_ahead_of_the_clock_is_no_difference(shop):
+    newest = "SELECT as_of_date, invoices_ahead FROM mart.as_of"
+    # As a till with a wrong clock and a producer with a wrong clock send it.
+    shop.send([event("ahead", "2098-03-02", "fast")], ago=-timedelta(days=365 * 74))
+    assert rows(shop.mart.dsn, newest) == [(date(2025, 3, 12), 1)]
+    assert shop.verify() == {}
+    before = snapshot(shop.mart.dsn)
+    shop.spoil("UPDATE mart.shop SET newest_invoice_date = '2098-03-02T10:00:00'")
+    assert shop.verify() == {"total": 1}
+    shop.repair()
+    assert snapshot(shop.mart.dsn) == before
+    assert rows(shop.mart.dsn, newest) == [(date(2025, 3, 12), 1)]
+    prune(shop.settings, Bounds(date(2025, 3, 6), None, date(2025, 3, 6), None, None, 30))
+    assert shop.verify() == {}
+    erase(shop.settings, "fast")
+    assert shop.verify() == {}
+    assert rows(shop.mart.dsn, newest) == [(date(2025, 3, 12), 1)]
 
 
 def test_a_lake_that_knows_of_more_erasures_comes_first(shop):

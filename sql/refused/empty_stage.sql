@@ -1,0 +1,1 @@
+TRUNCATE staged_invoice, fresh_invoice, due_customer
