@@ -6,7 +6,7 @@ import json
 import random
 from typing import Any
 
-_TEXTS = (
+_TEXTS: tuple[Any, ...] = (
     None,
     "",
     " ",

@@ -108,7 +108,7 @@ def read(value: bytes | None, produced_at: datetime) -> Event | None:
         _hold(isinstance(event, dict) and type(event["version"]) in (int, float) and event["version"] == 1)
         customer, lines = event["customer_id"], event["lines"]
         _hold(isinstance(lines, list) and len(lines) > 0)
-        read = {
+        read: Event = {
             "invoice": _text(event["invoice"], 1, 64),
             "invoice_date": _local_time(event["invoice_date"], produced_at).isoformat(),
             "customer_id": None if customer is None else _text(customer, 1, 64),
@@ -161,7 +161,7 @@ def _local_time(value: Any, produced_at: datetime) -> datetime:
     *digits, fraction, offset = match.groups()
     fraction = (fraction or "").ljust(6, "0")
     _hold(1900 <= int(digits[0]) <= 2099 and not fraction[6:].strip("0"))
-    local = datetime(*map(int, digits), int(fraction[:6]))  # type: ignore[arg-type]
+    local = datetime(*map(int, digits), int(fraction[:6]))  # type: ignore[arg-type, call-arg]
     if offset is not None:
         hours, minutes = (0, 0) if offset == "Z" else (int(offset[1:3]), int(offset[4:6]))
         _hold(hours <= 23 and minutes <= 59)
