@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -43,7 +44,12 @@ class Metabase:
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url
         self._http = httpx.Client(
-            base_url=url, timeout=_REQUEST_SECONDS, transport=transport, headers={"Accept": "application/json"}
+            base_url=url,
+            timeout=_REQUEST_SECONDS,
+            transport=transport,
+            headers={"Accept": "application/json"},
+            # httpx by itself trusts a list of its own, which lacks a company's certificates.
+            verify=ssl.create_default_context(),
         )
         self._logged_in = False
         self._with_key = False
