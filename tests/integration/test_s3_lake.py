@@ -115,9 +115,9 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     assert verify(current, wait_seconds=0).equal
     repaired = repair(current, wait_seconds=0)
     assert repaired.verified.equal
-    assert not sum([*repaired.removed.values(), *repaired.added.values()])
+    assert (repaired.removed["invoice"], repaired.corrected["invoice"], repaired.added["invoice"]) == (0, 0, 0)
 
-    code, said = command(rules.app, "landed", "--business-date", str(DAY, environment=at))
+    code, said = command(rules.app, "landed", "--business-date", str(DAY), environment=at)
     assert (code, "landed" in said) == (0, True), said
     nightly = subprocess.run(
         [sys.executable, "-m", "batch_rules", "run", "--business-date", "newest", "--window", "365d"],
