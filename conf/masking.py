@@ -25,7 +25,7 @@ _MOST_KNOWN = 64
 _CUTS = re.compile(r"[^0-9A-Za-z]+")
 _PASSWORD_KEY = re.compile(r"\b(?:ssl)?password\s*=\s*(.*?)(?=\s+\w+\s*=|$)", re.DOTALL)
 # What no setting of ours names: a proxy's password, one in another program's message.
-_ACCOUNT_IN_URL = re.compile(r"(\w://[^\s/:@]*:)[^\s/@]+(?=@)")
+_ACCOUNT_IN_URL = re.compile(r"(\w://[^\s/:@]*:)(?!password@)[^\s/@]+(?=@)")  # our own advice names one
 _PASSWORD_IN_DSN = re.compile(r"(?<![\w])((?:ssl)?password=)('(?:[^'\\]|\\.)*'|[^\s'&]+)")
 
 _known: tuple[str, ...] = ()

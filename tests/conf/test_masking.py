@@ -17,6 +17,7 @@ from psycopg2.extensions import make_dsn
 from pydantic import ValidationError
 
 from conf import masking
+from conf.dsn import fault
 from conf.logs import configure_logs
 from conf.masking import MaskedError, MaskedStream, conceal, masked
 from conf.settings import Settings, _in_jaas
@@ -65,6 +66,12 @@ def test_what_postgresql_breaks_out_of_a_faulty_dsn(dsn, said):
     told = masked(f"{said} {dsn}")
     assert "qqxx" not in told
     assert "wwvv" not in told
+
+
+def test_our_own_advice_stays_readable():
+    advice = fault("postgresql://u:qqxx%zz@h/d")
+    assert advice is not None
+    assert masked(advice) == advice
 
 
 def test_a_piece_is_no_part_of_another_word():
