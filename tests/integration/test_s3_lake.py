@@ -127,8 +127,8 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     assert "start spark" not in nightly.stderr
     version = DeltaTable(lake).version()
     found = "SELECT engine, invoices, lake, lake_version FROM mart.rule_run WHERE is_current"
-    [(engine, _, read, at)] = rows(on_s3.mart.owner_dsn, found)
-    assert (engine, read, at) == ("eclat", lake, version)
+    [(engine, _, read, read_at)] = rows(on_s3.mart.owner_dsn, found)
+    assert (engine, read, read_at) == ("eclat", lake, version)
 
     current = current.model_copy(update={"lake_kept_days": 200})
     bounds, old = look(current)
