@@ -320,6 +320,8 @@ def watch(
             return
         look = watching.look()
         _console.print(describe(look))
+        if look.observed.unwatched:
+            _console.print(look.observed.unwatched, soft_wrap=True)
         if look.judgement.firing:
             raise typer.Exit(1)
         if look.undelivered:

@@ -152,7 +152,7 @@ def write_state(path: Path, state: State) -> None:
 
 def describe(look: Look) -> Table:
     """A look as a table: each alert, whether it fires, and what was found."""
-    table = Table("alert", "state", "found", caption=look.observed.unwatched, caption_justify="left")
+    table = Table("alert", "state", "found")
     for alert in Alert:
         found = look.judgement.firing.get(alert)
         state = "fires" if found else "unknown" if alert in look.judgement.unknown else "fine"
