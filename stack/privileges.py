@@ -47,8 +47,10 @@ def owner_for(folder: Path) -> tuple[int, int] | None:
     raise StackError(f"PostgreSQL refuses to run as root, and there is no account {' or '.join(_ACCOUNTS)} here")
 
 
-def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path) -> RunAs:
+def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path, reaches: str = _REACHES) -> RunAs:
     """The least privileged way in which `user` can run PostgreSQL's binaries and enter the folder; tried, not guessed.
+
+    `reaches`: the shell's words that try it, for another program than PostgreSQL: $1 is it, $2 the folder.
 
     Raises StackError with the fix if there is none.
     """
@@ -63,7 +65,7 @@ def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path) -> RunAs:
         ]
     fault = ""
     for way in ways:
-        fault = _fault(way, binaries, folder)
+        fault = _fault(way, binaries, folder, reaches)
         if not fault:
             return way
     raise StackError(
@@ -73,11 +75,11 @@ def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path) -> RunAs:
     )
 
 
-def _fault(way: RunAs, binaries: Path, folder: Path) -> str:
+def _fault(way: RunAs, binaries: Path, folder: Path, reaches: str) -> str:
     """Why this way does not lead there; empty if it does."""
     uid, gid = way.user or (None, None)
     test = subprocess.run(
-        [*way.prefix, "/bin/sh", "-c", _REACHES, "sh", str(binaries), str(folder)],
+        [*way.prefix, "/bin/sh", "-c", reaches, "sh", str(binaries), str(folder)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -135,11 +135,15 @@ def alive(process: psutil.Process) -> bool:
 
     A killed JVM is a zombie some milliseconds before its last thread is gone, and with that its ports and files.
     """
-    try:
-        process.wait(timeout=0)
-    except psutil.TimeoutExpired:
-        with contextlib.suppress(psutil.Error):  # a zombie without threads: another's child, not reaped yet
-            return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+    for _ in range(2):  # one that ends between the two questions is reaped by the second look
+        try:
+            process.wait(timeout=0)
+        except psutil.TimeoutExpired:
+            with contextlib.suppress(psutil.Error):  # a zombie without threads: another's child, not reaped yet
+                if process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1:
+                    return True
+        else:
+            return False
     return False
 
 

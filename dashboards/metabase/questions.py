@@ -5,10 +5,9 @@ Where Metabase differs from the live page:
 - a scalar shows one figure, so a `scalar` card becomes one question a column;
 - pivot tables refuse native queries, so a `matrix` is a table with Metabase's built-in pivot and a colour scale;
 - a Sankey refuses circles (A to B and B to A), so what a band leads to is a node of its own, `→ Champions`;
-- a filter encloses the card's SELECT, so it filters rows that the card returns. A card that cuts its rows off (LIMIT,
+- a filter encloses the card's query, so it filters rows that the card returns. A card that cuts its rows off (LIMIT,
   OFFSET, FETCH; those of a subquery do not count) has none: a filter after the cut would hide rows that belong there;
-- a card of the newest day, `day = (SELECT max(day) FROM …)`, takes the day filter there: the day that is chosen, else
-  the newest.
+- a card of the newest day takes the day filter where it asks for that day: the one that is chosen, else the newest.
 
 Metabase keeps no name that we could give a question (`entity_id` is dropped when one is created), so its description
 ends with our key: `key_of` reads it back.

@@ -48,10 +48,10 @@ class Tab:
     def figure(self, column: str) -> str:
         return self.page.locator(f"[data-column={column}] dd").inner_text()
 
-    def wait_for_text(self, selector: str, text: str | re.Pattern[str]) -> None:
+    def wait_for_text(self, selector: str, text: str | re.Pattern[str], seconds: int = 15) -> None:
         from playwright.sync_api import expect
 
-        expect(self.page.locator(selector)).to_contain_text(text, timeout=15_000)
+        expect(self.page.locator(selector)).to_contain_text(text, timeout=seconds * 1000)
 
     def state(self) -> str:
         return self.page.locator("#state").get_attribute("data-state")
@@ -233,7 +233,7 @@ def test_the_stream_waits_for_a_lock(browser, url, shop, fresh_mart):
         cursor.execute("LOCK TABLE mart.invoice")
         counting = pool.submit(shop.connection.cursor().execute, "TABLE mart.invoice LIMIT 1")
         try:
-            opened.wait_for_text("#state", "the stream waits")
+            opened.wait_for_text("#state", "the stream waits", seconds=60)  # a wait is told of after 10 s
             opened.wait_for_text("#notice", "for a lock of mart.invoice, held by pid")
             opened.wait_for_text("#notice", "of mart_owner (a migration)")
         finally:

@@ -43,7 +43,7 @@ def pooled(mart: Mart, folder: Path) -> Iterator[Mart]:
     if user:
         for path in (folder, *folder.iterdir()):
             shutil.chown(path, *user)
-    way = run_as(user, program, folder)
+    way = run_as(user, program, folder, reaches='"$1" --version >/dev/null && cd "$2"')
     uid, gid = way.user or (None, None)
     process = subprocess.Popen(
         [*way.prefix, str(program), "-q", str(folder / "pgbouncer.ini")],

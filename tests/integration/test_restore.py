@@ -97,7 +97,7 @@ def killed_in_the_middle(settings: Settings, mart: Mart, dump: Path) -> None:
         other.rollback()
     assert not is_there(mart)
     # There is nothing that could be used by mistake: everything says so.
-    with pytest.raises(StreamingError, match="has no tables yet"):
+    with pytest.raises(StreamingError, match="or `restore` a backup"):
         ApplyJob(settings, RunOptions(), threading.Event()).run(MagicMock())
     with pytest.raises(StreamingError, match="or `restore` a backup"):
         verify(settings, wait_seconds=0)
