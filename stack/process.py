@@ -142,6 +142,8 @@ def alive(process: psutil.Process) -> bool:
             with contextlib.suppress(psutil.Error):  # a zombie without threads: another's child, not reaped yet
                 if process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1:
                     return True
+        except psutil.NoSuchProcess:  # its parent has reaped it meanwhile
+            return False
         else:
             return False
     return False

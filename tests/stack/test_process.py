@@ -24,7 +24,8 @@ ctypes.CDLL(None).pthread_exit(None)
 
 _A_CHILD_ENDS = """
 import subprocess, sys
-print(subprocess.Popen(["true"]).pid, flush=True)
+child = subprocess.Popen(["true"])  # kept: what Python throws away it reaps
+print(child.pid, flush=True)
 sys.stdin.read()
 """
 
