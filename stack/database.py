@@ -238,6 +238,8 @@ def ensure_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
+        # The session of an `up` that was killed may still be at it: its lock ends with it.
+        cursor.execute("SELECT pg_advisory_lock(hashtext('retail-mart roles'))")
         cursor.execute("SELECT rolname FROM pg_roles")
         present = {name for (name,) in cursor.fetchall()}
         for role in {OWNER, WRITER, READER} - present:
