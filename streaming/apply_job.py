@@ -173,12 +173,15 @@ def _fresh_checkpoint(settings: Settings, writer: Writer) -> str:
     return f"{parent}/epoch-{writer.epoch}"
 
 
-def _raw_values(records: DataFrame, coordinates: Collection[Coordinates]) -> dict[Coordinates, bytes]:
-    """Read the values of some records of a micro-batch once more, from Kafka. By a join: the plan of a condition that
-    names each of 40,000 takes longer than a minute, within the open transaction."""
+def _raw_values(records: DataFrame | pa.Table, coordinates: Collection[Coordinates]) -> dict[Coordinates, bytes]:
+    """The values of some records of a slice, read once more from Kafka if they are not here. By a join: the plan of a
+    condition that names each of 40,000 takes longer than a minute, within the open transaction."""
     partitions, offsets = zip(*coordinates, strict=True)
     wanted = pa.table({"partition": pa.array(partitions, pa.int32()), "offset": pa.array(offsets, pa.int64())})
-    places = F.broadcast(records.sparkSession.createDataFrame(wanted))
-    rows = records.join(places, ["partition", "offset"]).select("partition", "offset", "value").toArrow()
+    if isinstance(records, pa.Table):
+        rows = records.join(wanted, ["partition", "offset"], join_type="inner")
+    else:
+        places = F.broadcast(records.sparkSession.createDataFrame(wanted))
+        rows = records.join(places, ["partition", "offset"]).select("partition", "offset", "value").toArrow()
     found = (rows[column].to_pylist() for column in ("partition", "offset", "value"))
     return {(partition, offset): value for partition, offset, value in zip(*found, strict=True)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
+
+from streaming.errors import UnreadableError
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
 RECORD_SCHEMA = pa.schema(
@@ -23,6 +28,9 @@ RECORD_SCHEMA = pa.schema(
         ("timestamp", pa.timestamp("us", "UTC")),
     ]
 )
+# The class of Spark's source that makes a row of a record stands in the trace of a task that it fails in.
+_ROW_MAKER = "KafkaRecordToRowConverter"
+_SAID_OF_A_TASK = re.compile(r"most recent failure:[^\n]*?((?:\w+\.)+\w+: [^\n]+)")
 
 
 def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
@@ -46,9 +54,16 @@ class Collected:
 
 def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
     """The same, but a task stops reading when its weight has come to `most_bytes`: the bytes of its rows, which come to
-    the driver, and a quarter of those of the values, so that a slice of very large records comes to an end, too."""
+    the driver, and a quarter of those of the values, so that a slice of very large records comes to an end, too. Raises
+    UnreadableError if there is a record that Spark's source makes no row of."""
     read = records.select(*RECORD_SCHEMA.names)
-    packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
+    try:
+        packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
+    except (PySparkException, Py4JJavaError) as error:
+        if _ROW_MAKER not in str(error):
+            raise
+        said = _SAID_OF_A_TASK.search(str(error))
+        raise UnreadableError(said[1] if said else type(error).__name__) from None
     tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
     return Collected(
         pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal
 
+import pyarrow as pa
 import structlog
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
@@ -30,6 +31,7 @@ from tenacity import (
 
 from conf.settings import Settings
 from streaming import metrics
+from streaming.consumer import consume_range
 from streaming.errors import AwayError, StreamingError
 from streaming.executors import Step
 from streaming.slices import MOST_BYTES, Slice, slices
@@ -122,14 +124,19 @@ class Job(ABC):
         the store has been told already (`rewind`), so that the query begins again with the new topic.
         """
         assert self._topic_admin is not None  # noqa: S101
-        servers, security = self.settings.require_kafka(), self.settings.spark_kafka_security()
+        settings = self.settings
+        servers, security = settings.require_kafka(), settings.spark_kafka_security()
 
         def again(part: Covered) -> DataFrame:
             read = read_range(records.sparkSession, servers, topic, part, security, self.fetch_wait_ms, self.group)
             return read.coalesce(1) if one_task else read
 
+        def without_spark(part: Covered, most_bytes: int) -> tuple[pa.Table, bool]:
+            patience = settings.kafka_timeout_seconds
+            return consume_range(servers, topic.name, part, most_bytes, patience, settings.kafka_security())
+
         whole = records.coalesce(1) if one_task else records
-        for part in slices(whole, covered, step, again, MOST_BYTES, niceness, 1 if one_task else None):
+        for part in slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None):
             topic_id = self._topic_admin.topic_id()
             if topic_id != topic.topic_id:
                 self.check_topic(replace(topic, topic_id=topic_id))

@@ -33,6 +33,8 @@ from streaming.reject_reason import RejectReason
 FUTURE_TOLERANCE = timedelta(days=1)
 # No clock in the world is, or was, further behind UTC.
 _FARTHEST_BEHIND_UTC = timedelta(hours=16)
+# What 64 bits of microseconds hold. A producer may send any 64 bits as milliseconds, so these stand for all beyond.
+FARTHEST_MILLISECONDS = (2**63 - 1) // 1000
 # Record timestamps that Python, PostgreSQL and a person can read. Milliseconds that are none are far outside.
 FIRST_TIMESTAMP = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
@@ -297,9 +299,18 @@ def _timestamps(found: pa.Array) -> tuple[pa.Array, dict[int, RejectedError]]:
 
 
 def _bad_timestamp(found: pa.Scalar, stored: pa.Scalar) -> RejectedError:
-    milliseconds = "none" if found.value in (None, -1000) else f"{found.value // 1000} ms"  # Kafka says -1 for none
-    detail = f"the record's Kafka timestamp is {milliseconds}; stored here as {stored.as_py():%Y-%m-%dT%H:%M:%SZ}"
+    detail = (
+        f"the record's Kafka timestamp is {_in_words(found.value)}; stored here as {stored.as_py():%Y-%m-%dT%H:%M:%SZ}"
+    )
     return RejectedError(RejectReason.BAD_TIMESTAMP, detail)
+
+
+def _in_words(microseconds: int | None) -> str:
+    if microseconds in (None, -1000):  # Kafka says -1 for none
+        return "none"
+    milliseconds = microseconds // 1000
+    beyond = {FARTHEST_MILLISECONDS: " or later", -FARTHEST_MILLISECONDS: " or earlier"}
+    return f"{milliseconds} ms{beyond.get(milliseconds, '')}"
 
 
 def _rows(

@@ -3,6 +3,9 @@
 Spark bounds a micro-batch by a number of offsets, and not by bytes: forty thousand invoices are usually 20 MB, and may
 be 40 GB. So the executors stop when they have read enough, the part that they came to is stored with its own range of
 offsets, and the rest is read anew from there. The usual micro-batch is one slice and costs nothing more.
+
+And a part that Spark's source fails at is read without it: one record whose timestamp is out of Spark's range would
+otherwise end the stream, at each start again, before anything here has seen it.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
+import structlog
 from pyspark.sql import DataFrame
 
+from streaming.errors import UnreadableError
 from streaming.executors import Collected, Step, collect_up_to
 from streaming.positions import spanned
 from streaming.source import Covered
 
+log = structlog.get_logger()
 MOST_BYTES = 64 * 1024**2
 """What a slice may weigh (executors.collect_up_to), and then one more Arrow batch of each task. Large enough that a
 batch of MAX_INVOICES_PER_BATCH ordinary invoices is one slice; small enough for the heap of SPARK_DRIVER_MEMORY, where
@@ -25,11 +31,12 @@ Spark holds it some three times on its way to Python, for each of the two querie
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a micro-batch: the rows that the step made, what they cover, and the records, to be read once more."""
+    """A part of a micro-batch: the rows that the step made, what they cover, and the records: to be read once more, or
+    as they were read where Spark cannot."""
 
     rows: pa.Table
     covered: Covered
-    records: DataFrame
+    records: DataFrame | pa.Table
 
 
 def slices(
@@ -37,29 +44,43 @@ def slices(
     covered: Covered,
     step: Step,
     read_range: Callable[[Covered], DataFrame],
+    consume_range: Callable[[Covered, int], tuple[pa.Table, bool]],
     most_bytes: int = MOST_BYTES,
     niceness: int = 0,
     tasks: int | None = None,
 ) -> Iterator[Slice]:
     """The micro-batch that `covered` says, in slices, in each partition in order, to its end.
 
-    `records` are all of it, `read_range` reads a part of it. `tasks`: in how many tasks they are read, by default one a
-    partition. A slice is read when the one before it has been dealt with.
+    `records` are all of it, `read_range` reads a part of it; `consume_range` does so without Spark, up to so many bytes
+    of values, and says whether that was all. `tasks`: in how many tasks they are read, by default one a partition. A
+    slice is read when the one before it has been dealt with.
     """
     reached = {partition: first for partition, (first, _) in covered.items()}
     ends = {partition: end for partition, (_, end) in covered.items()}
     while covered:
-        found = collect_up_to(records, step, most_bytes // (tasks or len(covered)), niceness)
+        consumed: pa.Table | None = None
+        try:
+            found = collect_up_to(records, step, most_bytes // (tasks or len(covered)), niceness)
+        except UnreadableError as unreadable:
+            log.warning("read without Spark, which fails at a record", reason=str(unreadable), covered=dict(covered))
+            consumed, whole = consume_range(covered, most_bytes)
+            found = Collected(_stepped(step, consumed), consumed.nbytes, whole)
         if not found.whole:
             # A partition's rows come in order: what is before the last one is dealt with, what is after it comes again.
             covered = {partition: (reached[partition], end) for partition, (_, end) in spanned(found.rows).items()}
             records = read_range(covered)
-        yield Slice(found.rows, covered, records)
+        yield Slice(found.rows, covered, records if consumed is None else consumed)
         reached |= {partition: end for partition, (_, end) in covered.items()}
         left = {partition: (reached[partition], end) for partition, end in ends.items() if reached[partition] < end}
         covered = _as_large_as_may_be(left, found, most_bytes)
         if covered:
             records = read_range(covered)
+
+
+def _stepped(step: Step, records: pa.Table) -> pa.Table:
+    """An empty table has no batch, and its rows have columns nevertheless."""
+    batches = records.to_batches() or [pa.RecordBatch.from_pylist([], records.schema)]
+    return pa.Table.from_batches([step(batch) for batch in batches])
 
 
 def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:

@@ -60,6 +60,9 @@ class Customer:
     segment: str
 
 
+_YEAR_2100_MS = 4_102_444_800_000
+
+
 @dataclass
 class Expected:
     """All that must be there. `rejected`: (partition, offset) → reason, None where it may be any but internal_error.
@@ -81,6 +84,9 @@ def expected(acknowledged: Iterable[Acknowledged]) -> Expected:
     for record in sorted(acknowledged, key=lambda r: (r.partition, r.offset)):
         found.records += 1
         at, event = (record.partition, record.offset), record.message.event
+        if not 0 <= record.timestamp_ms < _YEAR_2100_MS:
+            found.rejected[at] = "bad_timestamp"
+            continue
         if event is None and record.message.reason is None:
             event = read(record.message.value, datetime.fromtimestamp(record.timestamp_ms / 1000, UTC))
         if event is None:

@@ -331,6 +331,7 @@ def mutated(world: World, seed: int, scale: Scale) -> Outcome:
     with world.line() as line:
         traffic, outcome = Traffic(seed), Outcome(lives=1)
         patience = 300 + scale.mutated / 200
+        line.take_any_timestamp()
         with line.life("streaming", *_RUN) as job:
             job.wait_for('"event": "reading"')
             for first in range(0, scale.mutated, _SENT_AT_ONCE):

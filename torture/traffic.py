@@ -14,17 +14,22 @@ Event = dict[str, Any]
 CODES = ("IND-001", "IND-002", "HHLD-001", "BEV-001", "RICE-001", "85123A", "ONGKIR", "DISCOUNT", "POST", "nocode")
 PRICES = ("0", "0.05", "1.5", "2.50", "3100", "1234.56")
 _REMEMBERED = 10_000  # of which some are sent again
+# A record's own timestamps of producers that count otherwise: in seconds, micro- and nanoseconds, from clocks that are
+# wrong. Spark's source cannot read nanoseconds, so one such record changes the way of a whole batch.
+_WRONG_CLOCKS = (0, 1_764_000_000, 4_102_444_799_999, 4_102_444_800_000, 1_764_000_000_000_000, 9_223_372_036_854_775)
+_NANOSECONDS = (9_223_372_036_854_776, 1_764_000_000_000_000_000, 2**63 - 1)
 
 
 @dataclass(frozen=True)
 class Message:
     """One record to be sent. `event` is the invoice that it says; None: a wrong record, for `reason`; None, too: nobody
-    has said what it is, the oracle reads it."""
+    has said what it is, the oracle reads it. `timestamp_ms` is the record's own; None: of when it is sent."""
 
     key: bytes
     value: bytes | None
     event: Event | None
     reason: str | None = None
+    timestamp_ms: int | None = None
 
 
 class Traffic:
@@ -54,7 +59,8 @@ class Traffic:
 
     def mutated(self, count: int) -> Iterator[Message]:
         """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as
-        it was or changed once more. A number is used by one key alone, so that of its copies one is the first."""
+        it was or changed once more; one in five hundred has a strange timestamp. A number is used by one key alone, so
+        that of its copies one is the first."""
         sent: list[tuple[bytes, bytes | None]] = []
         for _ in range(count):
             if sent and self.rng.random() < 0.1:
@@ -68,7 +74,14 @@ class Traffic:
                 if len(sent) > _REMEMBERED:
                     sent[self.rng.randrange(_REMEMBERED)] = sent.pop()
             # What has lost its number may have got another's.
-            yield Message(number if value and number in value else b"without its number", value, None)
+            key = number if value and number in value else b"without its number"
+            yield Message(key, value, None, timestamp_ms=self._timestamp())
+
+    def _timestamp(self) -> int | None:
+        chance = self.rng.random()
+        if chance < 0.000_05:
+            return self.rng.choice(_NANOSECONDS)
+        return self.rng.choice(_WRONG_CLOCKS) if chance < 0.002 else None
 
     def large(self, size: int) -> Message:
         """An invoice of very many lines, the same few over and over, whose record has up to `size` bytes."""

@@ -21,6 +21,7 @@ import psutil
 import psycopg2
 from deltalake import DeltaTable
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import ConfigResource
 from psycopg2 import sql
 
 import stack
@@ -112,6 +113,16 @@ class Line:
         finally:
             producer.close(timeout=10)
 
+    def take_any_timestamp(self) -> None:
+        """As brokers before Kafka 4 do; later ones refuse what is more than an hour ahead, unless they are told."""
+        admin = KafkaAdminClient(bootstrap_servers=self.world.bootstrap)
+        try:
+            admin.alter_configs(
+                [ConfigResource("topic", self.topic, {"message.timestamp.after.max.ms": str(2**63 - 1)})]
+            )
+        finally:
+            admin.close()
+
     @contextmanager
     def transacting(self) -> Iterator[Transact]:
         """A producer of transactions."""
@@ -197,7 +208,9 @@ class Sender:
 
     def __call__(self, messages: Sequence[Message]) -> None:
         for message in messages:
-            future = self._producer.send(self._line.topic, key=message.key, value=message.value)
+            future = self._producer.send(
+                self._line.topic, key=message.key, value=message.value, timestamp_ms=message.timestamp_ms
+            )
             self._waiting.append((future, message))
 
     def wait(self) -> None:

@@ -77,6 +77,20 @@ def test_same_seed_same_mutations_and_a_number_stays_with_its_key():
     assert {len(of_number) for of_number in keys.values()} == {1}
 
 
+def test_a_record_of_an_impossible_moment_is_rejected_whatever_it_says():
+    [good] = Traffic(7).invoices(1)
+    moments = (-1, 0, 4_102_444_799_999, 4_102_444_800_000, 2**63 - 1)
+    found = expected([Acknowledged(0, at, good, timestamp_ms) for at, timestamp_ms in enumerate(moments)])
+    assert found.rejected == dict.fromkeys([(0, 0), (0, 3), (0, 4)], "bad_timestamp")
+    assert (len(found.invoices), found.duplicates) == (1, 1)
+
+
+def test_some_mutated_records_have_timestamps_that_spark_cannot_read():
+    sent = [m.timestamp_ms for m in Traffic(7).mutated(60_000)]
+    assert any(t is not None and t > 2**63 // 1000 for t in sent)
+    assert 0 < sum(t is not None for t in sent) < 600
+
+
 @pytest.mark.parametrize(
     ("changes", "local"),
     [
