@@ -38,9 +38,10 @@ def parse_to_land(
 ) -> pa.RecordBatch:
     """The same records as streaming.parse has them, lines and all: the step of the executors that landing needs.
 
-    What parse_and_clean rejects is rejected here too: the lake must not hold what the mart refused.
+    What parse_and_clean rejects is rejected here too: the lake must not hold what the mart refused. The bytes of such a
+    record, and the detail, stay where they are: quarantine is the mart's.
     """
-    return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[0]
+    return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[0].drop_columns(["detail", "raw"])
 
 
 def _parsed_and_cleaned(

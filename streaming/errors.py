@@ -21,7 +21,3 @@ class TopicChangedError(StreamingError):
 
 class AwayError(MaskedError):
     """Kafka, PostgreSQL or the lake's storage does not answer now; worth another try."""
-
-
-class UnreadableError(MaskedError):
-    """Spark's Kafka source fails at a record, before it has made a row of it. Another reader may do better."""

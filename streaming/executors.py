@@ -17,8 +17,6 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
-from streaming.errors import UnreadableError
-
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
 RECORD_SCHEMA = pa.schema(
     [
@@ -31,6 +29,10 @@ RECORD_SCHEMA = pa.schema(
 # The class of Spark's source that makes a row of a record stands in the trace of a task that it fails in.
 _ROW_MAKER = "KafkaRecordToRowConverter"
 _SAID_OF_A_TASK = re.compile(r"most recent failure:[^\n]*?((?:\w+\.)+\w+: [^\n]+)")
+
+
+class UnreadableError(Exception):
+    """Spark's Kafka source fails at a record, before it has made a row of it. Another reader may do better."""
 
 
 def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import psutil
-import pyarrow as pa
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
@@ -80,8 +79,8 @@ class LandJob(Job):
         parse_start = time.perf_counter()
         settings = self.settings
         # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
-        parsing_step = partial(_without_raw, parsing(settings))
-        for part in self.slices(records, covered, self._topic, parsing_step, one_task=True, niceness=_NICENESS):
+        step = parsing(settings)
+        for part in self.slices(records, covered, self._topic, step, one_task=True, niceness=_NICENESS):
             parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
             for attempt in self.patiently():
                 with attempt:
@@ -145,8 +144,3 @@ def parsing(settings: Settings) -> Step:
     return partial(
         parse_to_land, zone=settings.zone, max_bytes=settings.max_message_bytes, admin_codes=frozenset(admin_codes())
     )
-
-
-def _without_raw(step: Step, records: pa.RecordBatch) -> pa.RecordBatch:
-    """The bytes of a record that cannot be landed stay where they are: quarantine is the mart's."""
-    return step(records).drop_columns(["detail", "raw"])

@@ -17,8 +17,7 @@ import pyarrow as pa
 import structlog
 from pyspark.sql import DataFrame
 
-from streaming.errors import UnreadableError
-from streaming.executors import Collected, Step, collect_up_to
+from streaming.executors import Collected, Step, UnreadableError, collect_up_to
 from streaming.positions import spanned
 from streaming.source import Covered
 

@@ -118,12 +118,11 @@ def test_record_that_cannot_be_cleaned_is_rejected_alone_by_apply_and_by_landing
     zone = ZoneInfo("Asia/Jakarta")
     applied = parse_and_clean(records, zone, 1000, CODES)
     landed = parse_to_land(records, zone, 1000, CODES)
-    assert landed.schema == PARSED_SCHEMA
     for rows in (applied, landed):
         assert rows["reason"].to_pylist() == [None, "internal_error", "not_json", None]
         assert rows["offset"].to_pylist() == [0, 1, 2, 3]
-        assert rows["raw"].to_pylist() == [None, culprit, b"no", None]
-        assert rows["detail"][1].as_py().startswith(type(error).__name__)
+    assert applied["raw"].to_pylist() == [None, culprit, b"no", None]
+    assert applied["detail"][1].as_py().startswith(type(error).__name__)
     assert applied["counting_lines"].to_pylist() == [1, None, None, 1]
     assert applied["purchased"].to_pylist() == [Decimal("15.30"), None, None, Decimal("15.30")]
     assert [lines and len(lines) for lines in landed["lines"].to_pylist()] == [1, None, None, 1]
@@ -132,9 +131,10 @@ def test_record_that_cannot_be_cleaned_is_rejected_alone_by_apply_and_by_landing
 def test_landing_takes_what_parse_reads():
     records = kafka_records([event(), b"no", event(invoice="3")])
     zone = ZoneInfo("Asia/Jakarta")
-    assert parse_to_land(records, zone, 1000, CODES).equals(parse_records(records, zone, 1000))
-    none = records.slice(0, 0)
-    assert parse_to_land(none, zone, 1000, CODES).equals(parse_records(none, zone, 1000))
+    for batch in (records, records.slice(0, 0)):
+        parsed = parse_records(batch, zone, 1000)
+        landed = parse_to_land(batch, zone, 1000, CODES)
+        assert landed.equals(parsed.drop_columns(["detail", "raw"]))
 
 
 _CODES = st.sampled_from([*CODES, "post", " d ", "C2 ", "\tM", "A1", "85123A", "ABC", "teſt001", "ß1"]) | st.text(

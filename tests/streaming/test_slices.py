@@ -4,8 +4,7 @@ import pyarrow as pa
 import pytest
 
 from streaming import slices as slices_module
-from streaming.errors import UnreadableError
-from streaming.executors import RECORD_SCHEMA, Collected
+from streaming.executors import RECORD_SCHEMA, Collected, UnreadableError
 from streaming.slices import slices
 from tests.streaming.test_positions import batch
 
