@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import psycopg2
-from psycopg2.extensions import parse_dsn
+from psycopg2.extensions import make_dsn, parse_dsn
 
 _URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
 # As libpq parts a URL: an account, if there is an @ before the first slash; then the server up to a slash or a ?.
@@ -41,6 +41,12 @@ def fault(dsn: str) -> str | None:
         if wrong:
             return f"its {name} cannot be one: is a character of the password not escaped? Then {fix}"
     return None
+
+
+def in_utf8(dsn: str) -> str:
+    """The same server and account, with texts in UTF-8 both ways, in which all that we COPY and read is written. Else a
+    PGCLIENTENCODING or a setting of the role or the database decides, and PostgreSQL takes "é" of a COPY for "Ã©"."""
+    return str(make_dsn(dsn, client_encoding="UTF8"))
 
 
 def _hosts(parts: dict[str, str]) -> bool:

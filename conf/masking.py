@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
@@ -62,14 +63,36 @@ class MaskedError(Exception):
 
 
 class MaskedStream:
-    """A text stream that masks what is written to it; all else is the stream's own."""
+    """A text stream, of messages and logs, that masks what is written to it; all else is the stream's own.
+
+    Where it takes nothing (the log's disk is full, the terminal is gone) what writes to it goes on all the same, and it
+    says so itself once it takes text again."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._failed = 0
+        self._reason: str | None = None
 
     def write(self, text: str) -> int:
-        self._stream.write(masked(text))
+        with self._whatever_happens():
+            if self._failed:
+                self._stream.flush()  # what it still holds from before, so that it does not come after the note
+                self._stream.write(f"[{self._failed} writes failed here, what is missing is lost: {self._reason}]\n")
+                self._failed = 0
+            self._stream.write(masked(text))
         return len(text)
+
+    def flush(self) -> None:
+        with self._whatever_happens():
+            self._stream.flush()
+
+    @contextmanager
+    def _whatever_happens(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._failed += 1
+            self._reason = error.strerror
 
     def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:

@@ -20,7 +20,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from conf.dsn import fault
+from conf.dsn import fault, in_utf8
 from conf.lake_storage import checked_location
 from conf.masking import MaskedError, conceal
 
@@ -374,12 +374,12 @@ class Settings(BaseSettings):
         return options
 
     def require_mart(self, role: Literal["writer", "owner", "reader"] = "writer") -> str:
-        """The mart's DSN for a role, or SettingsError naming the two ways to have one."""
+        """The mart's DSN for a role, to talk in UTF-8, or SettingsError naming the two ways to have one."""
         special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
         dsn = special or self.mart_dsn
         if dsn is None:
             raise SettingsError("no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN")
-        return dsn.get_secret_value()
+        return in_utf8(dsn.get_secret_value())
 
 
 def _in_jaas(value: str) -> str:

@@ -23,6 +23,7 @@ class Alert(StrEnum):
     MART_UNREACHABLE = "mart_unreachable"
     STREAM_STALE = "stream_stale"
     STREAM_BLOCKED = "stream_blocked"
+    STREAM_HELD = "stream_held"
     LAG_HIGH = "lag_high"
     REJECTS_HIGH = "rejects_high"
     RECORDS_FAILED = "records_failed"
@@ -36,6 +37,7 @@ TITLE = {
     Alert.MART_UNREACHABLE: "the mart does not answer",
     Alert.STREAM_STALE: "the stream stands still",
     Alert.STREAM_BLOCKED: "the stream waits for a lock",
+    Alert.STREAM_HELD: "an open transaction of a producer holds the stream back",
     Alert.LAG_HIGH: "the stream is far behind",
     Alert.REJECTS_HIGH: "many records are rejected",
     Alert.RECORDS_FAILED: "records failed in an unforeseen way",
@@ -48,6 +50,8 @@ ADVICE = {
     Alert.MART_UNREACHABLE: "See PostgreSQL's log. The job goes on by itself when it is back.",
     Alert.STREAM_STALE: "See the log of `python -m streaming run`, then start it again: nothing is lost.",
     Alert.STREAM_BLOCKED: "Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
+    Alert.STREAM_HELD: "Kafka's `kafka-transactions.sh` (`find-hanging`, or `list` and `describe`) names it: let that "
+    "producer end, or `abort` it. The job goes on by itself, in order; nothing is lost.",
     Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
     Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
     Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
@@ -59,13 +63,14 @@ ADVICE = {
 _OF_THE_MART = {
     Alert.STREAM_STALE,
     Alert.STREAM_BLOCKED,
+    Alert.STREAM_HELD,
     Alert.LAG_HIGH,
     Alert.REJECTS_HIGH,
     Alert.RECORDS_FAILED,
     Alert.NIGHTLY_FAILED,
     Alert.NIGHTLY_LATE,
 }
-_OF_THE_BROKER = {Alert.STREAM_STALE, Alert.LAG_HIGH}
+_OF_THE_BROKER = {Alert.STREAM_STALE, Alert.STREAM_HELD, Alert.LAG_HIGH}
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,12 @@ def _of_the_stream(observed: Observed, settings: Settings, ease: Mapping[Alert, 
     if limit and observed.waiting and quiet:
         last = "no batch yet" if batches.since_seconds is None else f"no batch for {batches.since_seconds:,.0f} s"
         yield Alert.STREAM_STALE, f"{last}, while {observed.waiting:,} records wait for longer than {limit:g} s"
+    if limit and observed.held:
+        yield (
+            Alert.STREAM_HELD,
+            f"{observed.held:,} records have waited for longer than {limit:g} s in or behind a transaction that a "
+            "producer has not ended; they are in no lag",
+        )
     records = settings.alert_lag_records
     if records and observed.lag is not None and observed.lag > records * ease[Alert.LAG_HIGH]:
         yield Alert.LAG_HIGH, f"{observed.lag:,} records are not applied; the limit is {records:,}"

@@ -33,7 +33,10 @@ from streaming.errors import StreamingError
 from streaming.land import existing_lake, lake_exists
 from streaming.mart import answering, connect
 
-_ENVIRONMENT = {"dbname": "PGDATABASE", "host": "PGHOST", "port": "PGPORT", "user": "PGUSER", "password": "PGPASSWORD"}
+_ENVIRONMENT = {
+    "dbname": "PGDATABASE",
+    "client_encoding": "PGCLIENTENCODING",
+}  # of a DSN's other parts: PG and the name
 _HASH_BYTES = 1_000_000
 _PARTIAL = ".partial"
 _COPY = re.compile(rb"COPY \S+ \(.*\) FROM stdin;\n")

@@ -49,6 +49,7 @@ _OF_KAFKA = re.compile(
 _OF_OFFSETS = re.compile(
     r"lost because they are not available in Kafka any more;[^\[]*?Reason: ([^\n]{0,300})"
     r"|OffsetOutOfRangeException: ([^\n]{0,300})"
+    r"|assertion failed: (If startingOffsets contains specific offsets)"  # partitions added while the query starts
     r"|\[(\w*(?:END_OFFSET|TOPIC_PARTITIONS|DOES_NOT_MATCH_ASSIGNED)\w*)\]"
 )
 

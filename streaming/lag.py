@@ -11,7 +11,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streaming.source import READ_COMMITTED, Topic
+from streaming.source import READ_COMMITTED, READ_UNCOMMITTED, Topic
 
 log = structlog.get_logger()
 _PATIENCE_MS = 250  # the broker answers within 1-3 ms; a batch waits no longer than this for a number that is only told
@@ -33,7 +33,8 @@ class Lag:
         self._options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
         self._topic = topic.name
         self._positions = dict(positions)
-        self._consumer: KafkaConsumer | None = None
+        self._consumers: dict[str, KafkaConsumer] = {}
+        self._held: dict[int, tuple[int, float]] = {}
         self._lock = threading.Lock()
         self._silent_until = 0.0
         self.by_partition()  # connects now and not in the first batch
@@ -48,30 +49,21 @@ class Lag:
     def by_partition(self) -> dict[int, int] | None:
         """Records after the applied position, per partition; None while the broker does not say."""
         with self._lock:
-            if time.monotonic() < self._silent_until:
+            ends = self._ends(READ_COMMITTED)
+            return None if ends is None else {p: max(0, end - self._positions[p]) for p, end in sorted(ends.items())}
+
+    def held_seconds(self) -> float | None:
+        """For how long records have stood behind the same open transaction, as far as asking has seen; 0: none do."""
+        with self._lock:
+            written = self._ends(READ_UNCOMMITTED)  # first: what is committed meanwhile is not held
+            committed = None if written is None else self._ends(READ_COMMITTED)
+            if written is None or committed is None:
                 return None
-            try:
-                if self._consumer is None:
-                    self._consumer = KafkaConsumer(
-                        **self._options,
-                        client_id="lag",
-                        enable_auto_commit=False,
-                        isolation_level=READ_COMMITTED,
-                        bootstrap_timeout_ms=2_000,
-                    )
-                partitions = [TopicPartition(self._topic, partition) for partition in self._positions]
-                ends = self._consumer.end_offsets(partitions, timeout_ms=_PATIENCE_MS)
-            except (
-                KafkaError,
-                OSError,
-                ValueError,
-                KeyError,
-            ) as error:  # KeyError: of a partition that it does not know
-                log.debug("lag unknown", reason=f"{type(error).__name__}: {error}")
-                self._silent_until = time.monotonic() + _RETRY_SECONDS
-                self._disconnect()
-                return None
-            return {p.partition: max(0, end - self._positions[p.partition]) for p, end in sorted(ends.items())}
+            now = time.monotonic()
+            held = {p: end for p, end in committed.items() if written.get(p, end) > end}
+            before = {p: seen for p, seen in self._held.items() if seen[0] == held.get(p)}
+            self._held = {p: before.get(p, (end, now)) for p, end in held.items()}
+            return max((now - since for _, since in self._held.values()), default=0.0)
 
     def total(self) -> int | None:
         """The same of all partitions."""
@@ -83,9 +75,31 @@ class Lag:
             self._silent_until = float("inf")
             self._disconnect()
 
+    def _ends(self, isolation_level: str) -> dict[int, int] | None:
+        """Where each partition ends, for such a reader; None while the broker does not say. The lock is held."""
+        if time.monotonic() < self._silent_until:
+            return None
+        try:
+            if isolation_level not in self._consumers:
+                self._consumers[isolation_level] = KafkaConsumer(
+                    **self._options,
+                    client_id="lag",
+                    enable_auto_commit=False,
+                    isolation_level=isolation_level,
+                    bootstrap_timeout_ms=2_000,
+                )
+            partitions = [TopicPartition(self._topic, partition) for partition in self._positions]
+            ends = self._consumers[isolation_level].end_offsets(partitions, timeout_ms=_PATIENCE_MS)
+        except (KafkaError, OSError, ValueError, KeyError) as error:  # KeyError: of a partition that it does not know
+            log.debug("lag unknown", reason=f"{type(error).__name__}: {error}")
+            self._silent_until = time.monotonic() + _RETRY_SECONDS
+            self._disconnect()
+            return None
+        return {p.partition: end for p, end in ends.items()}
+
     def _disconnect(self) -> None:
-        consumer, self._consumer = self._consumer, None
-        if consumer is not None:
+        consumers, self._consumers = self._consumers, {}
+        for consumer in consumers.values():
             try:
                 consumer.close(timeout_ms=_PATIENCE_MS)
             except (KafkaError, OSError) as error:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -15,6 +18,7 @@ from conf.settings import Settings
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.session import spark_session
 from streaming.apply_job import ApplyJob, cleaning
+from streaming.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
 from streaming.metrics import serving
@@ -27,6 +31,12 @@ log = structlog.get_logger()
 _JOBS: tuple[type[Job], ...] = (ApplyJob, LandJob)
 _NAME = "streaming"  # of its class archive
 _POLL_SECONDS = 0.5
+_END_OF_JAVA = (
+    "Spark's Java process has ended, exit code {exit_code} (52: out of its memory; -9: killed, perhaps for the "
+    "machine's). What was not committed is read again: start the job again. If it ends so each time, a record does not "
+    "fit into its memory: see `Large records` in docs/operations.md"
+)
+_END_SECONDS = 5  # which Java takes to end where its connections are gone already
 
 
 def run(settings: Settings, options: RunOptions) -> None:
@@ -46,9 +56,9 @@ def run(settings: Settings, options: RunOptions) -> None:
                 log.info("warmed up", seconds=round(warm_up(spark, cleaning(settings), options.warm_up_rounds), 1))
             try:
                 batches = stream(spark, settings, options, stopping)
-                keep_class_archive(spark, _NAME)
+                _unless_java_has_ended(spark, partial(keep_class_archive, spark, _NAME))
             finally:
-                spark.stop()
+                _unless_java_has_ended(spark, spark.stop)
     log.info("stopped", batches=batches)
 
 
@@ -69,6 +79,13 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 for ended in done:
                     failure = ended.exception()
+                    if failure is not None and not isinstance(failure, StreamingError | AwayError):
+                        exit_code = _java_exit_code(spark)
+                        if exit_code is not None and stopping.is_set():  # a service manager's SIGTERM goes to all
+                            log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)
+                            continue
+                        if exit_code is not None:
+                            failure = StreamingError(_END_OF_JAVA.format(exit_code=exit_code))
                     if failure is not None:
                         log.error(
                             "query ended", query=running[ended].name, reason=f"{type(failure).__name__}: {failure}"
@@ -78,6 +95,25 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
             if pending:
                 stopping.set()
     return {job.name: job.committed_batches for job in jobs}
+
+
+def _java_exit_code(spark: SparkSession) -> int | None:
+    """Of Spark's Java process, if it has ended, or does so now: then what fails is whatever spoke to it next."""
+    started = getattr(spark.sparkContext._gateway, "proc", None)
+    if started is None:  # under spark-submit it has started us, and takes us with it
+        return None
+    try:
+        return int(started.wait(_END_SECONDS))
+    except subprocess.TimeoutExpired:
+        return None
+
+
+def _unless_java_has_ended(spark: SparkSession, step: Callable[[], None]) -> None:
+    try:
+        step()
+    except Exception:
+        if _java_exit_code(spark) is None:
+            raise
 
 
 def _spark_options() -> dict[str, str]:

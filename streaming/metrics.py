@@ -105,6 +105,14 @@ class Lags(Collector):
         for partition, records in (found or {}).items():
             metric.add_metric([str(partition)], records)
         yield metric
+        held = GaugeMetricFamily(
+            "mart_open_transaction_seconds",
+            "For how long a producer's open transaction has held back what is behind it; 0: none does.",
+        )
+        seconds = None if lag is None else lag.held_seconds()
+        if seconds is not None:
+            held.add_metric([], seconds)
+        yield held
 
 
 class MartState(Collector):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from math import inf
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,7 @@ from sql import one_row, statement
 from streaming.errors import AwayError, StreamingError
 from streaming.locks import PATIENCE_SECONDS, LockWait, read_wait
 from streaming.reject_reason import RejectReason
-from streaming.source import Topic, describe_topic, offsets_at
+from streaming.source import Topic, describe_topic, written_at
 
 _PATIENCE_SECONDS = 15.0  # a server that restarts is no news
 
@@ -72,8 +73,9 @@ class Observed:
 
     `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
     topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
-    need broker and mart. `failed`: records that wait in quarantine as internal_error. `unwatched`: what has no disk to
-    look at.
+    need broker and mart. `held`: records as old that stand in or behind a transaction which a producer has left open:
+    the job is not given them, and they are in no lag. `failed`: records that wait in quarantine as internal_error.
+    `unwatched`: what has no disk to look at.
     """
 
     broker_problem: str | None = None
@@ -83,6 +85,7 @@ class Observed:
     blocked: LockWait | None = None
     lag: int | None = None
     waiting: int | None = None
+    held: int | None = None
     failed: int | None = None
     disks: tuple[Disk, ...] = ()
     unwatched: str | None = None
@@ -90,11 +93,11 @@ class Observed:
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = failed = None
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = None
     try:
-        topic, earlier_ends = _ask_broker(settings)
+        topic, written = _ask_broker(settings)
     except (AwayError, StreamingError) as error:
-        broker_problem, topic, earlier_ends = str(error), None, {}
+        broker_problem, topic, written = str(error), None, {}
     try:
         for attempt in Retrying(
             retry=retry_if_exception(_passes),
@@ -108,12 +111,14 @@ def observe(settings: Settings) -> Observed:
                 blocked = read_long_wait(connection)
                 [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
                 if topic is not None:
-                    positions = _read_positions(connection, topic)
-                    lag = _unapplied(topic, positions, topic.end_offsets)
-                    waiting = _unapplied(topic, positions, earlier_ends)
+                    positions, standing = _read_positions(connection, topic)
+                    ends = topic.end_offsets
+                    lag = _unapplied(topic, positions, ends)
+                    waiting = _unapplied(topic, positions, {p: min(at, ends[p]) for p, at in written.items()})
+                    held = _held(topic, standing, written, settings.alert_stale_seconds)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
-        batches = nightly = blocked = lag = waiting = failed = None
+        batches = nightly = blocked = lag = waiting = held = failed = None
     return Observed(
         broker_problem,
         mart_problem,
@@ -122,6 +127,7 @@ def observe(settings: Settings) -> Observed:
         blocked,
         lag,
         waiting,
+        held,
         failed,
         disks(settings),
         _unwatched(settings),
@@ -199,23 +205,33 @@ def _unwatched(settings: Settings) -> str | None:
 
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
-    """The topic, and where its partitions ended ALERT_STALE_SECONDS ago."""
+    """The topic, and where what is written of its partitions ended ALERT_STALE_SECONDS ago."""
     servers, security = settings.require_kafka(), settings.kafka_security()
     patience = min(settings.kafka_timeout_seconds, _PATIENCE_SECONDS)
     topic = describe_topic(servers, settings.kafka_topic, patience, security)
     earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
-    return topic, offsets_at(servers, topic, earlier, patience, security)
+    return topic, written_at(servers, topic, earlier, patience, security)
 
 
-def _read_positions(connection: Connection, topic: Topic) -> dict[int, int]:
+def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
+    """Of each partition where it is applied to, and for how many seconds it has stood there."""
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
-        return dict(cursor.fetchall())
+        found = cursor.fetchall()
+    return {p: at for p, at, _ in found}, {p: seconds for p, _, seconds in found}
 
 
 def _unapplied(topic: Topic, positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
     """Records before `ends` that are not applied; a partition that the mart does not know starts at its first."""
     return sum(max(0, end - positions.get(p, topic.first_offsets[p])) for p, end in ends.items())
+
+
+def _held(topic: Topic, standing: Mapping[int, float], written: Mapping[int, int], patience_seconds: float) -> int:
+    """Records that were written long ago, beyond the end of what is committed. Not of a partition that moved meanwhile:
+    there transactions come and go, and a record's timestamp may be older than the record."""
+    return sum(
+        max(0, at - topic.end_offsets[p]) for p, at in written.items() if standing.get(p, inf) >= patience_seconds
+    )
 
 
 def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...]:

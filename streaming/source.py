@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # `watch` looks at topics without Spark
 log = structlog.get_logger()
 # Of every reader here: what a producer's transaction took back is no record, what is not committed yet is not there.
 READ_COMMITTED = "read_committed"
+# Of who asks what stands behind a transaction that is still open.
+READ_UNCOMMITTED = "read_uncommitted"
 _PATIENCE_MS = 5_000  # within a batch, which a stop signal waits for
 
 Covered = Mapping[int, tuple[int, int]]
@@ -168,26 +170,37 @@ def offsets_at(
 
     Reads no record. `security` is Settings.kafka_security(). Raises AwayError if the broker does not answer in time.
     """
+    written = written_at(bootstrap_servers, topic, moment, timeout_seconds, security)
+    return {partition: min(offset, topic.end_offsets[partition]) for partition, offset in written.items()}
+
+
+def written_at(
+    bootstrap_servers: str,
+    topic: Topic,
+    moment: datetime,
+    timeout_seconds: float,
+    security: Mapping[str, Any] | None = None,
+) -> dict[int, int]:
+    """The same of all that is written, committed or not: what goes beyond the topic's end stands in, or behind, a
+    transaction that is open."""
     milliseconds = int(timeout_seconds * 1000)
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=bootstrap_servers,
             enable_auto_commit=False,
-            isolation_level=READ_COMMITTED,
+            isolation_level=READ_UNCOMMITTED,
             bootstrap_timeout_ms=milliseconds,
             **(security or {}),
         )
         try:
             asked = {TopicPartition(topic.name, p): int(moment.timestamp() * 1000) for p in topic.end_offsets}
             found = consumer.offsets_for_times(asked, timeout_ms=milliseconds)
+            ends = consumer.end_offsets(list(asked), timeout_ms=milliseconds)
         finally:
             consumer.close()
     except KafkaError as error:
         raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
-    ends = topic.end_offsets
-    return {
-        p.partition: ends[p.partition] if at is None else min(at.offset, ends[p.partition]) for p, at in found.items()
-    }
+    return {p.partition: ends[p] if at is None else at.offset for p, at in found.items()}
 
 
 def read_topic(

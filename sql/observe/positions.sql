@@ -1,1 +1,3 @@
-SELECT "partition", next_offset FROM mart.stream_progress WHERE topic_id = %(topic_id)s
+SELECT "partition", next_offset, extract(epoch FROM clock_timestamp() - updated_at)::float8 AS standing_seconds
+FROM mart.stream_progress
+WHERE topic_id = %(topic_id)s

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import html
+import io
 import json
 import logging
 import re
+import subprocess
 import sys
 from urllib.parse import quote, quote_plus
 
@@ -133,3 +136,44 @@ def test_errors_logs_and_the_stream_of_errors(capsys):
     print("hidden-word", file=stream)
     assert capsys.readouterr().err == "of ***\n***\n***\n"
     assert stream.encoding == sys.stderr.encoding
+
+
+class Disk(io.StringIO):
+    """Takes text while it is not full."""
+
+    full = False
+
+    def write(self, text: str) -> int:
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def test_a_log_that_cannot_be_written_stops_nobody_and_says_what_it_lacks():
+    """The job ended with a traceback, exit code 1, when the disk of its log was full, or its terminal gone."""
+    disk = Disk()
+    stream = MaskedStream(disk)
+    print("one", file=stream, flush=True)
+    disk.full = True
+    print("two", file=stream, flush=True)
+    disk.full = False
+    print("three", file=stream, flush=True)
+    lines = disk.getvalue().splitlines()
+    assert (lines[0], lines[2:]) == ("one", ["three"])
+    assert lines[1].endswith("lost: No space left on device]")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+def test_a_command_whose_standard_error_is_full_ends_as_it_would():
+    program = (
+        "import structlog, typer; from conf.command import run_command; from conf.logs import configure_logs\n"
+        "from conf.settings import Settings\n"
+        "def command():\n"
+        "    configure_logs(Settings())\n"
+        "    [structlog.get_logger().info('a line of the log', number=n) for n in range(1000)]\n"
+        "    print('done')\n"
+        "app = typer.Typer(); app.command()(command); run_command(app, 'test')\n"
+    )
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        ended = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=full)
+    assert (ended.returncode, ended.stdout) == (0, b"done\n")

@@ -86,6 +86,7 @@ class TestAlertRules:
         default = {name: field.default for name, field in Settings.model_fields.items()}
         limits = {
             "StreamStale": f"> {default['alert_stale_seconds']:g} or",
+            "StreamHeld": f"> {default['alert_stale_seconds']:g}",
             "LagHigh": f"> {default['alert_lag_records']}",
             "RejectsHigh": f"> {default['alert_reject_percent']:g} and",
             "NightlyLate": f"> {default['alert_nightly_hours']:g}",

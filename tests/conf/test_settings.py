@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from conf.__main__ import settings_table
+from conf.dsn import in_utf8
 from conf.settings import Settings, SettingsError, settings
 
 README = Path(__file__).parents[2] / "README.md"
@@ -30,13 +31,13 @@ def test_environment_over_state_file_over_default(own_home, monkeypatch):
     )
     settings.cache_clear()
     assert settings().require_kafka() == "127.0.0.1:9"
-    assert settings().require_mart() == "postgresql:///of-stack"
+    assert settings().require_mart() == in_utf8("postgresql:///of-stack")
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "broker:1")
     monkeypatch.setenv("KAFKA_TOPIC", "sales")
     settings.cache_clear()
     assert settings().require_kafka() == "broker:1"
     assert settings().kafka_topic == "sales"
-    assert settings().require_mart() == "postgresql:///of-stack"
+    assert settings().require_mart() == in_utf8("postgresql:///of-stack")
 
 
 def test_external_mart_hides_every_dsn_of_the_embedded_one(own_home, monkeypatch):
@@ -44,7 +45,7 @@ def test_external_mart_hides_every_dsn_of_the_embedded_one(own_home, monkeypatch
         json.dumps({f"mart_{role}dsn": f"dbname={role or 'a'}" for role in ("", "owner_", "reader_")})
     )
     monkeypatch.setenv("MART_DSN", "dbname=mine")
-    assert {settings().require_mart(role) for role in ("writer", "owner", "reader")} == {"dbname=mine"}
+    assert {settings().require_mart(role) for role in ("writer", "owner", "reader")} == {in_utf8("dbname=mine")}
 
 
 def test_missing_servers_name_the_fix():

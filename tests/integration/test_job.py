@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import psycopg2
 import pyspark
 import pytest
@@ -69,12 +71,17 @@ def test_killed_twenty_times_during_a_replay(line, tmp_path):
     assert lake_rows.counts(line.settings.lake) == (len(events), len(events))
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_stops_it_cleanly(line, tmp_path, number):
+@pytest.mark.parametrize(
+    ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
+)
+def test_signal_stops_it_cleanly(line, tmp_path, number, to_all):
+    """Also when it goes to Java as well, as from systemd: that ends first, and whatever speaks to it then fails."""
     events = random_events(500, customers=50, seed=11)
     send(line.bootstrap_servers, line.topic, encode(events))
     with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
         job.wait_for('"event": "applied"')
+        if to_all:
+            os.killpg(job.process.pid, number)
         assert job.stop(number) == 0
         events_logged = [json.loads(text) for text in job.text().splitlines() if text.startswith("{")]
     assert events_logged[-1]["event"] == "stopped"
@@ -84,6 +91,20 @@ def test_signal_stops_it_cleanly(line, tmp_path, number):
     assert batch["batch"].startswith("apply-")
     assert rows(line.mart.owner_dsn, "SELECT id FROM mart.batch") == [(batch["mart_batch"],)]
     assert applied(line) == 500
+
+
+def test_the_end_of_sparks_java_is_told_in_words(line, tmp_path):
+    """Out of memory, or killed by the kernel for the machine's: it ended with several hundred lines of tracebacks."""
+    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
+        job.wait_for('"event": "reading"', times=2)
+        [java] = [child for child in psutil.Process(job.process.pid).children() if child.name() == "java"]
+        java.kill()
+        send(line.bootstrap_servers, line.topic, encode(random_events(5, customers=5, seed=13)))
+        assert job.process.wait(timeout=60) == 1
+        assert "Spark's Java process has ended, exit code -9" in job.text().splitlines()[-1]
+    with running(line.environment(), tmp_path / "again", "--warm-up-rounds", "0", "--available-now") as job:
+        assert job.process.wait(timeout=120) == 0
+    assert applied(line) == 5
 
 
 def test_second_job_fences_the_first(line, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from conf.dsn import in_utf8
 from conf.settings import STATE_FILE_NAME, Settings
 from stack import state as state_module
 from stack.state import Server, State, read_state, write_state
@@ -74,9 +75,9 @@ def test_settings_read_it(tmp_path, monkeypatch):
     write_state(tmp_path, WHOLE)
     settings = Settings()
     assert settings.require_kafka() == WHOLE.kafka_bootstrap_servers
-    assert settings.require_mart("writer") == WHOLE.mart_dsn
-    assert settings.require_mart("owner") == WHOLE.mart_owner_dsn
-    assert settings.require_mart("reader") == WHOLE.mart_reader_dsn
+    assert settings.require_mart("writer") == in_utf8(WHOLE.mart_dsn)
+    assert settings.require_mart("owner") == in_utf8(WHOLE.mart_owner_dsn)
+    assert settings.require_mart("reader") == in_utf8(WHOLE.mart_reader_dsn)
 
 
 def test_a_server_of_the_environment_hides_the_embedded_one_whole(tmp_path, monkeypatch):
@@ -87,7 +88,9 @@ def test_a_server_of_the_environment_hides_the_embedded_one_whole(tmp_path, monk
     write_state(tmp_path, WHOLE)
     settings = Settings()
     assert settings.require_kafka() == WHOLE.kafka_bootstrap_servers
-    assert {settings.require_mart(role) for role in ("writer", "owner", "reader")} == {"postgresql://elsewhere/mart"}
+    assert {settings.require_mart(role) for role in ("writer", "owner", "reader")} == {
+        in_utf8("postgresql://elsewhere/mart")
+    }
 
 
 def test_environment_names_the_settings(tmp_path):

@@ -45,12 +45,20 @@ def disk(free_percent, folder="lake"):
 
 
 def look(**what):
-    fine = {"batches": batches(), "nightly": nightly(), "lag": 0, "waiting": 0, "failed": 0, "disks": (disk(50),)}
+    fine = {
+        "batches": batches(),
+        "nightly": nightly(),
+        "lag": 0,
+        "waiting": 0,
+        "held": 0,
+        "failed": 0,
+        "disks": (disk(50),),
+    }
     return Observed(**{**fine, **what})
 
 
 MART_AWAY = Observed(mart_problem="no route to host", disks=(disk(50),))
-BROKER_AWAY = look(broker_problem="timed out", lag=None, waiting=None)
+BROKER_AWAY = look(broker_problem="timed out", lag=None, waiting=None, held=None)
 
 BLOCKED = LockWait(AT, 12.4, "mart.invoice", "RowExclusiveLock", (Blocker(7, "anna", "DBeaver", None, None),))
 
@@ -67,6 +75,9 @@ WHAT_FIRES = [
     (look(batches=batches(None), lag=0, waiting=0), "", ""),  # a mart made just now
     # a lock that somebody holds
     (look(blocked=BLOCKED), "stream_blocked", ""),
+    # a transaction that a producer leaves open: in no lag, and the other partitions flow
+    (look(held=3), "stream_held", ""),
+    (look(held=0), "", ""),
     # lag
     (look(lag=1000), "", ""),
     (look(lag=1001), "lag_high", ""),
@@ -94,13 +105,13 @@ WHAT_FIRES = [
     (
         MART_AWAY,
         "mart_unreachable",
-        "stream_stale stream_blocked lag_high rejects_high records_failed nightly_failed nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed nightly_failed nightly_late",
     ),
-    (BROKER_AWAY, "broker_unreachable", "stream_stale lag_high"),
+    (BROKER_AWAY, "broker_unreachable", "stream_stale stream_held lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",
-        "stream_stale stream_blocked lag_high rejects_high records_failed nightly_failed nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed nightly_failed nightly_late",
     ),
 ]
 
@@ -119,6 +130,7 @@ def test_zero_switches_an_alert_off():
         blocked=BLOCKED,
         lag=9**9,
         waiting=9**9,
+        held=1,
         nightly=nightly(999, "kept back"),
         disks=(disk(0),),
     )

@@ -149,6 +149,21 @@ def test_one_batch_by_hand(mart):
     }
 
 
+@pytest.mark.parametrize("of", ["the environment", "the database"])
+def test_texts_are_utf8_whatever_encoding_a_session_would_have(mart, fresh_mart, monkeypatch, of):
+    """What apply copies is UTF-8: in a session of LATIN1 PostgreSQL took each byte for a character."""
+    if of == "the environment":
+        monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    else:
+        with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+            cursor.execute(f"ALTER DATABASE {owner.info.dbname} SET client_encoding = 'LATIN1'")
+    mart.connection.close()
+    mart.connection = connect(Settings(mart_dsn=fresh_mart.writer_dsn).require_mart())
+    mart.apply(cleaned(0, "№ 1", "2025-03-01T10:00:00", "José", "10.00"))
+    stored = mart.rows("SELECT encode(convert_to(invoice || customer_id, 'UTF8'), 'hex') FROM mart.invoice")
+    assert bytes.fromhex(stored[0][0]).decode() == "№ 1José"
+
+
 def test_same_records_in_any_order_and_number_give_the_same_mart(mart):
     a = cleaned(0, "1", "2025-03-01T10:00:00", "a", "10.00")
     b = cleaned(1, "2", "2025-03-05T10:00:00", "b", "3.00")

@@ -95,6 +95,11 @@ IN_BATCH = (
             "Kafka's offsets are not those that the query knew: "
             "LOST_TOPIC_PARTITIONS_IN_END_OFFSET_WITH_TRIGGER_AVAILABLENOW",
         ),
+        (  # partitions were added between our look at the topic and the query's own
+            "assertion failed: If startingOffsets contains specific offsets, you must specify all TopicPartitions.\n"
+            "Use -1 for latest, -2 for earliest.",
+            "Kafka's offsets are not those that the query knew: If startingOffsets contains specific offsets",
+        ),
     ],
 )
 def test_a_broker_that_went_away_is_an_outage_whoever_was_reading(begin, failure, cause, reason):

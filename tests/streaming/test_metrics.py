@@ -64,6 +64,9 @@ class KnownLag:
     def by_partition(self):
         return self.lag
 
+    def held_seconds(self):
+        return None if self.lag is None else 12.5
+
 
 def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
     monkeypatch.setattr(metrics.lags, "lag", KnownLag({0: 7, 1: 0}))
@@ -94,6 +97,7 @@ def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
     assert grown["mart_phase_seconds_sum", (("phase", "parse"),)] == pytest.approx(0.12)
     assert grown["mart_latency_seconds_count", ()] == 9
     assert after["mart_lag_records", (("partition", "0"),)] == 7
+    assert after["mart_open_transaction_seconds", ()] == 12.5
     assert after["mart_kafka_up", ()] == 1
     assert after["mart_lake_version", ()] == 17
     assert after["mart_last_landing_timestamp_seconds", ()] == NOW.timestamp()

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg2
 import pytest
+from kafka import KafkaProducer
 
 from streaming import observe as observe_module
+from streaming.lag import Lag
 from streaming.mart import connect
 from streaming.observe import disks, observe
 from streaming.positions import advance, take_over
@@ -78,6 +80,34 @@ def test_lag_and_what_has_waited(line, settings):
     apply_up_to(line, dict(ends))
     found = observe(settings)
     assert (found.lag, found.waiting) == (0, 0)
+
+
+def test_records_behind_a_transaction_that_a_producer_leaves_open(line, settings):
+    """They are in no lag: the job is given what is committed, and that ends where the transaction begins."""
+    apply_up_to(line, {0: 0, 1: 0})
+    lag = Lag(line.bootstrap_servers, describe_topic(line.bootstrap_servers, line.topic, 10), {0: 0, 1: 0})
+    producer = KafkaProducer(
+        bootstrap_servers=line.bootstrap_servers, transactional_id=line.topic, enable_idempotence=True, acks="all"
+    )
+    with closing(producer), closing(lag):
+        producer.init_transactions()
+        producer.begin_transaction()
+        producer.send(line.topic, b"x", partition=0)
+        producer.flush()
+        send(line.bootstrap_servers, line.topic, [(f"{n}".encode(), b"x") for n in range(20)])
+        assert lag.held_seconds() == 0  # seen just now
+        patient = settings.model_copy(update={"alert_stale_seconds": 3600})
+        assert observe(patient).held == 0
+        time.sleep(1.5)
+        behind = observe(settings)
+        assert behind.held > 1
+        assert behind.lag + behind.held == 21
+        assert lag.held_seconds() >= 1.5
+        apply_up_to(line, {0: 0})  # it moved just now: transactions come and go
+        assert observe(settings).held == 0
+        producer.commit_transaction()
+        found = observe(settings)
+        assert (found.lag, found.held, lag.held_seconds()) == (22, 0, 0)  # 21 and the transaction's mark
 
 
 def test_offsets_at_a_moment(line):
