@@ -51,8 +51,9 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 @dataclass
 class Applied:
     """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
-    `kafka_timestamps` of the due records, one each; `mart_batch`: its row in mart.batch, None without due records;
-    `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
+    `kafka_timestamps` of the due records whose latency they tell; `mart_batch`: its row in mart.batch, None without due
+    records; `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of
+    date."""
 
     mart_batch: int | None = None
     records: int = 0
@@ -165,10 +166,19 @@ def _apply_due(
         applied.rejected_by_reason = Counter(r.reason for r in rejected)
         applied.duplicates = applied.records - applied.invoices - applied.rejected
         advance(cursor, writer, applied.next_offsets)
-        applied.kafka_timestamps = storable_moments(due["kafka_timestamp"])
+        applied.kafka_timestamps = _telling(due, datetime.now(UTC))
         extremes = pc.min_max(applied.kafka_timestamps).as_py()
         applied.oldest_kafka_timestamp, applied.newest_kafka_timestamp = extremes["min"], extremes["max"]
         _record(cursor, writer, applied, started_at)
+
+
+def _telling(due: pa.Table, now: datetime) -> pa.ChunkedArray:
+    """The Kafka timestamps from which a record's latency can be told: not those that were moved into the range of what
+    can be stored, and none that is still to come, of a clock that is ahead of this one."""
+    is_moved = pc.equal(due["reason"], RejectReason.BAD_TIMESTAMP.value).combine_chunks()
+    moments = due["kafka_timestamp"]
+    is_past = pc.and_(is_storable(moments), pc.less_equal(moments, pa.scalar(now, moments.type)))
+    return moments.filter(pc.and_not(is_past, pc.fill_null(is_moved, False)))
 
 
 def _stage(cursor: Cursor, valid: pa.Table) -> None:
