@@ -72,8 +72,8 @@ class Observed:
 
     `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
     topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
-    need broker and mart. `failed`: records that wait in quarantine as internal_error. `unwatched`: what has no disk to
-    look at.
+    need broker and mart. `failed`: records that wait in quarantine as internal_error. `ahead`: invoices dated later
+    than PostgreSQL's clock allows. `unwatched`: what has no disk to look at.
     """
 
     broker_problem: str | None = None
@@ -84,13 +84,14 @@ class Observed:
     lag: int | None = None
     waiting: int | None = None
     failed: int | None = None
+    ahead: int | None = None
     disks: tuple[Disk, ...] = ()
     unwatched: str | None = None
 
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = failed = None
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = failed = ahead = None
     try:
         topic, earlier_ends = _ask_broker(settings)
     except (AwayError, StreamingError) as error:
@@ -107,13 +108,14 @@ def observe(settings: Settings) -> Observed:
                 nightly = read_nightly(connection)
                 blocked = read_long_wait(connection)
                 [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
+                [ahead] = _ask(connection, "ahead")
                 if topic is not None:
                     positions = _read_positions(connection, topic)
                     lag = _unapplied(topic, positions, topic.end_offsets)
                     waiting = _unapplied(topic, positions, earlier_ends)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
-        batches = nightly = blocked = lag = waiting = failed = None
+        batches = nightly = blocked = lag = waiting = failed = ahead = None
     return Observed(
         broker_problem,
         mart_problem,
@@ -123,6 +125,7 @@ def observe(settings: Settings) -> Observed:
         lag,
         waiting,
         failed,
+        ahead,
         disks(settings),
         _unwatched(settings),
     )

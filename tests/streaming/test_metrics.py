@@ -76,6 +76,7 @@ def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
                 invoices=5,
                 duplicates=1,
                 rejected=3,
+                ahead_of_clock=2,
                 milliseconds={"parse": 120.0, "commit": 4.0},
                 rejected_by_reason=Counter({RejectReason.NOT_JSON: 2, RejectReason.NO_LINES: 1}),
                 kafka_timestamps=ages(*[0.2] * 7),
@@ -88,6 +89,7 @@ def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
     assert grown["mart_batches_total", ()] == 1
     assert grown["mart_invoices_total", ()] == 5
     assert grown["mart_duplicates_total", ()] == 1
+    assert grown["mart_invoices_ahead_total", ()] == 2
     assert grown["mart_rejected_total", (("reason", "not_json"),)] == 2
     assert ("mart_rejected_total", (("reason", "bad_date"),)) in before
     assert grown["mart_phase_seconds_count", (("phase", "parse"),)] == 1
