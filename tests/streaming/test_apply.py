@@ -457,6 +457,8 @@ def test_changed_policy_rebuilds_monetary(mart):
     assert [(c[0], c[3]) for c in mart.customers()] == [("a", Decimal("6.00"))]
     describe_shop(mart.connection, Settings(returns_policy="ignore"))
     assert [(c[0], c[3]) for c in mart.customers()] == [("a", Decimal("10.00"))]
+    # The writer deletes no customer: who has a row from then keeps it, and it lowers nothing.
+    assert mart.rows("SELECT frequency, monetary FROM mart.customer WHERE customer_id = 'b'") == [(0, 0)]
 
 
 def test_segment_changes_tell_own_purchases_from_overtaken(mart):
