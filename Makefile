@@ -90,7 +90,7 @@ down: ## Stop the containers; their data stay
 logs: ## Follow the containers' logs
 	docker compose --profile '*' logs --follow --tail 50
 
-test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, from nothing, by three workers (ARGS="-n 0": one by one)
+test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, by three workers (ARGS="-n 0": one by one)
 	@$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
 
 test-containers: $(VENV)/.dev ## The integration tests on Kafka and PostgreSQL in containers (needs Docker)

@@ -154,6 +154,11 @@ def run(
             f"run {published.run_id}: {done.rules:,} rules from {done.itemsets:,} itemsets of {done.baskets:,} baskets "
             f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
         )
+        if done.conflicting:
+            _console.print(
+                f"{done.conflicting:,} invoices of the window have copies of other content in the lake: the earliest "
+                "counts here, in the mart the one applied first (`python -m streaming rejected list`)"
+            )
         _show_top(top)
 
 

@@ -21,7 +21,7 @@ from batch_rules.landed import opened
 from batch_rules.measure import Rules, measure
 from batch_rules.mine import DRIVER_OCCURRENCES, Engine, Itemsets, mine, mine_by_eclat
 from batch_rules.publish import Run, mart, publish, record_kept_back
-from batch_rules.sold import sold_in
+from batch_rules.sold import conflicting_in, sold_in
 from conf.lake_storage import spark_location, spark_options
 from conf.settings import Settings
 from jvm.jars import s3_jars
@@ -137,6 +137,9 @@ def find_rules(spark: Callable[[], SparkSession], planned: Run, options: RunOpti
     itemsets, names = found or _by_spark(spark(), planned, options)
     planned.baskets, planned.itemsets = itemsets.baskets, len(itemsets.counts)
     planned.engine = itemsets.engine
+    with _phase(planned.seconds, "conflicts"):
+        lake = opened(planned.lake, planned.lake_version)
+        planned.conflicting = conflicting_in(lake, _after(planned), planned.business_date)
     with _phase(planned.seconds, "measure"):
         rules = measure(itemsets, Fraction(options.confidence))
         planned.rules = len(rules)

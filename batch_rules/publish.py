@@ -43,6 +43,8 @@ class Run:
     products: int | None = None
     itemsets: int | None = None
     rules: int | None = None
+    conflicting: int | None = None
+    """Invoices of which the lake holds copies with other content; told, not recorded."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By phase."""
 

@@ -44,6 +44,22 @@ class Sold:
         return int(value)
 
 
+def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
+    """Invoices of the window of which the lake holds copies with other content. Here the one that Kafka took first
+    counts; the mart counts the one that it applied first, which the lake cannot know.
+
+    Raises RulesError, AwayError if the lake cannot be read.
+    """
+    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
+        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
+        engine.register("lake", table.to_pyarrow_dataset())
+        with reading(table.table_uri):
+            [(invoices,)] = engine.execute(
+                statement("duckdb/conflicting_invoices"), {"after": after, "until": until}
+            ).fetchall()
+    return int(invoices)
+
+
 @contextmanager
 def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
     """What was sold on the business dates in (after, until], of the version of the lake that `table` is at.

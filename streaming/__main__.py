@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
-import psycopg2
 import typer
 from rich.console import Console
 from rich.filesize import decimal
@@ -20,6 +19,7 @@ from conf.settings import Settings, SettingsError, settings
 from streaming.errors import AwayError, FencedError, StreamingError
 from streaming.mart import answering
 from streaming.reject_reason import RejectReason
+from streaming.session import session
 
 app = typer.Typer(
     help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL and a Delta table, exactly once.",
@@ -86,8 +86,7 @@ def migrate() -> None:
     """Create or update the mart's tables and views (as MART_OWNER_DSN). Safe to run again."""
     from streaming.migrate import migrate as apply_migrations
 
-    with _clear_errors(), closing(psycopg2.connect(settings().require_mart("owner"))) as connection:
-        configure_logs(settings())
+    with _clear_errors(), session(settings().require_mart("owner"), "retail-mart migrate") as connection:
         applied = apply_migrations(connection)
         typer.echo("\n".join(f"applied {name}" for name in applied) or "nothing to apply: the mart is up to date")
 
@@ -153,7 +152,7 @@ def explain(
     from streaming.explain import describe
     from streaming.explain import explain as explain_customer
 
-    with _clear_errors(), closing(psycopg2.connect(settings().require_mart("reader"))) as connection:
+    with _clear_errors(), session(settings().require_mart("reader"), "retail-mart explain") as connection:
         Console(highlight=False).print(describe(explain_customer(connection, customer, newest)))
 
 
@@ -182,7 +181,7 @@ def rewind(
         )
         if only != "land":
             with (
-                closing(connect(current.require_mart())) as connection,
+                session(current.require_mart(), "retail-mart rewind", connect) as connection,
                 connection,
                 connection.cursor() as cursor,
             ):
@@ -394,7 +393,7 @@ def list_rejected(
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""
     from streaming import quarantine
 
-    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+    with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         topic = settings().kafka_topic
         counts = quarantine.count(connection, topic, reason or [], settled)
         records = quarantine.newest(connection, topic, reason or [], settled, newest)
@@ -411,7 +410,7 @@ def show(
     """Show one quarantined record: coordinates, reason, detail and its value, readable."""
     from streaming import quarantine
 
-    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+    with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         found = quarantine.find(connection, settings().kafka_topic, record)
         if raw:
             sys.stdout.buffer.write(found.raw or b"")
@@ -438,7 +437,7 @@ def redrive(
 
     if bool(records) + bool(reason) + every != 1:
         raise typer.BadParameter("say which records: PARTITION:OFFSET, or --reason, or --all")
-    with _clear_errors(), closing(psycopg2.connect(settings().require_mart())) as connection:
+    with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         chosen = quarantine.check_coordinates(records or [])
         if dry_run:
             done = redrive_records(settings(), connection, reason or [], chosen, dry_run)
@@ -450,8 +449,10 @@ def redrive(
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Known failures as one message and an exit code, without a traceback."""
+    """Known failures as one message and an exit code, without a traceback; what is logged meanwhile, such as a wait for
+    a lock, goes to standard error."""
     try:
+        configure_logs(settings())
         with answering():
             yield
     except FencedError as error:

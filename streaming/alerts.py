@@ -27,6 +27,7 @@ class Alert(StrEnum):
     LAG_HIGH = "lag_high"
     REJECTS_HIGH = "rejects_high"
     RECORDS_FAILED = "records_failed"
+    INVOICES_AHEAD = "invoices_ahead"
     NIGHTLY_FAILED = "nightly_failed"
     NIGHTLY_LATE = "nightly_late"
     DISK_LOW = "disk_low"
@@ -41,6 +42,7 @@ TITLE = {
     Alert.LAG_HIGH: "the stream is far behind",
     Alert.REJECTS_HIGH: "many records are rejected",
     Alert.RECORDS_FAILED: "records failed in an unforeseen way",
+    Alert.INVOICES_AHEAD: "invoices are dated ahead of the clock",
     Alert.NIGHTLY_FAILED: "the nightly rules were kept back",
     Alert.NIGHTLY_LATE: "the nightly rules are late",
     Alert.DISK_LOW: "a disk is nearly full",
@@ -56,6 +58,8 @@ ADVICE = {
     Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
     Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
     "them; report it. They wait, and after an update `rejected redrive` takes them in.",
+    Alert.INVOICES_AHEAD: "Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM "
+    "mart.as_of`. These invoices count, and move the as-of date only when their time has come.",
     Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `python -m batch_rules run` again.",
     Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `python -m batch_rules run`.",
     Alert.DISK_LOW: "`python -m streaming compact` deletes the lake's old files; else a larger disk.",
@@ -67,6 +71,7 @@ _OF_THE_MART = {
     Alert.LAG_HIGH,
     Alert.REJECTS_HIGH,
     Alert.RECORDS_FAILED,
+    Alert.INVOICES_AHEAD,
     Alert.NIGHTLY_FAILED,
     Alert.NIGHTLY_LATE,
 }
@@ -161,6 +166,11 @@ def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float
     yield from _of_the_stream(observed, settings, ease)
     if observed.failed:
         yield Alert.RECORDS_FAILED, f"{observed.failed:,} records wait in quarantine as internal_error"
+    if observed.ahead:
+        yield (
+            Alert.INVOICES_AHEAD,
+            f"{observed.ahead:,} invoices are dated later than PostgreSQL's clock by more than a day",
+        )
     yield from _of_the_night(observed, settings)
     low = [
         f"{disk.folder} ({disk.path}): {decimal(disk.free_bytes)} of {decimal(disk.size_bytes)} free"

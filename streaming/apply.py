@@ -22,9 +22,10 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from sql import one_row, statement
 from streaming.erasure_list import read_list
 from streaming.errors import StreamingError
+from streaming.kafka_moment import as_text, is_storable, storable
 from streaming.positions import Writer, advance, check_fence, due_records, next_offsets, read_positions, spanned
-from streaming.quarantine import Rejected, is_storable, quarantine, storable_moments
-from streaming.refused import REFUSALS, Refusal, find_refused, in_words, takes
+from streaming.quarantine import Rejected, quarantine
+from streaming.refused import REFUSALS, Refusal, find_refused, primary_message, takes
 from streaming.reject_reason import RejectReason
 from streaming.score import lock_scores, score
 from streaming.source import Covered
@@ -51,8 +52,9 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 @dataclass
 class Applied:
     """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
-    `kafka_timestamps` of the due records, one each; `mart_batch`: its row in mart.batch, None without due records;
-    `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
+    `kafka_timestamps` of the due records whose latency they tell; `mart_batch`: its row in mart.batch, None without due
+    records; `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of
+    date."""
 
     mart_batch: int | None = None
     records: int = 0
@@ -94,13 +96,13 @@ def apply_batch(
     try:
         return _apply(connection, writer, batch, raw_values, covered)
     except REFUSALS as refusal:
-        log.warning("PostgreSQL refuses the batch, looking for the records", reason=in_words(refusal))
+        log.warning("PostgreSQL refuses the batch, looking for the records", reason=primary_message(refusal))
     try:
         return _apply(connection, writer, batch, raw_values, covered, search=True)
     except REFUSALS as refusal:
         raise StreamingError(
-            f"PostgreSQL refuses the batch, but none of its records alone: {in_words(refusal)}. It is the mart that is "
-            "wrong: undo what was changed in its tables. Nothing of the batch is applied"
+            f"PostgreSQL refuses the batch, but none of its records alone: {primary_message(refusal)}. It is the mart "
+            "that is wrong: undo what was changed in its tables. Nothing of the batch is applied"
         ) from refusal
 
 
@@ -165,10 +167,19 @@ def _apply_due(
         applied.rejected_by_reason = Counter(r.reason for r in rejected)
         applied.duplicates = applied.records - applied.invoices - applied.rejected
         advance(cursor, writer, applied.next_offsets)
-        applied.kafka_timestamps = storable_moments(due["kafka_timestamp"])
+        applied.kafka_timestamps = _telling(due, datetime.now(UTC))
         extremes = pc.min_max(applied.kafka_timestamps).as_py()
         applied.oldest_kafka_timestamp, applied.newest_kafka_timestamp = extremes["min"], extremes["max"]
         _record(cursor, writer, applied, started_at)
+
+
+def _telling(due: pa.Table, now: datetime) -> pa.ChunkedArray:
+    """The Kafka timestamps from which a record's latency can be told: not those that were moved into the range of what
+    can be stored, and none that is still to come, of a clock that is ahead of this one."""
+    is_moved = pc.equal(due["reason"], RejectReason.BAD_TIMESTAMP.value).combine_chunks()
+    moments = due["kafka_timestamp"]
+    is_past = pc.and_(is_storable(moments), pc.less_equal(moments, pa.scalar(now, moments.type)))
+    return moments.filter(pc.and_not(is_past, pc.fill_null(is_moved, False)))
 
 
 def _stage(cursor: Cursor, valid: pa.Table) -> None:
@@ -250,7 +261,7 @@ def _rejected_by_postgresql(rows: pa.Table, found: list[Refusal], raw_values: Ra
     if not found:
         return []
     places = rows.select(["partition", "offset"]).to_pylist()
-    moments = storable_moments(rows["kafka_timestamp"]).to_pylist()
+    moments = storable(rows["kafka_timestamp"]).to_pylist()
     raw = raw_values([(place["partition"], place["offset"]) for place in places])
     return [
         Rejected(partition, offset, moment, RejectReason.INTERNAL_ERROR, refusal.detail, raw[partition, offset])
@@ -282,25 +293,16 @@ def _copy(cursor: Cursor, valid: pa.Table) -> None:
     digest = pc.binary_join_element_wise("\\x", staged["content_sha256"], "")
     staged = staged.set_column(STAGED_COLUMNS.index("content_sha256"), "content_sha256", digest)
     for column in ("invoice_date", "kafka_timestamp"):
-        staged = staged.set_column(STAGED_COLUMNS.index(column), column, _told(staged[column]))
+        staged = staged.set_column(STAGED_COLUMNS.index(column), column, as_text(staged[column]))
     rows = io.BytesIO()
     arrow_csv.write_csv(staged, rows, arrow_csv.WriteOptions(include_header=False))
     rows.seek(0)
     cursor.copy_expert(statement("apply/copy_staged"), rows)
 
 
-def _told(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """As PostgreSQL can read them, or as it refuses them: of the year 67561 Arrow writes 2025."""
-    storable = is_storable(moments)
-    if pc.all(storable, min_count=0).as_py():
-        return moments
-    number = pc.binary_join_element_wise("out of range:", moments.cast(pa.int64()).cast(pa.string()), " ")
-    return pc.if_else(storable, pc.if_else(storable, moments, None).cast(pa.string()), number)
-
-
 def _rejected_by_parse(rows: pa.Table) -> list[Rejected]:
     at = rows.schema.get_field_index("kafka_timestamp")
-    rows = rows.set_column(at, "kafka_timestamp", storable_moments(rows["kafka_timestamp"]))
+    rows = rows.set_column(at, "kafka_timestamp", storable(rows["kafka_timestamp"]))
     return [
         Rejected(
             row["partition"],

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,13 +25,14 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
 from conf.masking import masked
-from conf.postgres_refusal import Refusal, is_pooled, refusal
+from conf.postgres_refusal import Refusal, refusal
 from conf.settings import Settings
 from sql import one_row, statement
 from streaming.erase import erase_listed_before_commit
 from streaming.errors import StreamingError
 from streaming.land import existing_lake, lake_exists
 from streaming.mart import answering, connect
+from streaming.session import session
 
 _ENVIRONMENT = {
     "dbname": "PGDATABASE",
@@ -69,10 +70,10 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
     partial = dump.with_suffix(f".{socket.gethostname()}-{os.getpid()}{_PARTIAL}")
     lake_version = existing_lake(settings.lake).version() if lake_exists(settings.lake) else None
     try:
-        with answering(), closing(_connect(dsn, "retail-mart backup")) as connection:
+        with answering(), session(dsn, "retail-mart backup") as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
-                if is_pooled(cursor):
+                if connection.pooled:
                     raise StreamingError(
                         "pg_dump sets what it needs for the session, which behind a pooler is the next client's, too: "
                         "set MART_OWNER_DSN to PostgreSQL's own address for a backup"
@@ -123,7 +124,7 @@ def restore(settings: Settings, dump: Path) -> Restored:
         raise StreamingError(f"{dump} is not the dump that {_note_of(dump)} describes: its SHA-256 is {found}")
     with (
         answering(),
-        closing(connect(dsn, "retail-mart restore")) as connection,
+        session(dsn, "retail-mart restore", connect) as connection,
         connection,
         connection.cursor() as cursor,
     ):
@@ -215,10 +216,6 @@ def _unfinished(folder: Path) -> list[Path]:
 
 def _note_of(dump: Path) -> Path:
     return dump.with_suffix(".json")
-
-
-def _connect(dsn: str, application: str) -> Connection:
-    return psycopg2.connect(dsn, application_name=application, connect_timeout=10)
 
 
 def _run(dsn: str, tool: str, *arguments: str) -> None:

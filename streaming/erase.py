@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Collection
-from contextlib import closing
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -32,6 +32,7 @@ from streaming.errors import StreamingError
 from streaming.land import committed, existing_lake, lake_exists, reaching
 from streaming.mart import as_owner, connect
 from streaming.score import lock_scores, score
+from streaming.session import session
 
 _RAW_AT_ONCE = 100
 # A file that no version of the lake holds may be one that a landing writes right now; no commit takes an hour.
@@ -76,7 +77,7 @@ def erase(settings: Settings, customer: str) -> Erased:
     Raises AwayError if PostgreSQL or the lake's storage does not answer, StreamingError if the mart has no tables.
     What is done by then stays done: run it again.
     """
-    with closing(_owner(settings)) as connection:
+    with _owner(settings) as connection:
         listed, in_mart = erase_from_mart(connection, lambda known: {known.digest(customer)})
         return Erased(in_mart, _in_lake(settings, listed, {listed.digest(customer)}))
 
@@ -87,7 +88,7 @@ def erase_listed(settings: Settings) -> Erased:
 
     Raises StreamingError if the two lists have different salts, so that one cannot be continued by the other.
     """
-    with closing(_owner(settings)) as connection:
+    with _owner(settings) as connection:
         in_lake = _lake_list(settings)
         with as_owner("erase"), connection, connection.cursor() as cursor:
             listed, in_mart = _forget_listed(connection, cursor, in_lake)
@@ -191,8 +192,8 @@ def describe(erased: Erased) -> RenderableType:
     return Group(table, Text("\n".join(notes), style="dim"))
 
 
-def _owner(settings: Settings) -> Connection:
-    return connect(settings.require_mart("owner"), "retail-mart erase")
+def _owner(settings: Settings) -> AbstractContextManager[Connection]:
+    return session(settings.require_mart("owner"), "retail-mart erase", connect)
 
 
 def _in_lake(settings: Settings, listed: ErasureList, digests: Collection[str]) -> ErasedFromLake | None:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from contextlib import closing
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from conf.settings import Settings
@@ -17,6 +15,7 @@ from sql import statement
 from streaming.erasure_list import possible_customers
 from streaming.errors import StreamingError
 from streaming.land import existing_lake, lake_exists, reaching
+from streaming.session import session
 
 _RAW_AT_ONCE = 100
 _QUARANTINED = (
@@ -31,7 +30,7 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
 
     The mart is read as MART_DSN, of one moment. Raises StreamingError if nothing is stored.
     """
-    with closing(psycopg2.connect(settings.require_mart(), connect_timeout=10)) as connection:
+    with session(settings.require_mart(), "retail-mart export") as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             customers = _records(cursor, "export/customer", customer)

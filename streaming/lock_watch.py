@@ -1,4 +1,5 @@
 """The watch over the job's own statements: who makes one wait for a lock is said, and a stop signal ends the wait.
+(A command's: streaming/session.py.)
 
 A statement that waits says nothing and cannot be interrupted from its own thread, so another thread looks, on a
 connection of its own.
@@ -17,16 +18,49 @@ import structlog
 from conf.settings import Settings
 from sql import statement
 from streaming.locks import PATIENCE_SECONDS, read_wait
-from streaming.mart import Writing
+from streaming.mart import Session, Writing
 from streaming.metrics import lock_wait
 from streaming.observe import connect
 
 log = structlog.get_logger()
 _APPLICATION = "retail-mart locks"
-_TICK_SECONDS = 0.25
+TICK_SECONDS = 0.25
 _LOOK_SECONDS = 2.0
 _SAY_SECONDS = 30.0
 _GRACE_SECONDS = 2.0
+
+
+class LongWait:
+    """A piece of a session's work, looked at from a connection of its own as the same role: a wait for a lock that
+    lasts is said, and again from time to time."""
+
+    def __init__(self, connection: Session, dsn: str) -> None:
+        self._connection, self._dsn = connection, dsn
+        self.began = self._looked_at = time.monotonic()
+        self._said_at: float | None = None
+        self._seconds = 0.0
+
+    def look(self) -> float:
+        """Say who makes it wait, if anyone has for long; returns for how many seconds. Asks only from time to time."""
+        now = time.monotonic()
+        if now - self.began < PATIENCE_SECONDS or now - self._looked_at < _LOOK_SECONDS:
+            return self._seconds
+        self._looked_at, self._seconds = now, 0.0
+        with closing(connect(self._dsn, _APPLICATION)) as other, other, other.cursor() as cursor:
+            wait = read_wait(cursor, _application(self._connection), _pid(self._connection))
+        if wait is None:
+            return self._seconds
+        self._seconds = wait.seconds
+        if wait.seconds >= PATIENCE_SECONDS and (self._said_at is None or now - self._said_at >= _SAY_SECONDS):
+            self._said_at = now
+            log.warning(
+                "waiting for a lock",
+                seconds=round(wait.seconds),
+                relation=wait.relation,
+                mode=wait.mode,
+                held_by=[str(blocker) for blocker in wait.blockers],
+            )
+        return self._seconds
 
 
 class LockWatch:
@@ -35,9 +69,8 @@ class LockWatch:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings, self._stopping = settings, stopping
         self._closed = threading.Event()
-        self._busy: tuple[Writing, float] | None = None
+        self._busy: tuple[Writing, LongWait] | None = None
         self._thread: threading.Thread | None = None
-        self._said_at: float | None = None
 
     @contextmanager
     def watching(self, connection: Writing) -> Iterator[None]:
@@ -45,11 +78,11 @@ class LockWatch:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
             self._thread.start()
-        self._busy = (connection, time.monotonic())
+        self._busy = (connection, LongWait(connection, self._settings.require_mart()))
         try:
             yield
         finally:
-            self._busy, self._said_at = None, None
+            self._busy = None
             lock_wait.set(0)
 
     def close(self) -> None:
@@ -59,37 +92,18 @@ class LockWatch:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
-        looked_at = time.monotonic()
-        while not self._closed.wait(_TICK_SECONDS):
-            busy, now = self._busy, time.monotonic()
+        while not self._closed.wait(TICK_SECONDS):
+            busy = self._busy
             if busy is None:
                 continue
-            connection, began = busy
+            connection, wait = busy
             try:
                 if self._stopping.is_set():
-                    self._end_wait(connection, began)
-                elif now - began >= PATIENCE_SECONDS and now - looked_at >= _LOOK_SECONDS:
-                    looked_at = now
-                    self._look(connection)
+                    self._end_wait(connection, wait.began)
+                else:
+                    lock_wait.set(wait.look())
             except psycopg2.Error as error:
                 log.debug("locks unknown", reason=" ".join(str(error).split()))
-
-    def _look(self, connection: Writing) -> None:
-        with closing(connect(self._settings.require_mart(), _APPLICATION)) as other, other, other.cursor() as cursor:
-            wait = read_wait(cursor, _application(connection), _pid(connection))
-        lock_wait.set(wait.seconds if wait else 0)
-        if wait is None or wait.seconds < PATIENCE_SECONDS:
-            return
-        now = time.monotonic()
-        if self._said_at is None or now - self._said_at >= _SAY_SECONDS:
-            self._said_at = now
-            log.warning(
-                "waiting for a lock",
-                seconds=round(wait.seconds),
-                relation=wait.relation,
-                mode=wait.mode,
-                held_by=[str(blocker) for blocker in wait.blockers],
-            )
 
     def _end_wait(self, connection: Writing, began: float) -> None:
         """Only a statement that waits is cancelled: what runs goes on to its commit. If PostgreSQL takes no second
@@ -110,10 +124,10 @@ class LockWatch:
             raise
 
 
-def _application(connection: Writing) -> str:
+def _application(connection: Session) -> str:
     return connection.info.dsn_parameters["application_name"]
 
 
-def _pid(connection: Writing) -> int | None:
+def _pid(connection: Session) -> int | None:
     """The process id of its session; None behind a pooler, where it is another one for each transaction."""
     return None if connection.pooled else connection.info.backend_pid

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Self
+from typing import Self, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
@@ -22,11 +22,16 @@ JOB = "retail-mart streaming"
 """The job's application name, by which mart.stream_status and the watch find its session."""
 
 
-class Writing(Connection):
-    """A writer's connection. Behind a pooler each transaction may get another session of PostgreSQL, so none is left
-    with staging tables: there, each transaction of a `with` block makes its own."""
+class Session(Connection):
+    """A connection that knows whether a pooler stands between: there, each transaction may get another session of
+    PostgreSQL."""
 
     pooled = False
+
+
+class Writing(Session):
+    """A writer's connection. Behind a pooler no session is left with staging tables: each transaction of a `with` block
+    makes its own."""
 
     def __enter__(self) -> Self:
         entered = super().__enter__()
@@ -36,15 +41,37 @@ class Writing(Connection):
         return entered
 
 
+_Kind = TypeVar("_Kind", bound=Session)
+
+
 def connect(dsn: str, application: str = JOB) -> Writing:
     """A connection for one writer, with its staging tables; mart.stream_status knows the job by its application name.
 
+    Raises what `connect_plainly` raises."""
+    connection = _connected(dsn, application, Writing)
+    try:
+        if not connection.pooled:
+            with answering(), connection, connection.cursor() as cursor:
+                cursor.execute(statement("apply/create_stage").format(on_commit="DELETE ROWS"))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_plainly(dsn: str, application: str) -> Session:
+    """A connection without staging tables.
+
     Raises AwayError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password, no such
     database, no schema)."""
+    return _connected(dsn, application, Session)
+
+
+def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
     with answering():
         connection = psycopg2.connect(
             dsn,
-            connection_factory=Writing,
+            connection_factory=kind,
             application_name=application,
             connect_timeout=10,
             keepalives_idle=10,
@@ -52,11 +79,9 @@ def connect(dsn: str, application: str = JOB) -> Writing:
             keepalives_count=3,
         )
         try:
-            with connection, connection.cursor() as cursor:
-                pooled = is_pooled(cursor)
-                if not pooled:
-                    cursor.execute(statement("apply/create_stage").format(on_commit="DELETE ROWS"))
-            connection.pooled = pooled
+            with connection.cursor() as cursor:
+                connection.pooled = is_pooled(cursor)
+            connection.rollback()
         except BaseException:
             connection.close()
             raise

@@ -36,6 +36,13 @@ _duplicates = Counter("mart_duplicates", "Records whose invoice was applied befo
 _rejected = Counter("mart_rejected", "Records quarantined, by reason.", ["reason"])
 for _reason in RejectReason:  # at 0 from the start, so that the first one is an increase
     _rejected.labels(_reason.value)
+_ahead = Counter(
+    "mart_invoices_ahead", "Invoices applied whose date is later than PostgreSQL's clock by more than a day."
+)
+_latency_unknown = Counter(
+    "mart_latency_unknown",
+    "Records without a latency: their Kafka timestamp is no moment, or is later than this clock.",
+)
 _phase = Histogram(
     "mart_phase_seconds",
     "Time of one phase of a micro-batch.",
@@ -248,13 +255,16 @@ def count_applied(applied: Applied, now: datetime) -> None:
     """A committed batch."""
     _batches.inc()
     _invoices.inc(applied.invoices)
+    _ahead.inc(applied.ahead_of_clock)
     _duplicates.inc(applied.duplicates)
     for reason, records in applied.rejected_by_reason.items():
         _rejected.labels(reason.value).inc(records)
     for phase, milliseconds in applied.milliseconds.items():
         _phase.labels(phase).observe(milliseconds / 1000)
-    if applied.kafka_timestamps is not None:
-        latencies.observe(applied.kafka_timestamps, now)
+    telling = applied.kafka_timestamps
+    if telling is not None:
+        latencies.observe(telling, now)
+    _latency_unknown.inc(applied.records - (0 if telling is None else len(telling)))
 
 
 def count_landed(landed: Landed, now: datetime) -> None:

@@ -75,7 +75,7 @@ class Observed:
     topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
     need broker and mart. `held`: records as old that stand in or behind a transaction which a producer has left open:
     the job is not given them, and they are in no lag. `failed`: records that wait in quarantine as internal_error.
-    `unwatched`: what has no disk to look at.
+    `ahead`: invoices dated later than PostgreSQL's clock allows. `unwatched`: what has no disk to look at.
     """
 
     broker_problem: str | None = None
@@ -87,13 +87,14 @@ class Observed:
     waiting: int | None = None
     held: int | None = None
     failed: int | None = None
+    ahead: int | None = None
     disks: tuple[Disk, ...] = ()
     unwatched: str | None = None
 
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = None
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     try:
         topic, written = _ask_broker(settings)
     except (AwayError, StreamingError) as error:
@@ -110,6 +111,7 @@ def observe(settings: Settings) -> Observed:
                 nightly = read_nightly(connection)
                 blocked = read_long_wait(connection)
                 [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
+                [ahead] = _ask(connection, "ahead")
                 if topic is not None:
                     positions, standing = _read_positions(connection, topic)
                     ends = topic.end_offsets
@@ -118,7 +120,7 @@ def observe(settings: Settings) -> Observed:
                     held = _held(topic, standing, written, settings.alert_stale_seconds)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
-        batches = nightly = blocked = lag = waiting = held = failed = None
+        batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     return Observed(
         broker_problem,
         mart_problem,
@@ -129,6 +131,7 @@ def observe(settings: Settings) -> Observed:
         waiting,
         held,
         failed,
+        ahead,
         disks(settings),
         _unwatched(settings),
     )

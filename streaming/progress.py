@@ -33,8 +33,9 @@ def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, in
 
 def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
     """Log and count what a committed batch did: its id in mart.batch, counts, milliseconds a phase, how old its oldest
-    and newest record are now that it is visible (milliseconds since the record's Kafka timestamp), and the lag: records
-    of the topic that are not applied yet, None while the broker does not say."""
+    and newest record are now that it is visible (milliseconds since the record's Kafka timestamp; of those that tell
+    it, None if no one does), and the lag: records of the topic that are not applied yet, None while the broker does not
+    say."""
     now = datetime.now(UTC)
     metrics.count_applied(applied, now)
     lag.advance(applied.next_offsets)

@@ -11,7 +11,6 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
-import psycopg2
 import pyarrow.dataset as ds
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from rich.console import Group, RenderableType
@@ -24,6 +23,7 @@ from sql import one_row, statement
 from streaming.compact import delete_old_files
 from streaming.land import committed, delete_before, existing_lake, lake_exists, reaching
 from streaming.mart import as_owner
+from streaming.session import session
 
 _PAGE = 5_000  # invoices a transaction: a batch of the stream waits for one
 
@@ -149,8 +149,7 @@ def _prune_lake(settings: Settings, since: date | None) -> int:
 @contextmanager
 def _owner(settings: Settings) -> Iterator[Connection]:
     dsn = settings.require_mart("owner")
-    connected = psycopg2.connect(dsn, application_name="retail-mart prune", connect_timeout=10)
-    with closing(connected) as connection, as_owner("prune"):
+    with session(dsn, "retail-mart prune") as connection, as_owner("prune"):
         yield connection
 
 

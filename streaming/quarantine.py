@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from psycopg2 import Binary
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -20,12 +18,11 @@ from rich.text import Text
 
 from sql import statement
 from streaming.errors import StreamingError
+from streaming.kafka_moment import EARLIEST, LATEST
 from streaming.reject_reason import MEANING, RejectReason
 from streaming.source import Topic
 
 _COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
-# What every reader's zone still has a year for.
-_EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
 # What would move a terminal's cursor or ring its bell, or is no text at all.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
@@ -87,7 +84,7 @@ def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> No
             topic.name,
             r.partition,
             r.offset,
-            min(max(r.kafka_timestamp, _EARLIEST), _LATEST),
+            min(max(r.kafka_timestamp, EARLIEST), LATEST),
             r.reason.value,
             _storable(r.detail),
             None if r.raw is None else Binary(r.raw),
@@ -97,18 +94,6 @@ def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> No
         for r in rejected
     ]
     execute_values(cursor, statement("apply/quarantine"), rows, page_size=500)
-
-
-def storable_moments(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Kafka's timestamps, those out of range moved to its ends: a producer may send any 64 bits."""
-    earliest, latest = (pa.scalar(end, moments.type) for end in (_EARLIEST, _LATEST))
-    moments = pc.if_else(pc.less(moments, earliest), earliest, moments)
-    return pc.if_else(pc.greater(moments, latest), latest, moments)
-
-
-def is_storable(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of each moment whether it is in the range that PostgreSQL, Python and Arrow's own text of it can tell."""
-    return pc.fill_null(pc.equal(moments, storable_moments(moments)), True)
 
 
 def _storable(text: str) -> str:

@@ -55,14 +55,14 @@ def takes(cursor: Cursor, rows: pa.Table, trial: Trial) -> bool:
     return not find_refused(cursor, rows, trial)
 
 
-def in_words(refusal: psycopg2.Error) -> str:
-    """What PostgreSQL says, without the row that it shows: for logs."""
+def primary_message(refusal: psycopg2.Error) -> str:
+    """What PostgreSQL says of a value, without the row that it shows: for logs."""
     return " ".join((refusal.diag.message_primary or str(refusal)).split())
 
 
 def _in_detail(refusal: psycopg2.Error) -> str:
     """With the row, the line or the column that it shows: for the quarantine."""
-    said = (in_words(refusal), refusal.diag.message_detail, refusal.diag.context)
+    said = (primary_message(refusal), refusal.diag.message_detail, refusal.diag.context)
     text = "; ".join(" ".join(part.split()) for part in said if part)
     return f"PostgreSQL: {text}"[:_DETAIL_CHARACTERS]
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -36,6 +35,7 @@ from streaming.positions import advance, take_over
 from streaming.quarantine import Rejected, quarantine
 from streaming.reject_reason import RejectReason
 from streaming.score import lock_scores, score_all
+from streaming.session import session
 from streaming.source import Topic, describe_topic
 from streaming.verify import (
     NothingAppliedError,
@@ -89,7 +89,7 @@ def repair(
     done = Repaired()
     kept_in = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
-        with closing(connect(settings.require_mart("owner"), "retail-mart repair")) as connection:
+        with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection:
             _repair(connection, settings, wait_seconds, accept_loss, kept_in, done, on_phase)
     except StreamingError:
         shutil.rmtree(kept_in, ignore_errors=True)

@@ -8,14 +8,13 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
 import pandas as pd
-import psycopg2
 from deltalake import DeltaTable
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Group, RenderableType
@@ -30,6 +29,7 @@ from streaming.erasure_list import ErasureList, read_list
 from streaming.errors import StreamingError
 from streaming.land import existing_lake, kept_since, reaching, read_positions
 from streaming.mart import answering
+from streaming.session import session
 from streaming.source import Topic
 
 _POLL_SECONDS = 1
@@ -173,7 +173,7 @@ def _snapshot(dsn: str) -> Iterator[Cursor]:
     """A cursor that sees the mart of one moment."""
     with (
         answering(),
-        closing(psycopg2.connect(dsn, application_name="retail-mart verify", connect_timeout=10)) as connection,
+        session(dsn, "retail-mart verify") as connection,
     ):
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -254,12 +254,7 @@ def topic_changed(world: World, seed: int, scale: Scale) -> Outcome:
         lost = {partition: offset + 25 for partition, offset in read.items()}
         world.delete_records(line, lost)
         _expect_error(line, outcome, "25 records) were deleted by the broker", *_RUN, "--available-now")
-        with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
-            outcome.lives += 1
-            if (code := job.wait()) != 0:
-                outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
-        kept = [a for a in line.acknowledged if not read[a.partition] <= a.offset < lost[a.partition]]
-        outcome.differences += line.differences(kept=kept)
+        _accept_gap(line, outcome, read, lost)
         return _with_line(outcome, line)
 
 
@@ -449,12 +444,7 @@ def topic_changed_meanwhile(world: World, seed: int, scale: Scale) -> Outcome:
             world.delete_records(line, lost)
             job.signal(signal.SIGCONT)
             _expect_end(job, outcome, "25 records) were deleted by the broker")
-        with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
-            outcome.lives += 1
-            if (code := job.wait()) != 0:
-                outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
-        kept = [a for a in line.acknowledged if not read[a.partition] <= a.offset < lost[a.partition]]
-        outcome.differences += line.differences(kept=kept)
+        _accept_gap(line, outcome, read, lost)
         return _with_line(outcome, line)
 
 
@@ -539,6 +529,16 @@ def _expect_end(job: Life, outcome: Outcome, words: str) -> None:
     code = job.wait()
     if code != 1 or words not in job.text():
         outcome.differences.append(f"exit code {code} without {words!r}: {job.tail()}")
+
+
+def _accept_gap(line: Line, outcome: Outcome, read: Mapping[int, int], lost: Mapping[int, int]) -> None:
+    """--accept-gap goes on without the records from `read` up to `lost` of each partition, and only without them."""
+    with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
+        outcome.lives += 1
+        if (code := job.wait()) != 0:
+            outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
+    kept = [a for a in line.acknowledged if not read[a.partition] <= a.offset < lost[a.partition]]
+    outcome.differences += line.differences(kept=kept)
 
 
 def _expect_error(line: Line, outcome: Outcome, words: str, *arguments: str) -> None:

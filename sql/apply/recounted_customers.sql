@@ -1,5 +1,6 @@
 -- One row a customer, from the invoices of a table and what pruned ones came to: what mart.customer must be, but for the
--- scores. A customer of whom only returns are known has frequency 0.
+-- scores. A customer of whom only returns are known has frequency 0, and a row only where returns count (`net`), as apply
+-- writes it, or where it is there already from when they did.
 SELECT customer_id,
        max(last_purchase) AS last_purchase,
        sum(frequency)::bigint AS frequency,
@@ -13,3 +14,6 @@ FROM (
     SELECT customer_id, last_purchase, frequency, purchased, returned FROM mart.customer_carried
 ) known
 GROUP BY customer_id
+HAVING sum(frequency) > 0
+    OR %(returns_policy)s = 'net'
+    OR customer_id IN (SELECT customer_id FROM mart.customer)

@@ -7,7 +7,7 @@ import pytest
 
 from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
 from batch_rules.landed import opened
-from batch_rules.sold import sold_in
+from batch_rules.sold import conflicting_in, sold_in
 from producer.csv_invoices import Line
 from tests.batch_rules.conftest import DAY, sale
 
@@ -60,6 +60,16 @@ def test_the_earliest_copy_is_the_invoice(read):
     """Landed again later with other content, and with the very same."""
     first, other = sale("1", "A1", "B2"), sale("1", "A1", "C3")
     assert read([first], [other, first])[0] == {"1": ["A1", "B2"]}
+
+
+def test_invoices_with_copies_of_other_content_are_counted(lake):
+    """Once each, also where the other copy lies outside the window; the very same again is none."""
+    path, land = lake
+    outside = sale("2", "A1", "B2", day=DAY - timedelta(days=30))
+    land([sale("1", "A1", "B2"), outside, sale("3", "A1"), sale("4", "A1", day=DAY - timedelta(days=30))])
+    land([sale("1", "A1", "C3"), sale("1", "A1", "D4"), sale("2", "A1", "C3"), sale("3", "A1")])
+    land([sale("4", "B2", day=DAY - timedelta(days=29))])
+    assert conflicting_in(opened(path), DAY - timedelta(days=7), DAY) == 2
 
 
 def test_an_invoice_whose_earliest_copy_is_outside_the_window_is_outside(read):

@@ -75,6 +75,39 @@ def test_the_watch_reads_as_the_least_role_and_reaches_the_world():
     assert watch["volumes"] == SERVICES["streaming"]["volumes"]  # the disk that the job writes on
 
 
+def test_who_touches_the_lake_gets_its_place_and_keys_and_reaches_them():
+    """The variables are those that the operator's page names. Where .env has none, none is passed: an empty
+    AWS_ENDPOINT_URL would be an address to delta-rs."""
+    page = (ROOT / "docs/operations.md").read_text() + (ROOT / "conf/lake_storage.py").read_text()
+    of_no_use = {
+        "AWS_PROFILE",  # names a section of a file that no container has
+        "AWS_S3_ALLOW_UNSAFE_RENAME",
+        "AWS_CONDITIONAL_PUT",
+    }
+    named = set(re.findall(r"\bAWS_[A-Z0-9_]*[A-Z0-9]\b", page)) - of_no_use
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"} <= named
+    for name in ("streaming", "prepare", "airflow"):
+        given = SERVICES[name]["environment"]
+        assert {"LAKE_PATH", *named} <= set(given), name
+        assert all(given[variable] is None for variable in named), name
+        assert "edge" in SERVICES[name]["networks"], name
+    assert "LAKE_PATH" in SERVICES["watch"]["environment"]
+
+
+def test_executors_find_the_driver_on_the_network_that_they_share():
+    """A container on two networks has two addresses: the driver's name must have the one that a worker reaches."""
+    driver = SERVICES["streaming"]
+    assert driver["environment"]["SPARK_LOCAL_HOSTNAME"] in driver["networks"]["data"]["aliases"]
+    assert not driver["networks"]["edge"]
+    assert SERVICES["spark-worker"]["networks"] == ["data"]
+
+
+def test_metabase_takes_every_login_that_the_settings_know():
+    logins = {n for n in map(str.upper, Settings.model_fields) if n.startswith(("METABASE_ADMIN_", "METABASE_API_"))}
+    assert logins >= {"METABASE_API_KEY"}
+    assert logins <= set(SERVICES["metabase-cards"]["environment"])
+
+
 def test_every_needed_service_is_waited_for():
     for name, service in SERVICES.items():
         for needed, condition in service.get("depends_on", {}).items():

@@ -91,6 +91,9 @@ WHAT_FIRES = [
     # a fault of this software is told of from the first record on
     (look(failed=1), "records_failed", ""),
     (look(failed=0), "", ""),
+    # a till whose clock is wrong
+    (look(ahead=1), "invoices_ahead", ""),
+    (look(ahead=0), "", ""),
     # the nightly job
     (look(nightly=nightly(26.0)), "", ""),
     (look(nightly=nightly(26.1)), "nightly_late", ""),
@@ -105,13 +108,15 @@ WHAT_FIRES = [
     (
         MART_AWAY,
         "mart_unreachable",
-        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed nightly_failed nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead nightly_failed "
+        "nightly_late",
     ),
     (BROKER_AWAY, "broker_unreachable", "stream_stale stream_held lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",
-        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed nightly_failed nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead nightly_failed "
+        "nightly_late",
     ),
 ]
 
@@ -139,6 +144,7 @@ def test_zero_switches_an_alert_off():
         Alert.BROKER_UNREACHABLE,
         Alert.MART_UNREACHABLE,
         Alert.RECORDS_FAILED,  # has no limit
+        Alert.INVOICES_AHEAD,  # nor has this one
     }
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from conf.settings import settings
+from streaming import __main__ as commands
 from streaming.__main__ import app
 from streaming.errors import StreamingError
 from streaming.explain import describe, explain, ways_up
@@ -154,6 +155,7 @@ def test_command_reads_as_the_reader_or_the_writer(mart, fresh_mart, monkeypatch
         if variable == "MART_READER_DSN":
             monkeypatch.setenv(variable, fresh_mart.reader_dsn)
         settings.cache_clear()
+        monkeypatch.setattr(commands, "configure_logs", lambda settings: None)  # it would bind the runner's stderr
         result = CliRunner().invoke(app, ["explain", "c3"])
         assert result.exit_code == 0, result.output
         assert "Loyal Customers" in result.output

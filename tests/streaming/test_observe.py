@@ -61,6 +61,22 @@ def test_records_that_wait_as_internal_error(line, settings):
     assert observe(settings).failed == 0
 
 
+def test_invoices_that_are_ahead_of_the_clock(line, settings):
+    assert observe(settings).ahead == 0
+    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO mart.shop (returns_policy, recency_clock, time_zone, clock_limit)"
+            " VALUES ('ignore', 'event', 'Asia/Jakarta', '2025-03-02')"
+        )
+        cursor.execute(
+            "INSERT INTO mart.invoice (invoice, invoice_date, line_count, counting_lines, purchased, returned,"
+            " content_sha256, kafka_partition, kafka_offset, kafka_timestamp)"
+            " SELECT date, date::timestamp, 1, 1, 1, 0, sha256(''), 0, 0, now() FROM unnest(%s) AS date",
+            (["2025-03-01", "2025-03-03", "2099-01-01"],),
+        )
+    assert observe(settings).ahead == 2
+
+
 def test_lag_and_what_has_waited(line, settings):
     found = observe(settings)
     assert (found.broker_problem, found.mart_problem) == (None, None)

@@ -268,6 +268,17 @@ def test_returns_lower_what_is_spent_under_net(fresh_mart, tmp_path):
     shop.mart.connection.close()
 
 
+def test_who_only_returned_has_no_row_under_ignore(shop):
+    """As apply leaves it: a repair adds none."""
+    shop.send([event("C1", "2025-03-01", "only returns", ("A1", -2, "3.00"))])
+    of_theirs = "SELECT count(*) FROM mart.customer WHERE customer_id = 'only returns'"
+    assert rows(shop.mart.dsn, of_theirs) == [(0,)]
+    assert shop.verify() == {}
+    done = shop.repair()
+    assert (done.added["customer"], rows(shop.mart.dsn, of_theirs)) == (0, [(0,)])
+    assert shop.verify() == {}
+
+
 def test_whom_the_shop_has_erased_stays_erased(shop):
     """Also where the lake still names them: an erasure that was cut short after the mart."""
     customer = rows(shop.mart.dsn, ONE)[0][0]
