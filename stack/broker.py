@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import signal
@@ -185,17 +186,25 @@ def _last_ports(home: Path) -> tuple[int, int] | None:
 
 def _properties(data: Path, port: int, controller_port: int, secure: Secure | None = None) -> str:
     protocol = "SASL_SSL" if secure else "PLAINTEXT"
-    properties = _PROPERTIES.format(data=data, port=port, controller_port=controller_port, protocol=protocol)
+    properties = _PROPERTIES.format(
+        data=_as_property(str(data)), port=port, controller_port=controller_port, protocol=protocol
+    )
     if secure is None:
         return properties
-    # A quoted string of Java's login configuration within a Java properties file: each has its own backslashes.
-    password = secure.password.replace("\\", "\\\\").replace('"', '\\"').replace("\\", "\\\\")
+    password = secure.password.replace("\\", "\\\\").replace(
+        '"', '\\"'
+    )  # within a string of Java's login configuration
     return properties + _SECURE_PROPERTIES.format(
-        username=secure.username,
-        password=password,
-        certificate=secure.certificate,
-        authority=secure.authority,
+        username=_as_property(secure.username),
+        password=_as_property(password),
+        certificate=_as_property(str(secure.certificate)),
+        authority=_as_property(str(secure.authority)),
     )
+
+
+def _as_property(value: str) -> str:
+    r"""A value as Java's properties files have it: they are Latin-1, all else is \uXXXX, which JSON writes, too."""
+    return json.dumps(value)[1:-1]
 
 
 def _joined_classpath() -> str:
