@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import NoReturn, TextIO, cast
 
@@ -17,6 +18,11 @@ def run_command(app: typer.Typer, name: str, told: tuple[type[Exception], ...] =
     All that goes to standard error is masked: messages, logs of ours and of libraries, the traceback of what nobody
     foresaw. A wrong setting, and what is in `told`, is a message and exit code 1 wherever it is raised.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # None where it was closed
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # a terminal of another encoding than UTF-8 is told all the same
     sys.stderr = cast(TextIO, MaskedStream(sys.stderr))
     known: tuple[type[Exception], ...] = (SettingsError, *told)
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shutil
 import signal
@@ -32,6 +33,7 @@ _LISTENERS = re.compile(r"^listeners=[A-Z_]+://127\.0\.0\.1:(\d+),CONTROLLER://1
 
 # The topic is the demo's archive: it keeps everything. One partition is plenty for the internal topics.
 # After a crash the node waits for its former self's session to end (default 9 s) before it comes back.
+# `log.dirs` from the working directory on: it is a list, and a comma in a folder's name would make two of it.
 _PROPERTIES = """\
 process.roles=broker,controller
 node.id=1
@@ -41,7 +43,7 @@ listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners={protocol}://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 listener.security.protocol.map={protocol}:{protocol},CONTROLLER:PLAINTEXT
 inter.broker.listener.name={protocol}
-log.dirs={data}
+log.dirs=data
 auto.create.topics.enable=false
 default.replication.factor=1
 min.insync.replicas=1
@@ -133,7 +135,7 @@ def start(home: Path, server: Server | None = None, secure: Secure | None = None
     last = _last_ports(home) or (None, None)
     for attempt in range(1, _PORT_ATTEMPTS + 1):
         port, controller_port = process.free_port(last[0]), process.free_port(last[1])
-        write_private(_properties_file(home), _properties(folder / "data", port, controller_port, secure))
+        write_private(_properties_file(home), _properties(port, controller_port, secure))
         command = [*_java_command(folder, classpath), "kafka.Kafka", str(_properties_file(home))]
         started = process.start(command, log_file(home), cwd=folder)
         try:
@@ -183,19 +185,24 @@ def _last_ports(home: Path) -> tuple[int, int] | None:
     return (int(ports[1]), int(ports[2])) if ports else None
 
 
-def _properties(data: Path, port: int, controller_port: int, secure: Secure | None = None) -> str:
+def _properties(port: int, controller_port: int, secure: Secure | None = None) -> str:
     protocol = "SASL_SSL" if secure else "PLAINTEXT"
-    properties = _PROPERTIES.format(data=data, port=port, controller_port=controller_port, protocol=protocol)
+    properties = _PROPERTIES.format(port=port, controller_port=controller_port, protocol=protocol)
     if secure is None:
         return properties
-    # A quoted string of Java's login configuration within a Java properties file: each has its own backslashes.
-    password = secure.password.replace("\\", "\\\\").replace('"', '\\"').replace("\\", "\\\\")
+    # within a quoted string of Java's login configuration
+    password = secure.password.replace("\\", "\\\\").replace('"', '\\"')
     return properties + _SECURE_PROPERTIES.format(
-        username=secure.username,
-        password=password,
-        certificate=secure.certificate,
-        authority=secure.authority,
+        username=_as_property(secure.username),
+        password=_as_property(password),
+        certificate=_as_property(str(secure.certificate)),
+        authority=_as_property(str(secure.authority)),
     )
+
+
+def _as_property(value: str) -> str:
+    r"""A value as Java's properties files have it: they are Latin-1, all else is \uXXXX, which JSON writes, too."""
+    return json.dumps(value)[1:-1]
 
 
 def _joined_classpath() -> str:
@@ -207,7 +214,7 @@ def _format(folder: Path, classpath: str, secure: Secure | None) -> None:
     scratch, target = process.scratch_folder(folder), folder / "data"
     new, properties = scratch / "data", scratch / "format.properties"
     shutil.rmtree(target, ignore_errors=True)  # without meta.properties it holds nothing that was ever served
-    properties.write_text(_properties(new, process.free_port(), process.free_port()))
+    properties.write_text(_properties(process.free_port(), process.free_port()))
     # The letter keeps the id from starting with a hyphen, which the tool would take for an option.
     cluster_id = "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
     tool = subprocess.run(
@@ -220,6 +227,7 @@ def _format(folder: Path, classpath: str, secure: Secure | None) -> None:
         capture_output=True,
         text=True,
         errors="replace",
+        cwd=scratch,
     )
     if tool.returncode != 0:
         raise StackError(f"Kafka's storage at {new} cannot be formatted:\n{tool.stdout}{tool.stderr}")

@@ -115,13 +115,7 @@ def restore(settings: Settings, dump: Path) -> Restored:
     restored; AwayError if PostgreSQL or the lake does not answer: then the database is as empty as before.
     """
     dsn = settings.require_mart("owner")
-    try:
-        note = json.loads(_note_of(dump).read_text(encoding="utf-8"))
-        found = _sha256(dump)
-    except FileNotFoundError as missing:
-        raise StreamingError(f"no such file: {missing.filename}; a backup is two, NAME.dump and NAME.json") from None
-    if found != note["sha256"]:
-        raise StreamingError(f"{dump} is not the dump that {_note_of(dump)} describes: its SHA-256 is {found}")
+    note = _note(dump)
     with (
         answering(),
         session(dsn, "retail-mart restore", connect) as connection,
@@ -212,6 +206,24 @@ def _unfinished(folder: Path) -> list[Path]:
         if host == socket.gethostname() and pid.isdigit() and not psutil.pid_exists(int(pid)):
             found.append(path)
     return found
+
+
+def _note(dump: Path) -> dict[str, Any]:
+    """The note of a dump. Raises StreamingError if one of the two is missing, or the dump is another one's."""
+    if not dump.name:
+        raise StreamingError("no file is named: give the dump to restore, NAME.dump; its NAME.json lies beside it")
+    try:
+        note = json.loads(_note_of(dump).read_text(encoding="utf-8"))
+        expected, found = note["sha256"], _sha256(dump)
+    except FileNotFoundError as missing:
+        raise StreamingError(f"no such file: {missing.filename}; a backup is two, NAME.dump and NAME.json") from None
+    except OSError as error:
+        raise StreamingError(f"{error.filename} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError):
+        raise StreamingError(f"{_note_of(dump)} is no note of `backup`: it names no SHA-256 of its dump") from None
+    if found != expected:
+        raise StreamingError(f"{dump} is not the dump that {_note_of(dump)} describes: its SHA-256 is {found}")
+    return cast("dict[str, Any]", note)
 
 
 def _note_of(dump: Path) -> Path:

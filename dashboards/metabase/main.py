@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,11 +101,12 @@ def _connection(settings: Settings) -> dict[str, Any]:
             f"MART_READER_DSN logs in as {reader['user']}, the writer of MART_DSN: give it an account that may only "
             "read, such as analytics_reader"
         )
+    host, port = _address(settings, reader)
     mode = reader.get("sslmode", "prefer")
     encrypted = {"ssl-mode": mode} if mode in ("require", "verify-ca", "verify-full") else {}
     return {
-        "host": settings.metabase_database_host or reader.get("host") or "localhost",
-        "port": settings.metabase_database_port or int(reader.get("port") or 5432),
+        "host": host,
+        "port": port,
         "dbname": reader["dbname"],
         "user": reader["user"],
         "password": reader["password"],
@@ -114,6 +115,23 @@ def _connection(settings: Settings) -> dict[str, Any]:
         "schema-filters-type": "inclusion",
         "schema-filters-patterns": "mart",
     }
+
+
+def _address(settings: Settings, reader: Mapping[str, str]) -> tuple[str, int]:
+    """Where Metabase looks for PostgreSQL: it takes one server, and none of a socket's."""
+    host = settings.metabase_database_host or reader.get("host") or "localhost"
+    port = str(settings.metabase_database_port or reader.get("port") or 5432)
+    if "," in host or "," in port:
+        raise SettingsError(
+            "MART_READER_DSN names several servers, and Metabase takes one: set METABASE_DATABASE_HOST and "
+            "METABASE_DATABASE_PORT to the one that it is to read"
+        )
+    if host.startswith(("/", "@")):
+        raise SettingsError(
+            f"MART_READER_DSN names a socket, {host}, and Metabase connects over TCP: set METABASE_DATABASE_HOST and "
+            "METABASE_DATABASE_PORT"
+        )
+    return host, int(port)
 
 
 def _open(api: Metabase, settings: Settings, say: Say, *, set_up: bool) -> bool:

@@ -260,3 +260,22 @@ def test_nothing_to_back_up_and_nothing_to_restore(fresh_mart, tmp_path):
         backup(settings, tmp_path)
     with pytest.raises(StreamingError, match=r"no such file: .*; a backup is two"):
         restore(settings, tmp_path / "mart-1.dump")
+
+
+@pytest.mark.parametrize(
+    ("given", "note", "told"),
+    [
+        ("", None, "no file is named: give the dump to restore"),
+        ("mart-1.dump", "{}", "is no note of `backup`"),
+        ("mart-1.dump", "[]", "is no note of `backup`"),
+        ("mart-1.dump", "not JSON", "is no note of `backup`"),
+        ("mart-1.dump", '{"sha256": "00"}', "mart-1.dump cannot be read: Is a directory"),
+    ],
+)
+def test_a_file_that_is_no_backup_is_named(tmp_path, given, note, told):
+    if note is not None:
+        (tmp_path / "mart-1.dump").mkdir()
+        (tmp_path / "mart-1.json").write_text(note)
+    settings = Settings(mart_dsn="postgresql://nobody@127.0.0.1:1/none")
+    with pytest.raises(StreamingError, match=told):
+        restore(settings, tmp_path / given if given else Path(given))

@@ -28,7 +28,7 @@ TOPIC = "stack-test"
 @pytest.fixture
 def home(tmp_path):
     """An own stack's home, stopped after the test."""
-    home = tmp_path / "a home"  # a space must not matter
+    home = tmp_path / "Läden, a home"  # neither a space nor a letter beyond ASCII must matter
     yield home
     stack.down(home)
 

@@ -380,6 +380,12 @@ def test_a_person_who_is_no_administrator_is_refused_before_anything_is_changed(
         ("MART_READER_DSN", "", "MART_READER_DSN is not set: Metabase reads the mart as analytics_reader"),
         ("MART_READER_DSN", "postgresql://analytics_reader@db/mart", "MART_READER_DSN names no password"),
         ("MART_READER_DSN", "nonsense", "PostgreSQL cannot read it"),
+        (
+            "MART_READER_DSN",
+            "postgresql://r:secret@db1:5432,db2:5433/mart",
+            "Metabase takes one: set METABASE_DATABASE",
+        ),
+        ("MART_READER_DSN", "postgresql://r:secret@db1,db2/mart", "Metabase takes one: set METABASE_DATABASE_HOST"),
         ("MART_DSN", "postgresql://analytics_reader:x@db/mart", "logs in as analytics_reader, the writer of MART_DSN"),
         ("METABASE_URL", "localhost:3000", "give it like http://127.0.0.1:3000"),
         ("METABASE_DATABASE_PORT", "70000", "METABASE_DATABASE_PORT"),
@@ -391,6 +397,14 @@ def test_wrong_settings_are_refused_before_metabase_is_asked(metabase, command_l
     assert code == 1
     assert says in " ".join(output.split())
     assert metabase.calls == []
+
+
+def test_a_socket_is_no_address_for_metabase(metabase, command_line, monkeypatch):
+    monkeypatch.delenv("METABASE_DATABASE_HOST", raising=False)
+    monkeypatch.setenv("MART_READER_DSN", "postgresql://r:secret@%2Frun%2Fpostgresql/mart")
+    code, output = command_line("apply")
+    assert (code, metabase.calls) == (1, [])
+    assert "names a socket, /run/postgresql, and Metabase connects over TCP" in " ".join(output.split())
 
 
 def test_a_damaged_file_of_passwords_is_not_overwritten(metabase, command_line, home):
