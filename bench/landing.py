@@ -29,7 +29,7 @@ from rich.table import Table
 import stack
 from conf.settings import Settings
 from sql import statement
-from streaming.migrate import migrate
+from mart.migrate import migrate
 
 console = Console(highlight=False)
 _START_SECONDS = 180

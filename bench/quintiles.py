@@ -33,9 +33,10 @@ from bench.results import OURS, Row
 from conf.settings import Settings
 from sql import one_row, statement
 from stack import database
-from streaming.mart import connect, describe_shop
-from streaming.migrate import migrate
-from streaming.score import check_scores, lock_scores, score, score_all
+from mart.connection import connect
+from mart.shop_rules import describe_shop
+from mart.migrate import migrate
+from mart.score import check_scores, lock_scores, score, score_all
 
 console = Console(highlight=False)
 Way = Callable[[Cursor], object]

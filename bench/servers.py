@@ -20,7 +20,7 @@ from conf.settings import settings
 from demo.line import Line, line
 from sql import statement
 from stack import database
-from streaming.migrate import migrate
+from mart.migrate import migrate
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from rich.table import Table
 from conf.command import run_command
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
-from streaming.errors import AwayError, FencedError, StreamingError
-from streaming.mart import answering
-from streaming.reject_reason import RejectReason
-from streaming.session import session
+from conf.errors import AwayError, FencedError, StreamingError
+from mart.connection import answering
+from mart.reject_reason import RejectReason
+from mart.session import session
 
 app = typer.Typer(
     help="The streaming job: Kafka → Spark Structured Streaming → PostgreSQL and a Delta table, exactly once.",
@@ -84,7 +84,7 @@ def run(
 @app.command()
 def migrate() -> None:
     """Create or update the mart's tables and views (as MART_OWNER_DSN). Safe to run again."""
-    from streaming.migrate import migrate as apply_migrations
+    from mart.migrate import migrate as apply_migrations
 
     with _clear_errors(), session(settings().require_mart("owner"), "retail-mart migrate") as connection:
         applied = apply_migrations(connection)
@@ -115,10 +115,10 @@ def verify(
     in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
     1 an operator has something to do; 4 PostgreSQL does not answer; 5 not equal.
     """
-    from streaming.repair import describe as describe_repair
-    from streaming.repair import repair as repair_mart
-    from streaming.verify import NothingAppliedError, describe
-    from streaming.verify import verify as verify_mart
+    from operations.repair import describe as describe_repair
+    from operations.repair import repair as repair_mart
+    from operations.verify import NothingAppliedError, describe
+    from operations.verify import verify as verify_mart
 
     if (always or accept_loss) and not repair:
         raise typer.BadParameter("--always and --accept-loss are of --repair")
@@ -149,8 +149,8 @@ def explain(
 
     Reads as MART_READER_DSN, else as MART_DSN. Exit code 1 for an unknown customer.
     """
-    from streaming.explain import describe
-    from streaming.explain import explain as explain_customer
+    from operations.explain import describe
+    from operations.explain import explain as explain_customer
 
     with _clear_errors(), session(settings().require_mart("reader"), "retail-mart explain") as connection:
         Console(highlight=False).print(describe(explain_customer(connection, customer, newest)))
@@ -168,11 +168,11 @@ def rewind(
     still holds; its readers count each invoice once, the earliest copy. Also the way on after the topic was deleted
     and created anew. Stop the running job first; if you do not, it stops with an error and changes nothing.
     """
-    from streaming.land import existing_lake, lake_exists, reaching
-    from streaming.land import forget as forget_landed
-    from streaming.mart import application_name, connect
-    from streaming.positions import forget, take_over
-    from streaming.source import describe_topic
+    from lake.table import existing_lake, lake_exists, reaching
+    from lake.table import forget as forget_landed
+    from mart.connection import application_name, connect
+    from mart.positions import forget, take_over
+    from topic.describe import describe_topic
 
     with _clear_errors():
         current: Settings = settings()
@@ -202,7 +202,7 @@ def compact() -> None:
 
     Safe while the stream runs, and to run again.
     """
-    from streaming.compact import compact as compact_lake
+    from lake.files import compact as compact_lake
 
     with _clear_errors():
         current = settings()
@@ -230,8 +230,8 @@ def prune(
     what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing is older,
     1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
     """
-    from streaming.prune import describe, look
-    from streaming.prune import prune as prune_all
+    from operations.prune import describe, look
+    from operations.prune import prune as prune_all
 
     with _clear_errors():
         current = settings()
@@ -256,8 +256,8 @@ def backup(
 
     Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
     """
-    from streaming.backup import backup as back_up
-    from streaming.stop_signals import cleared_away
+    from operations.backup import backup as back_up
+    from conf.stop_signals import cleared_away
 
     with _clear_errors(), cleared_away():
         typer.echo(
@@ -277,7 +277,7 @@ def restore(
 
     Jobs that ran against the lost mart are fenced, and customers on the lake's erasure list are erased again.
     """
-    from streaming.backup import restore as restore_mart
+    from operations.backup import restore as restore_mart
 
     with _clear_errors():
         done = restore_mart(settings(), file)
@@ -304,9 +304,9 @@ def watch(
     Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
     missing; 4 nothing fires, but a message was not delivered (--once).
     """
-    from streaming.notify import channels
-    from streaming.stop_signals import stop_signals
-    from streaming.watch import Watch, describe
+    from operations.notify import channels
+    from conf.stop_signals import stop_signals
+    from operations.watch import Watch, describe
 
     with _clear_errors():
         current = settings()
@@ -335,8 +335,8 @@ def export(
 
     Exit code 1 if nothing is stored.
     """
-    from streaming.export import export as export_customer
-    from streaming.export import to_json
+    from operations.export import export as export_customer
+    from operations.export import to_json
 
     with _clear_errors():
         typer.echo(to_json(export_customer(settings(), customer)))
@@ -362,8 +362,8 @@ def erase(
     erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
     Exit codes: 0 erased, 1 an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
     """
-    from streaming.erase import describe, erase_listed
-    from streaming.erase import erase as erase_customer
+    from operations.erase import describe, erase_listed
+    from operations.erase import erase as erase_customer
 
     if (customer is None) != listed:
         raise typer.BadParameter("say whom: a CUSTOMER, or --listed")
@@ -391,7 +391,7 @@ def list_rejected(
     newest: Annotated[int, typer.Option(min=0, help="Show so many of the newest records.")] = 20,
 ) -> None:
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""
-    from streaming import quarantine
+    from mart import quarantine
 
     with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         topic = settings().kafka_topic
@@ -408,7 +408,7 @@ def show(
     ] = False,
 ) -> None:
     """Show one quarantined record: coordinates, reason, detail and its value, readable."""
-    from streaming import quarantine
+    from mart import quarantine
 
     with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         found = quarantine.find(connection, settings().kafka_topic, record)
@@ -431,9 +431,9 @@ def redrive(
     reason of now. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 an operator has something to
     do, 4 Kafka or PostgreSQL does not answer.
     """
-    from streaming import quarantine
-    from streaming.redrive import describe
-    from streaming.redrive import redrive as redrive_records
+    from mart import quarantine
+    from operations.redrive import describe
+    from operations.redrive import redrive as redrive_records
 
     if bool(records) + bool(reason) + every != 1:
         raise typer.BadParameter("say which records: PARTITION:OFFSET, or --reason, or --all")

@@ -19,17 +19,21 @@ from conf.line_rules import admin_codes
 from conf.settings import Settings
 from streaming.apply import Coordinates, apply_batch
 from streaming.clean import parse_and_clean
-from streaming.errors import AwayError
+from conf.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
-from streaming.lock_watch import LockWatch
-from streaming.mart import Writing, adopt_rules, answering, application_name, connect
+from mart.lock_watch import LockWatch
+from mart.connection import Writing, answering, application_name, connect
+from mart.shop_rules import adopt_rules
 from streaming.metrics import lags
-from streaming.positions import Writer, advance, check_fence, check_topic, read_positions, starting_offsets, take_over
+from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
+from topic.offsets import starting_offsets
 from streaming.progress import report_applied, report_gaps, report_reading
-from streaming.score import check_scores, thin_history
-from streaming.source import Covered, Topic, read_topic
+from mart.score import check_scores, thin_history
+from topic.offsets import Covered
+from topic.describe import Topic
+from streaming.read_topic import read_topic
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600

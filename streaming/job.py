@@ -31,11 +31,13 @@ from tenacity import (
 
 from conf.settings import Settings
 from streaming import metrics
-from streaming.consumer import consume_range
-from streaming.errors import AwayError, StreamingError
+from topic.consume import consume_range
+from conf.errors import AwayError, StreamingError
 from streaming.executors import Step
 from streaming.slices import MOST_BYTES, Slice, slices
-from streaming.source import Covered, Topic, TopicAdmin, covered_now, describe_topic, read_range
+from topic.offsets import Covered
+from topic.describe import Topic, TopicAdmin, describe_topic
+from streaming.read_topic import covered_now, read_range
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
@@ -179,7 +181,7 @@ class Job(ABC):
             self.close()
 
     def _run_until_done(self, spark: SparkSession) -> None:
-        # What the query's own thread runs inherits the pool; see conf/fairscheduler.xml.
+        # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
         failures, committed = 0, 0
         while not self.stopping.is_set():

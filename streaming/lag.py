@@ -11,7 +11,7 @@ import structlog
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
-from streaming.source import READ_COMMITTED, READ_UNCOMMITTED, Topic
+from topic.describe import READ_COMMITTED, READ_UNCOMMITTED, Topic
 
 log = structlog.get_logger()
 _PATIENCE_MS = 250  # the broker answers within 1-3 ms; a batch waits no longer than this for a number that is only told

@@ -24,10 +24,11 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.lake_storage import delta_options, failure
-from streaming.erasure_list import lake_list
-from streaming.errors import AwayError, StreamingError, TopicChangedError
-from streaming.positions import due_records, next_offsets, spanned
-from streaming.source import Covered, Topic
+from lake.erasure_list import lake_list
+from conf.errors import AwayError, StreamingError, TopicChangedError
+from topic.offsets import due_records, next_offsets, spanned
+from topic.offsets import Covered
+from topic.describe import Topic
 
 _TRIES = 10
 # Delta's log keeps the least and greatest value of these in each file; a customer's id must not be among them.

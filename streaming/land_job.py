@@ -18,16 +18,20 @@ from pyspark.sql import DataFrame, SparkSession
 from conf.line_rules import admin_codes
 from conf.settings import Settings
 from streaming.clean import parse_to_land
-from streaming.erasure_list import copy_to_lake, has_list, lake_list, read_list
-from streaming.errors import AwayError
+from lake.erasure_list import copy_to_lake, lake_list
+from mart.erasure_list import has_list, read_list
+from conf.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
-from streaming.land import advance, check_topic, land_batch, open_lake, reaching, read_positions
-from streaming.lock_watch import LockWatch
-from streaming.mart import answering, connect
-from streaming.positions import starting_offsets
+from lake.table import advance, check_topic, open_lake, reaching, read_positions
+from streaming.land import land_batch
+from mart.lock_watch import LockWatch
+from mart.connection import answering, connect
+from topic.offsets import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
-from streaming.source import Covered, Topic, read_topic
+from topic.offsets import Covered
+from topic.describe import Topic
+from streaming.read_topic import read_topic
 
 _NICENESS = 10
 _APPLICATION = "retail-mart landing"

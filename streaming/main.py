@@ -18,11 +18,11 @@ from conf.settings import Settings
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.session import spark_session
 from streaming.apply_job import ApplyJob, cleaning
-from streaming.errors import AwayError, StreamingError
+from conf.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
 from streaming.metrics import serving
-from streaming.stop_signals import stop_signals
+from conf.stop_signals import stop_signals
 from streaming.warm_up import warm_up
 
 __all__ = ["RunOptions", "run", "stream"]

@@ -21,9 +21,9 @@ from conf.settings import Settings, SettingsError
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
-from streaming.mart import count_segments
-from streaming.observe import Nightly, connect, disks, read_last_batch, read_nightly
-from streaming.reject_reason import RejectReason
+from mart.status import count_segments
+from mart.status import Nightly, connect, disks, read_last_batch, read_nightly
+from mart.reject_reason import RejectReason
 
 log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)

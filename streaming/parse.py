@@ -28,7 +28,7 @@ from streaming.invoice import (
     shop_time,
 )
 from streaming.parse_plain import PRICE, parse_plain
-from streaming.reject_reason import RejectReason
+from mart.reject_reason import RejectReason
 
 FUTURE_TOLERANCE = timedelta(days=1)
 # No clock in the world is, or was, further behind UTC.

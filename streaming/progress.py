@@ -11,8 +11,8 @@ from streaming import metrics
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
-from streaming.positions import Writer
-from streaming.source import Topic
+from mart.positions import Writer
+from topic.describe import Topic
 
 log = structlog.get_logger()
 

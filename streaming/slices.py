@@ -18,8 +18,8 @@ import structlog
 from pyspark.sql import DataFrame
 
 from streaming.executors import Collected, Step, UnreadableError, collect_up_to
-from streaming.positions import spanned
-from streaming.source import Covered
+from topic.offsets import spanned
+from topic.offsets import Covered
 
 log = structlog.get_logger()
 MOST_BYTES = 64 * 1024**2

@@ -21,7 +21,7 @@ from conf import masking
 from conf.settings import Settings
 from jvm.session import spark_session
 from stack import database
-from streaming.migrate import migrate
+from mart.migrate import migrate
 from tests.containers import servers_in_containers
 
 # A busy machine is not a failed property: no example has to end in time.

@@ -23,10 +23,11 @@ import streaming.land_job as land_job
 from conf.settings import Settings, settings
 from streaming.apply import Coordinates
 from streaming.apply_job import cleaning
-from streaming.errors import FencedError, StreamingError
-from streaming.mart import describe_shop
-from streaming.positions import starting_offsets
-from streaming.source import READ_COMMITTED, Covered, Topic, describe_topic
+from conf.errors import FencedError, StreamingError
+from mart.shop_rules import describe_shop
+from topic.offsets import starting_offsets
+from topic.describe import READ_COMMITTED, Topic, describe_topic
+from topic.offsets import Covered
 from torture import kill_points, mutants
 
 

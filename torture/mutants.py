@@ -12,10 +12,10 @@ import sql
 import streaming.apply as apply
 import streaming.apply_job as apply_job
 import streaming.land as land
-import streaming.score as score
+import mart.score as score
 from conf.settings import settings
-from streaming.positions import advance as advance_position
-from streaming.quarantine import quarantine as real_quarantine
+from mart.positions import advance as advance_position
+from mart.quarantine import quarantine as real_quarantine
 
 
 def _no_fence() -> None:

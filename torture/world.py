@@ -27,9 +27,9 @@ from psycopg2 import sql
 import stack
 from sql import one_row, statement
 from stack import database
-from streaming.land import read_positions
-from streaming.migrate import migrate
-from streaming.source import describe_topic
+from lake.table import read_positions
+from mart.migrate import migrate
+from topic.describe import describe_topic
 from torture.check import differences
 from torture.oracle import Acknowledged, expected
 from torture.traffic import Message

@@ -16,7 +16,7 @@ from pyspark.sql import SparkSession
 from bench.lake import landed, write_lake
 from conf.settings import Settings
 from producer.csv_invoices import Invoice, Line
-from streaming.migrate import migrate
+from mart.migrate import migrate
 
 DAY = date(2026, 3, 10)
 

@@ -1,4 +1,4 @@
-"""The PromQL of conf/prometheus and conf/grafana, and the metrics and labels that it speaks of."""
+"""The PromQL of deploy/prometheus and deploy/grafana, and the metrics and labels that it speaks of."""
 
 from __future__ import annotations
 

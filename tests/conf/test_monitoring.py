@@ -22,7 +22,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 import streaming.main  # noqa: F401  (all that counts registers itself)
 from conf.settings import Settings
-from streaming.alerts import FEWEST_REJECTED, TITLE, Alert
+from operations.alerts import FEWEST_REJECTED, TITLE, Alert
 from tests.conf.expressions import GRAFANA, OF_PROMETHEUS, PROMETHEUS, alert_rules, dashboard, expressions, metrics_of
 from tests.conftest import ROOT
 
@@ -157,8 +157,8 @@ class TestDashboard:
         [provider] = yaml.safe_load((GRAFANA / "provisioning/dashboards/retail_mart.yml").read_text())["providers"]
         grafana = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["grafana"]
         mounted = dict(volume.removesuffix(":ro").split(":") for volume in grafana["volumes"])
-        assert mounted["./conf/grafana/dashboards"] == provider["options"]["path"]
-        assert mounted["./conf/grafana/provisioning"] == "/etc/grafana/provisioning"
+        assert mounted["./deploy/grafana/dashboards"] == provider["options"]["path"]
+        assert mounted["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
         assert sources[0]["url"] == "http://prometheus:9090"
 
 

@@ -20,10 +20,11 @@ from conf.settings import Settings
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.generate import Options, generate
 from streaming.apply import apply_batch
-from streaming.mart import connect, describe_shop
-from streaming.migrate import migrate
-from streaming.positions import Writer, take_over
-from streaming.source import Topic
+from mart.connection import connect
+from mart.shop_rules import describe_shop
+from mart.migrate import migrate
+from mart.positions import Writer, take_over
+from topic.describe import Topic
 from tests.streaming.test_apply import SCHEMA
 
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0}, {0: 0})

@@ -10,7 +10,7 @@ import psycopg2
 import pytest
 
 from dashboards.cards import Card, CardError, cards, parse_card
-from streaming.migrate import migrate
+from mart.migrate import migrate
 from tests.conftest import new_mart
 from tests.integration.mart_rows import rows
 

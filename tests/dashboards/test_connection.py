@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from dashboards.connection import BACKLOG, READ_SECONDS, REQUEST_SECONDS
-from streaming.migrate import migrate
+from mart.migrate import migrate
 from tests.conftest import new_mart
 from tests.dashboards.served import Page, served
 from tests.dashboards.test_commands import REFUSED, get

@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 
 from dashboards.cards import cards
-from streaming.mart import connect
+from mart.connection import connect
 from tests.dashboards.served import Wire, served
 from tests.integration.mart_rows import rows
 

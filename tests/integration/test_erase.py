@@ -9,13 +9,13 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from streaming.erase import erase
-from streaming.export import export
-from streaming.land import existing_lake, forget
+from operations.erase import erase
+from operations.export import export
+from lake.table import existing_lake, forget
 from streaming.main import RunOptions, stream
-from streaming.positions import forget as forget_applied
-from streaming.source import describe_topic
-from streaming.verify import verify
+from mart.positions import forget as forget_applied
+from topic.describe import describe_topic
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from streaming.errors import StreamingError, TopicChangedError
+from conf.errors import StreamingError, TopicChangedError
 from streaming.main import RunOptions, stream
-from streaming.mart import connect
-from streaming.positions import forget
+from mart.connection import connect
+from mart.positions import forget
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import expected_customers, lines_of_events

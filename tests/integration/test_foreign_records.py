@@ -11,7 +11,7 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from streaming.main import RunOptions, stream
-from streaming.verify import verify
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 from tests.integration.records import event

@@ -19,7 +19,7 @@ import pyspark
 import pytest
 
 from jvm import java_home, spark_jars
-from streaming.observe import observe
+from mart.status import observe
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running

@@ -17,13 +17,13 @@ import stack
 from streaming import job as job_module
 from streaming import slices as slices_module
 from streaming.apply_job import ApplyJob
-from streaming.errors import GapError, TopicChangedError
-from streaming.land import open_lake, read_positions
+from conf.errors import GapError, TopicChangedError
+from lake.table import open_lake, read_positions
 from streaming.land_job import LandJob
 from streaming.main import RunOptions, stream
-from streaming.observe import observe
-from streaming.source import describe_topic
-from streaming.verify import verify
+from mart.status import observe
+from topic.describe import describe_topic
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows

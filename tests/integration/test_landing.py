@@ -21,8 +21,8 @@ from kafka.admin import KafkaAdminClient
 import stack
 from batch_rules.baskets import invoices_of
 from bench.lake import landed, write_lake
-from streaming.errors import GapError, StreamingError, TopicChangedError
-from streaming.land import open_lake
+from conf.errors import GapError, StreamingError, TopicChangedError
+from lake.table import open_lake
 from streaming.main import RunOptions, stream
 from tests.batch_rules.conftest import sales
 from tests.conftest import Line

@@ -13,19 +13,19 @@ import pytest
 from dashboards.cards import cards
 from dashboards.live import Live
 from dashboards.reader import Reader
-from streaming.backup import backup, restore
-from streaming.erase import erase
-from streaming.errors import AwayError, StreamingError
-from streaming.explain import explain
-from streaming.export import export
-from streaming.lock_watch import LockWatch
+from operations.backup import backup, restore
+from operations.erase import erase
+from conf.errors import AwayError, StreamingError
+from operations.explain import explain
+from operations.export import export
+from mart.lock_watch import LockWatch
 from streaming.main import RunOptions, stream
-from streaming.mart import connect
+from mart.connection import connect
 from streaming.metrics import mart_state
-from streaming.migrate import migrate
-from streaming.observe import observe
-from streaming.repair import repair
-from streaming.verify import verify
+from mart.migrate import migrate
+from mart.status import observe
+from operations.repair import repair
+from operations.verify import verify
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events

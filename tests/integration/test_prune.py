@@ -10,12 +10,12 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from streaming.land import existing_lake, forget
-from streaming.positions import forget as forget_applied
-from streaming.prune import look, prune
-from streaming.repair import repair
-from streaming.source import describe_topic
-from streaming.verify import verify
+from lake.table import existing_lake, forget
+from mart.positions import forget as forget_applied
+from operations.prune import look, prune
+from operations.repair import repair
+from topic.describe import describe_topic
+from operations.verify import verify
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows

@@ -8,10 +8,10 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from streaming import redrive as redrive_module
+from operations import redrive as redrive_module
 from streaming.main import RunOptions, stream
-from streaming.redrive import redrive
-from streaming.verify import verify
+from operations.redrive import redrive
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 from tests.integration.records import encode, event, random_events, send

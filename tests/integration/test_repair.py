@@ -13,7 +13,7 @@ import psycopg2
 import pytest
 
 from streaming.main import RunOptions, stream
-from streaming.verify import verify
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events

@@ -20,17 +20,17 @@ import pytest
 
 from conf.settings import Settings
 from dashboards.reader import Reader, RefusedError
-from streaming import backup as backup_module
+from operations import backup as backup_module
 from streaming.apply_job import ApplyJob
-from streaming.backup import backup, restore
-from streaming.erase import erase
-from streaming.errors import FencedError, StreamingError
+from operations.backup import backup, restore
+from operations.erase import erase
+from conf.errors import FencedError, StreamingError
 from streaming.main import RunOptions, stream
-from streaming.mart import connect
-from streaming.migrate import migrate
-from streaming.positions import Writer, check_fence
-from streaming.source import Topic
-from streaming.verify import verify
+from mart.connection import connect
+from mart.migrate import migrate
+from mart.positions import Writer, check_fence
+from topic.describe import Topic
+from operations.verify import verify
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import expected_customers, lines_of_events
@@ -43,7 +43,7 @@ def run(spark, settings) -> None:
     stream(spark, settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
 
 
-# Where `restore` is killed: a function of streaming.backup that it calls, the how manieth time, before or after it.
+# Where `restore` is killed: a function of operations.backup that it calls, the how manieth time, before or after it.
 KILLS = (
     ("replay", 2, "before"),
     ("replay", 3, "after"),

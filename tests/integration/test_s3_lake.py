@@ -19,16 +19,17 @@ from typer.testing import CliRunner
 from batch_rules import __main__ as rules
 from conf.settings import settings
 from streaming import __main__ as streaming
-from streaming.compact import compact
-from streaming.erase import erase
-from streaming.errors import AwayError, StreamingError
-from streaming.export import export
-from streaming.land import existing_lake, lake_exists, land_batch, open_lake, read_positions
+from lake.files import compact
+from operations.erase import erase
+from conf.errors import AwayError, StreamingError
+from operations.export import export
+from lake.table import existing_lake, lake_exists, open_lake, read_positions
+from streaming.land import land_batch
 from streaming.main import RunOptions, stream
-from streaming.prune import look, prune
-from streaming.repair import repair
-from streaming.source import Topic, describe_topic
-from streaming.verify import verify
+from operations.prune import look, prune
+from operations.repair import repair
+from topic.describe import Topic, describe_topic
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.job import running

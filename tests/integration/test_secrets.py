@@ -104,7 +104,7 @@ def home(tmp_path, monkeypatch):
         "LOG_LEVEL": "debug",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr("streaming.observe._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("mart.status._PATIENCE_SECONDS", 0.1)
     (tmp_path / "b.dump").write_bytes(b"dump")
     (tmp_path / "b.json").write_text(json.dumps({"sha256": hashlib.sha256(b"dump").hexdigest()}))
     shop = tmp_path / "made"

@@ -23,17 +23,17 @@ from conf.settings import Settings, SettingsError
 from dashboards.reader import AwayError as ReaderAwayError
 from dashboards.reader import Reader
 from stack import process
-from streaming.backup import backup, restore
-from streaming.errors import AwayError, StreamingError
-from streaming.explain import explain
+from operations.backup import backup, restore
+from conf.errors import AwayError, StreamingError
+from operations.explain import explain
 from streaming.lag import Lag
 from streaming.main import RunOptions, stream
-from streaming.mart import connect
-from streaming.migrate import migrate
-from streaming.quarantine import Rejected, quarantine
-from streaming.reject_reason import RejectReason
-from streaming.source import Topic, describe_topic
-from streaming.verify import verify
+from mart.connection import connect
+from mart.migrate import migrate
+from mart.quarantine import Rejected, quarantine
+from mart.reject_reason import RejectReason
+from topic.describe import Topic, describe_topic
+from operations.verify import verify
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running

@@ -11,9 +11,9 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from streaming.errors import StreamingError
+from conf.errors import StreamingError
 from streaming.main import RunOptions, stream
-from streaming.verify import verify
+from operations.verify import verify
 from tests.conftest import Line
 from tests.integration.records import encode, event, random_events, send
 

@@ -21,7 +21,7 @@ from tests.conftest import Line
 from tests.dags.sinks import Sinks, listening
 from tests.integration.job import WatchProcess, running
 from tests.integration.records import encode, random_events, send
-from tests.streaming.nightly import record_run
+from tests.mart.nightly import record_run
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

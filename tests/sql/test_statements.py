@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 
 from sql import FOLDER, line_condition, literals, statement
-from streaming.migrate import migrate
+from mart.migrate import migrate
 from tests.integration.mart_rows import rows
 
 ROOT = FOLDER.parent

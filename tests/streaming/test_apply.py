@@ -19,14 +19,15 @@ from structlog.testing import capture_logs
 
 from conf.settings import Settings
 from streaming.apply import Applied, apply_batch
-from streaming.errors import FencedError, GapError, StreamingError, TopicChangedError
-from streaming.mart import adopt_rules, connect, describe_shop
-from streaming.migrate import migrate
-from streaming.positions import Writer, check_topic, forget, read_positions, take_over
+from conf.errors import FencedError, GapError, StreamingError, TopicChangedError
+from mart.shop_rules import adopt_rules, describe_shop
+from mart.connection import connect
+from mart.migrate import migrate
+from mart.positions import Writer, check_topic, forget, read_positions, take_over
 from streaming.progress import report_applied
-from streaming.reject_reason import RejectReason
-from streaming.score import check_scores, lock_scores
-from streaming.source import Topic
+from mart.reject_reason import RejectReason
+from mart.score import check_scores, lock_scores
+from topic.describe import Topic
 from tests.integration.mart_rows import rows, snapshot
 
 pytestmark = pytest.mark.stack

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from streaming.executors import RECORD_SCHEMA, _packing, collect
+from topic.record import RECORD_SCHEMA
+from streaming.executors import _packing, collect
 from streaming.parse import PARSED_SCHEMA, parse_records
 from tests.streaming.test_parse import PRODUCED_AT, event
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from conf.settings import Settings
 from streaming import job as job_module
-from streaming.errors import AwayError, StreamingError
+from conf.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 
 

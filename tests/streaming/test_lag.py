@@ -10,7 +10,7 @@ from kafka.admin import KafkaAdminClient
 
 from stack import delete_topic
 from streaming.lag import Lag
-from streaming.source import Topic, describe_topic
+from topic.describe import Topic, describe_topic
 from tests.integration.records import send
 
 pytestmark = pytest.mark.stack

@@ -15,21 +15,12 @@ from deltalake.exceptions import CommitFailedError
 
 from conf.lake import LAKE_SCHEMA
 from streaming import land
-from streaming.compact import compact
-from streaming.errors import AwayError, GapError, StreamingError, TopicChangedError
-from streaming.land import (
-    advance,
-    check_topic,
-    existing_lake,
-    forget,
-    lake_exists,
-    lake_rows,
-    land_batch,
-    open_lake,
-    read_positions,
-)
+from lake.files import compact
+from conf.errors import AwayError, GapError, StreamingError, TopicChangedError
+from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
+from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
-from streaming.source import Topic
+from topic.describe import Topic
 
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0, 1: 0}, {0: 100, 1: 100})
 RECREATED = Topic("invoices", "22222222-2222-2222-2222-222222222222", {0: 0, 1: 0}, {0: 5, 1: 5})

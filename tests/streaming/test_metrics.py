@@ -18,8 +18,8 @@ from conf.settings import Settings, SettingsError
 from streaming import metrics
 from streaming.apply import Applied
 from streaming.land import Landed
-from streaming.reject_reason import RejectReason
-from tests.streaming.nightly import record_run
+from mart.reject_reason import RejectReason
+from tests.mart.nightly import record_run
 from tests.streaming.test_apply import Mart, cleaned
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)

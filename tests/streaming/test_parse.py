@@ -15,7 +15,7 @@ from msgspec import structs
 from streaming import parse as parse_module
 from streaming.invoice import Line
 from streaming.parse import RejectedError, parse_invoice, parse_records
-from streaming.reject_reason import MEANING, RejectReason
+from mart.reject_reason import MEANING, RejectReason
 
 ZONE = ZoneInfo("Asia/Jakarta")  # UTC+7, no summer time
 PRODUCED_AT = datetime(2010, 12, 1, 3, 0, tzinfo=UTC)  # 10:00 in the shop

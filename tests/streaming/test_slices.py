@@ -4,9 +4,10 @@ import pyarrow as pa
 import pytest
 
 from streaming import slices as slices_module
-from streaming.executors import RECORD_SCHEMA, Collected, UnreadableError
+from topic.record import RECORD_SCHEMA
+from streaming.executors import Collected, UnreadableError
 from streaming.slices import slices
-from tests.streaming.test_positions import batch
+from tests.mart.test_positions import batch
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from streaming.reject_reason import RejectReason
+from mart.reject_reason import RejectReason
 from torture.oracle import Acknowledged, expected, read, segment, tiles
 from torture.traffic import WRONG, Traffic, every_class, message
 

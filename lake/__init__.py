@@ -1,0 +1,1 @@
+"""The lake: data at rest in a Delta table."""

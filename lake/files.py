@@ -1,0 +1,75 @@
+"""Compact: merge the lake's small files, and delete what its newest version no longer holds."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
+
+from conf.errors import StreamingError
+from lake.table import existing_lake, reaching
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """What was done: the newest version's files and bytes before and after, the files that were `merged` into fewer
+    ones, and those that were `deleted` from the storage."""
+
+    files_before: int
+    bytes_before: int
+    files_after: int
+    bytes_after: int
+    merged: int
+    deleted: int
+    version: int
+    seconds: float
+
+
+def compact(path: str, retention_hours: int) -> Compacted:
+    """Merge small files within each business date, then delete the files that left the newest version more than
+    `retention_hours` ago, and those of that age that no version ever held (of a job that was killed as it wrote).
+
+    Safe beside a running landing, whose appends do not conflict with a merge, as long as no commit and no reader of
+    an older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is at work,
+    AwayError if the storage does not answer.
+    """
+    start = time.perf_counter()
+    table = existing_lake(path)
+    files_before, bytes_before = _size(table)
+    with reaching(path):
+        try:
+            metrics = table.optimize.compact()
+            table.update_incremental()
+            deleted = delete_old_files(table, retention_hours)
+        except CommitFailedError as error:
+            raise StreamingError(
+                f"another job changed files of the lake at {path} meanwhile (a second compact?): {error}. Nothing is "
+                "lost; run it again"
+            ) from None
+        table.update_incremental()
+    files_after, bytes_after = _size(table)
+    return Compacted(
+        files_before,
+        bytes_before,
+        files_after,
+        bytes_after,
+        merged=metrics["numFilesRemoved"],
+        deleted=len(deleted),
+        version=table.version(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def delete_old_files(table: DeltaTable, retention_hours: int) -> list[str]:
+    """Delete the files that left the newest version so many hours ago, and those of that age that no version held."""
+    # The setting is the policy, not the table's default of a week.
+    return table.vacuum(retention_hours, dry_run=False, full=True, enforce_retention_duration=False)
+
+
+def _size(table: DeltaTable) -> tuple[int, int]:
+    sizes = pa.table(table.get_add_actions())["size_bytes"]
+    return len(sizes), pc.sum(sizes).as_py() or 0

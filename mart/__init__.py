@@ -1,0 +1,1 @@
+"""The mart: data at rest in PostgreSQL."""

@@ -1,0 +1,133 @@
+"""The watch over the job's own statements: who makes one wait for a lock is said, and a stop signal ends the wait.
+(A command's: mart/session.py.)
+
+A statement that waits says nothing and cannot be interrupted from its own thread, so another thread looks, on a
+connection of its own.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg2
+import structlog
+
+from conf.settings import Settings
+from sql import statement
+from mart.locks import PATIENCE_SECONDS, read_wait
+from mart.connection import Session, Writing
+from streaming.metrics import lock_wait
+from mart.status import connect
+
+log = structlog.get_logger()
+_APPLICATION = "retail-mart locks"
+TICK_SECONDS = 0.25
+_LOOK_SECONDS = 2.0
+_SAY_SECONDS = 30.0
+_GRACE_SECONDS = 2.0
+
+
+class LongWait:
+    """A piece of a session's work, looked at from a connection of its own as the same role: a wait for a lock that
+    lasts is said, and again from time to time."""
+
+    def __init__(self, connection: Session, dsn: str) -> None:
+        self._connection, self._dsn = connection, dsn
+        self.began = self._looked_at = time.monotonic()
+        self._said_at: float | None = None
+        self._seconds = 0.0
+
+    def look(self) -> float:
+        """Say who makes it wait, if anyone has for long; returns for how many seconds. Asks only from time to time."""
+        now = time.monotonic()
+        if now - self.began < PATIENCE_SECONDS or now - self._looked_at < _LOOK_SECONDS:
+            return self._seconds
+        self._looked_at, self._seconds = now, 0.0
+        with closing(connect(self._dsn, _APPLICATION)) as other, other, other.cursor() as cursor:
+            wait = read_wait(cursor, _application(self._connection), _pid(self._connection))
+        if wait is None:
+            return self._seconds
+        self._seconds = wait.seconds
+        if wait.seconds >= PATIENCE_SECONDS and (self._said_at is None or now - self._said_at >= _SAY_SECONDS):
+            self._said_at = now
+            log.warning(
+                "waiting for a lock",
+                seconds=round(wait.seconds),
+                relation=wait.relation,
+                mode=wait.mode,
+                held_by=[str(blocker) for blocker in wait.blockers],
+            )
+        return self._seconds
+
+
+class LockWatch:
+    """Watches the blocks of `watching`: says who makes one wait that lasts, and ends a wait for a lock at a stop."""
+
+    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
+        self._settings, self._stopping = settings, stopping
+        self._closed = threading.Event()
+        self._busy: tuple[Writing, LongWait] | None = None
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def watching(self, connection: Writing) -> Iterator[None]:
+        """Watch this connection until the block's end."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
+            self._thread.start()
+        self._busy = (connection, LongWait(connection, self._settings.require_mart()))
+        try:
+            yield
+        finally:
+            self._busy = None
+            lock_wait.set(0)
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while not self._closed.wait(TICK_SECONDS):
+            busy = self._busy
+            if busy is None:
+                continue
+            connection, wait = busy
+            try:
+                if self._stopping.is_set():
+                    self._end_wait(connection, wait.began)
+                else:
+                    lock_wait.set(wait.look())
+            except psycopg2.Error as error:
+                log.debug("locks unknown", reason=" ".join(str(error).split()))
+
+    def _end_wait(self, connection: Writing, began: float) -> None:
+        """Only a statement that waits is cancelled: what runs goes on to its commit. If PostgreSQL takes no second
+        connection, after a moment whatever runs is: the transaction is then as if it had never begun."""
+        try:
+            with (
+                closing(connect(self._settings.require_mart(), _APPLICATION)) as other,
+                other,
+                other.cursor() as cursor,
+            ):
+                session = {"pid": _pid(connection), "application": _application(connection)}
+                cursor.execute(statement("locks/cancel_waiting"), session)
+                if cursor.fetchall():
+                    log.info("stopping: a statement that waits for a lock is cancelled")
+        except psycopg2.OperationalError:
+            if time.monotonic() - began >= _GRACE_SECONDS and self._busy is not None:
+                connection.cancel()
+            raise
+
+
+def _application(connection: Session) -> str:
+    return connection.info.dsn_parameters["application_name"]
+
+
+def _pid(connection: Session) -> int | None:
+    """The process id of its session; None behind a pooler, where it is another one for each transaction."""
+    return None if connection.pooled else connection.info.backend_pid

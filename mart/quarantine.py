@@ -1,0 +1,199 @@
+"""Quarantine: records that were not applied, with reason, raw bytes and coordinates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg2 import Binary
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sql import statement
+from conf.errors import StreamingError
+from topic.moment import EARLIEST, LATEST
+from mart.reject_reason import MEANING, RejectReason
+from topic.describe import Topic
+
+_COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
+# What would move a terminal's cursor or ring its bell, or is no text at all.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """One record that was not applied. `raw` is its value, byte for byte; None where it had none, and where it is of a
+    customer who was `erased`."""
+
+    partition: int
+    offset: int
+    kafka_timestamp: datetime
+    reason: RejectReason
+    detail: str
+    raw: bytes | None
+    erased: bool = False
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """One row of mart.rejected_invoice. `outcome` and `settled_at` are None while it waits."""
+
+    topic_id: str
+    partition: int
+    offset: int
+    kafka_timestamp: datetime
+    reason: RejectReason
+    detail: str
+    raw: bytes | None
+    rejected_at: datetime
+    outcome: str | None
+    settled_at: datetime | None
+
+    @property
+    def coordinates(self) -> str:
+        """As the commands take them: partition and offset."""
+        return f"{self.partition}:{self.offset}"
+
+
+@dataclass(frozen=True)
+class Count:
+    """Records quarantined for one reason with one outcome (None: they wait), and when the oldest and newest came."""
+
+    reason: RejectReason
+    outcome: str | None
+    records: int
+    oldest_at: datetime
+    newest_at: datetime
+
+
+def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> None:
+    """Write the records, in the caller's transaction. One that is there already stays as it is.
+
+    Whatever made a record wrong, it can be written here: a timestamp out of range becomes the earliest or latest one
+    that is read back in every zone, a character that no text column takes is escaped."""
+    rows = [
+        (
+            topic.topic_id,
+            topic.name,
+            r.partition,
+            r.offset,
+            min(max(r.kafka_timestamp, EARLIEST), LATEST),
+            r.reason.value,
+            _storable(r.detail),
+            None if r.raw is None else Binary(r.raw),
+            "erased" if r.erased else None,
+            datetime.now(UTC) if r.erased else None,
+        )
+        for r in rejected
+    ]
+    execute_values(cursor, statement("apply/quarantine"), rows, page_size=500)
+
+
+def _storable(text: str) -> str:
+    return text.replace("\x00", "\\x00").encode("utf-8", errors="backslashreplace").decode()
+
+
+def check_coordinates(coordinates: Iterable[str]) -> list[str]:
+    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises StreamingError for others."""
+    checked = []
+    for given in coordinates:
+        match = _COORDINATES.fullmatch(given)
+        if match is None:
+            raise StreamingError(
+                f"{given!r} is no record: give partition:offset, like 0:17, as `rejected list` shows them"
+            )
+        checked.append(f"{int(match[1])}:{int(match[2])}")
+    return checked
+
+
+def count(connection: Connection, topic: str, reasons: Collection[RejectReason], settled: bool = False) -> list[Count]:
+    """How many records of a topic wait for each reason (of `reasons`, if any), `settled` ones too if asked for."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("rejected/count"), _chosen(topic, reasons, settled))
+        return [Count(RejectReason(reason), *rest) for reason, *rest in cursor.fetchall()]
+
+
+def newest(
+    connection: Connection, topic: str, reasons: Collection[RejectReason], settled: bool = False, limit: int = 20
+) -> list[Quarantined]:
+    """The newest quarantined records of a topic, newest first."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("rejected/newest"), {**_chosen(topic, reasons, settled), "newest": limit})
+        return quarantined(cursor)
+
+
+def find(connection: Connection, topic: str, coordinates: str) -> Quarantined:
+    """The record at `partition:offset`. Raises StreamingError if there is none in quarantine."""
+    [checked] = check_coordinates([coordinates])
+    partition, offset = map(int, checked.split(":"))
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("rejected/one"), {"topic": topic, "partition": partition, "offset": offset})
+        found = quarantined(cursor)
+    if not found:
+        raise StreamingError(
+            f"no record {checked} of topic {topic!r} in quarantine: see `python -m streaming rejected list`"
+        )
+    return found[0]
+
+
+def quarantined(cursor: Cursor) -> list[Quarantined]:
+    """The rows of a query for mart.rejected_invoice's columns."""
+    return [
+        Quarantined(topic_id, p, o, at, RejectReason(reason), detail, None if raw is None else bytes(raw), *rest)
+        for topic_id, p, o, at, reason, detail, raw, *rest in cursor.fetchall()
+    ]
+
+
+def _chosen(topic: str, reasons: Collection[RejectReason], settled: bool) -> dict[str, Any]:
+    return {"topic": topic, "reasons": [r.value for r in reasons] or None, "settled": settled}
+
+
+def describe_list(topic: str, counts: list[Count], records: list[Quarantined]) -> RenderableType:
+    """Counts and newest records, for a terminal."""
+    if not counts:
+        return Text(f"no quarantined record of topic {topic!r} waits", "green")
+    table = Table(
+        "reason", "records", "newest", "state", "meaning", title=f"quarantine of {topic}", title_justify="left"
+    )
+    table.columns[1].justify = "right"
+    for c in counts:
+        table.add_row(
+            c.reason, f"{c.records:,}", f"{c.newest_at:%Y-%m-%d %H:%M}", c.outcome or "waits", MEANING[c.reason]
+        )
+    newest_records = Table("record", "rejected", "reason", "detail", title="the newest", title_justify="left")
+    for q in records:
+        state = f" ({q.outcome})" if q.outcome else ""
+        newest_records.add_row(
+            q.coordinates, f"{q.rejected_at:%Y-%m-%d %H:%M:%S}", q.reason + state, Text(readable(q.detail.encode()))
+        )
+    return Group(table, newest_records)
+
+
+def describe_record(topic: str, record: Quarantined) -> RenderableType:
+    """One record with its value, for a terminal."""
+    table = Table.grid(padding=(0, 2))
+    table.add_row("record", f"{topic} partition {record.partition} offset {record.offset}")
+    table.add_row("topic id", record.topic_id)
+    table.add_row("produced", f"{record.kafka_timestamp:%Y-%m-%d %H:%M:%S%z}")
+    table.add_row("rejected", f"{record.rejected_at:%Y-%m-%d %H:%M:%S%z}")
+    table.add_row("reason", f"{record.reason}: {MEANING[record.reason]}")
+    table.add_row("detail", Text(readable(record.detail.encode())))
+    table.add_row(
+        "state", f"{record.outcome}, {record.settled_at:%Y-%m-%d %H:%M:%S%z}" if record.settled_at else "waits"
+    )
+    if record.raw is None:
+        return Group(table, Text("no value", style="dim"))
+    return Group(table, Text(f"value, {len(record.raw):,} bytes:", style="dim"), Text(readable(record.raw)))
+
+
+def readable(value: bytes) -> str:
+    """Bytes as text that no terminal obeys: what is not UTF-8 or a control character stands as \\x and its digits."""
+    text = value.decode("utf-8", errors="backslashreplace")
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -1,0 +1,72 @@
+"""A command's session of PostgreSQL: who makes it wait for a lock is said, and Ctrl-C or SIGTERM ends what it runs.
+
+psycopg2 waits in C, where Python runs no handler of a signal, and its wait callback knows no COPY. So another thread
+hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement; the signal's own handler
+then ends the command.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+
+import psycopg2
+import structlog
+
+from mart.lock_watch import TICK_SECONDS, LongWait
+from mart.connection import Session, connect_plainly
+from conf.stop_signals import cleared_away
+
+log = structlog.get_logger()
+_END = 0  # no signal's number
+_STOPS = {signal.SIGINT, signal.SIGTERM}
+
+
+@contextmanager
+def session(dsn: str, application: str, connect: Callable[[str, str], Session] = connect_plainly) -> Iterator[Session]:
+    """A connection for the block, closed at its end. Raises what `connect` raises."""
+    with closing(connect(dsn, application)) as connection, _watched(connection, dsn):
+        yield connection
+
+
+@contextmanager
+def _watched(connection: Session, dsn: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        heard, told = (stack.enter_context(end) for end in socket.socketpair())
+        heard.settimeout(TICK_SECONDS)
+        told.setblocking(False)
+        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
+            stack.enter_context(cleared_away())
+            before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+            stack.callback(signal.set_wakeup_fd, before)
+        watch = threading.Thread(target=_watch, args=(connection, dsn, heard), name="session", daemon=True)
+        watch.start()
+        try:
+            yield
+        finally:
+            told.send(bytes([_END]))
+            watch.join(timeout=5)
+
+
+def _watch(connection: Session, dsn: str, heard: socket.socket) -> None:
+    wait, stopping = LongWait(connection, dsn), False
+    while True:
+        try:
+            numbers = set(heard.recv(64))
+        except TimeoutError:
+            numbers = set()
+        if _END in numbers:
+            return
+        if not stopping and numbers & _STOPS:
+            stopping = True
+            log.info("stopping: what runs in PostgreSQL is cancelled")
+        try:
+            if stopping:
+                connection.cancel()  # at each tick: the statement may have been on its way there only
+            else:
+                wait.look()
+        except psycopg2.Error as error:
+            log.debug("locks unknown", reason=" ".join(str(error).split()))

@@ -1,0 +1,259 @@
+"""Observe: how the stream, the nightly job and the disks are now, as the servers and this machine tell it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from math import inf
+from pathlib import Path
+from typing import Any, Self
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+
+from conf.lake_storage import local_folder
+from conf.postgres_refusal import Refusal, in_words, refusal
+from conf.settings import Settings
+from sql import one_row, statement
+from conf.errors import AwayError, StreamingError
+from mart.locks import PATIENCE_SECONDS, LockWait, read_wait
+from mart.reject_reason import RejectReason
+from topic.describe import Topic, describe_topic, written_at
+
+_PATIENCE_SECONDS = 15.0  # a server that restarts is no news
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The committed batches of a topic: when the last one was, and how long ago by the mart's clock (None: none yet);
+    records and rejected ones of the window that was asked for."""
+
+    last_at: datetime | None
+    since_seconds: float | None
+    records: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Nightly:
+    """The nightly job: status (published, kept back; None: no run yet), reason, business date and time of its newest
+    run, when rules were published last (None: never), since when new ones are waited for, and for how many hours."""
+
+    status: str | None
+    reason: str | None
+    business_date: date | None
+    run_at: datetime | None
+    published_at: datetime | None
+    waiting_since: datetime
+    waiting_hours: float
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The disk that a folder is on; `size_bytes` without what is reserved for root, as `df` counts."""
+
+    folder: str
+    path: Path
+    free_bytes: int
+    size_bytes: int
+
+    @property
+    def free_percent(self) -> float:
+        return 100 * self.free_bytes / self.size_bytes
+
+
+@dataclass(frozen=True)
+class Observed:
+    """One look. A server that did not answer has its reason in `broker_problem` or `mart_problem`, and what would have
+    been learnt from it is None.
+
+    `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
+    topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
+    need broker and mart. `held`: records as old that stand in or behind a transaction which a producer has left open:
+    the job is not given them, and they are in no lag. `failed`: records that wait in quarantine as internal_error.
+    `ahead`: invoices dated later than PostgreSQL's clock allows. `unwatched`: what has no disk to look at.
+    """
+
+    broker_problem: str | None = None
+    mart_problem: str | None = None
+    batches: Batches | None = None
+    nightly: Nightly | None = None
+    blocked: LockWait | None = None
+    lag: int | None = None
+    waiting: int | None = None
+    held: int | None = None
+    failed: int | None = None
+    ahead: int | None = None
+    disks: tuple[Disk, ...] = ()
+    unwatched: str | None = None
+
+
+def observe(settings: Settings) -> Observed:
+    """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = None
+    try:
+        topic, written = _ask_broker(settings)
+    except (AwayError, StreamingError) as error:
+        broker_problem, topic, written = str(error), None, {}
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception(_passes),
+            stop=stop_after_delay(_PATIENCE_SECONDS),
+            wait=wait_fixed(1),
+            reraise=True,
+        ):
+            with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
+                batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
+                nightly = read_nightly(connection)
+                blocked = read_long_wait(connection)
+                [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
+                [ahead] = _ask(connection, "ahead")
+                if topic is not None:
+                    positions, standing = _read_positions(connection, topic)
+                    ends = topic.end_offsets
+                    lag = _unapplied(topic, positions, ends)
+                    waiting = _unapplied(topic, positions, {p: min(at, ends[p]) for p, at in written.items()})
+                    held = _held(topic, standing, written, settings.alert_stale_seconds)
+    except psycopg2.Error as error:
+        mart_problem = _in_words(error)
+        batches = nightly = blocked = lag = waiting = held = failed = ahead = None
+    return Observed(
+        broker_problem,
+        mart_problem,
+        batches,
+        nightly,
+        blocked,
+        lag,
+        waiting,
+        held,
+        failed,
+        ahead,
+        disks(settings),
+        _unwatched(settings),
+    )
+
+
+class Asking(Connection):
+    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
+    the session is nobody's own: a setting of it would be the next client's, too."""
+
+    patience_seconds = 5
+
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        with self.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{self.patience_seconds}s",))
+        return entered
+
+
+def connect(dsn: str, application: str, patience_seconds: int = 5) -> Asking:
+    """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
+    connection = psycopg2.connect(
+        dsn,
+        connection_factory=Asking,
+        application_name=application,
+        connect_timeout=patience_seconds,
+        tcp_user_timeout=1000 * patience_seconds,
+    )
+    connection.patience_seconds = patience_seconds
+    connection.set_session(readonly=True)
+    return connection
+
+
+def read_long_wait(connection: Connection) -> LockWait | None:
+    """What the job waits for, if it has waited for a lock so long that it is news."""
+    with connection, connection.cursor() as cursor:
+        wait = read_wait(cursor)
+    return wait if wait is not None and wait.seconds >= PATIENCE_SECONDS else None
+
+
+def read_batches(connection: Connection, topic: str, minutes: int) -> Batches:
+    """The topic's last batch, and what became of the records of the last `minutes`."""
+    last_at, since_seconds = read_last_batch(connection, topic)
+    records, rejected = _ask(connection, "rejects", topic=topic, minutes=minutes)
+    return Batches(last_at, since_seconds, records, rejected)
+
+
+def read_last_batch(connection: Connection, topic: str) -> tuple[datetime | None, float | None]:
+    """When the topic's last batch was committed, and how many seconds ago by the mart's clock (None: none yet)."""
+    last_at, since_seconds = _ask(connection, "stream", topic=topic)
+    return last_at, since_seconds
+
+
+def read_nightly(connection: Connection) -> Nightly:
+    """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
+    return Nightly(*_ask(connection, "nightly"))
+
+
+def disks(settings: Settings) -> tuple[Disk, ...]:
+    """The disks of lake and checkpoints, as far as they are folders of this machine."""
+    return tuple(
+        Disk(folder, path, usage.free, usage.used + usage.free)
+        for folder, place in (("lake", settings.lake), ("checkpoint", settings.checkpoints))
+        for here in [local_folder(place)]
+        if here is not None
+        for path in [_existing(here)]
+        for usage in [shutil.disk_usage(path)]
+    )
+
+
+def _unwatched(settings: Settings) -> str | None:
+    if local_folder(settings.lake) is not None:
+        return None
+    return f"the lake is at {settings.lake}: how full its storage is, is not watched from here"
+
+
+def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
+    """The topic, and where what is written of its partitions ended ALERT_STALE_SECONDS ago."""
+    servers, security = settings.require_kafka(), settings.kafka_security()
+    patience = min(settings.kafka_timeout_seconds, _PATIENCE_SECONDS)
+    topic = describe_topic(servers, settings.kafka_topic, patience, security)
+    earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
+    return topic, written_at(servers, topic, earlier, patience, security)
+
+
+def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
+    """Of each partition where it is applied to, and for how many seconds it has stood there."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
+        found = cursor.fetchall()
+    return {p: at for p, at, _ in found}, {p: seconds for p, _, seconds in found}
+
+
+def _unapplied(topic: Topic, positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
+    """Records before `ends` that are not applied; a partition that the mart does not know starts at its first."""
+    return sum(max(0, end - positions.get(p, topic.first_offsets[p])) for p, end in ends.items())
+
+
+def _held(topic: Topic, standing: Mapping[int, float], written: Mapping[int, int], patience_seconds: float) -> int:
+    """Records that were written long ago, beyond the end of what is committed. Not of a partition that moved meanwhile:
+    there transactions come and go, and a record's timestamp may be older than the record."""
+    return sum(
+        max(0, at - topic.end_offsets[p]) for p, at in written.items() if standing.get(p, inf) >= patience_seconds
+    )
+
+
+def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...]:
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement(f"observe/{name}"), parameters)
+        return one_row(cursor)
+
+
+def _existing(path: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
+
+
+def _passes(error: BaseException) -> bool:
+    return isinstance(error, psycopg2.Error) and refusal(error) is Refusal.PASSES
+
+
+def _in_words(error: psycopg2.Error) -> str:
+    if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
+        message = " ".join(str(error).split())
+        return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
+    return in_words(error)

@@ -1,0 +1,1 @@
+"""Operations: what an operator does, one command a file."""

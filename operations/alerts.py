@@ -1,0 +1,225 @@
+"""Alerts: which of them fire by what was observed, whom to tell of it, and in which words. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from rich.filesize import decimal
+
+from conf.settings import Settings
+from mart.status import Observed
+
+FEWEST_REJECTED = 5  # one bad record in a quiet hour is no share
+_EASED = 0.8  # what fires is over only when it is a fifth better than its limit, lest it comes and goes
+
+
+class Alert(StrEnum):
+    """One member an alert; docs/operations.md has a line of each: condition, setting, what to do."""
+
+    BROKER_UNREACHABLE = "broker_unreachable"
+    MART_UNREACHABLE = "mart_unreachable"
+    STREAM_STALE = "stream_stale"
+    STREAM_BLOCKED = "stream_blocked"
+    STREAM_HELD = "stream_held"
+    LAG_HIGH = "lag_high"
+    REJECTS_HIGH = "rejects_high"
+    RECORDS_FAILED = "records_failed"
+    INVOICES_AHEAD = "invoices_ahead"
+    NIGHTLY_FAILED = "nightly_failed"
+    NIGHTLY_LATE = "nightly_late"
+    DISK_LOW = "disk_low"
+
+
+TITLE = {
+    Alert.BROKER_UNREACHABLE: "Kafka does not answer",
+    Alert.MART_UNREACHABLE: "the mart does not answer",
+    Alert.STREAM_STALE: "the stream stands still",
+    Alert.STREAM_BLOCKED: "the stream waits for a lock",
+    Alert.STREAM_HELD: "an open transaction of a producer holds the stream back",
+    Alert.LAG_HIGH: "the stream is far behind",
+    Alert.REJECTS_HIGH: "many records are rejected",
+    Alert.RECORDS_FAILED: "records failed in an unforeseen way",
+    Alert.INVOICES_AHEAD: "invoices are dated ahead of the clock",
+    Alert.NIGHTLY_FAILED: "the nightly rules were kept back",
+    Alert.NIGHTLY_LATE: "the nightly rules are late",
+    Alert.DISK_LOW: "a disk is nearly full",
+}
+ADVICE = {
+    Alert.BROKER_UNREACHABLE: "See the broker's log. The job goes on by itself when it is back.",
+    Alert.MART_UNREACHABLE: "See PostgreSQL's log. The job goes on by itself when it is back.",
+    Alert.STREAM_STALE: "See the log of `python -m streaming run`, then start it again: nothing is lost.",
+    Alert.STREAM_BLOCKED: "Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
+    Alert.STREAM_HELD: "Kafka's `kafka-transactions.sh` (`find-hanging`, or `list` and `describe`) names it: let that "
+    "producer end, or `abort` it. The job goes on by itself, in order; nothing is lost.",
+    Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
+    Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
+    Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
+    "them; report it. They wait, and after an update `rejected redrive` takes them in.",
+    Alert.INVOICES_AHEAD: "Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM "
+    "mart.as_of`. These invoices count, and move the as-of date only when their time has come.",
+    Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `python -m batch_rules run` again.",
+    Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `python -m batch_rules run`.",
+    Alert.DISK_LOW: "`python -m streaming compact` deletes the lake's old files; else a larger disk.",
+}
+_OF_THE_MART = {
+    Alert.STREAM_STALE,
+    Alert.STREAM_BLOCKED,
+    Alert.STREAM_HELD,
+    Alert.LAG_HIGH,
+    Alert.REJECTS_HIGH,
+    Alert.RECORDS_FAILED,
+    Alert.INVOICES_AHEAD,
+    Alert.NIGHTLY_FAILED,
+    Alert.NIGHTLY_LATE,
+}
+_OF_THE_BROKER = {Alert.STREAM_STALE, Alert.STREAM_HELD, Alert.LAG_HIGH}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What fires, with what was found; and what could not be judged, because a server did not answer."""
+
+    firing: Mapping[Alert, str]
+    unknown: frozenset[Alert]
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One thing to be told to one channel: an alert fires (since when), or what fired since then is over."""
+
+    channel: str
+    alert: Alert
+    firing: bool
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent. The same notice has the same id, however often it is sent."""
+
+    message_id: str
+    subject: str
+    text: str
+    firing: bool
+
+
+def judge(observed: Observed, settings: Settings, going_on: Collection[Alert] = ()) -> Judgement:
+    """Compare a look with the limits of the settings (ALERT_…; 0: that alert never fires).
+
+    `going_on` fired at the look before: a fifth below its limit it is over.
+    """
+    unknown: set[Alert] = set()
+    if observed.mart_problem:
+        unknown |= _OF_THE_MART
+    if observed.broker_problem:
+        unknown |= _OF_THE_BROKER
+    found = dict(_findings(observed, settings, {alert: _EASED if alert in going_on else 1.0 for alert in Alert}))
+    return Judgement({alert: found[alert] for alert in Alert if alert in found}, frozenset(unknown))
+
+
+def due(
+    firing: Mapping[Alert, datetime],
+    unknown: Collection[Alert],
+    told: Mapping[str, Mapping[Alert, datetime]],
+    channels: Iterable[str],
+) -> list[Notice]:
+    """What each channel does not know yet. `firing`: since when; `told`: what each channel believes to be firing.
+
+    So a channel hears of an alert once, of its end once, and of no end whose beginning it did not hear. What is unknown
+    goes on as it was told.
+    """
+    notices = []
+    for channel in channels:
+        believed = told.get(channel, {})
+        fires = [Notice(channel, a, True, since) for a, since in firing.items() if a not in believed]
+        over = [Notice(channel, a, False, since) for a, since in believed.items() if a not in firing]
+        notices += [notice for notice in (*fires, *over) if notice.alert not in unknown]
+    return notices
+
+
+def compose(notice: Notice, found: str, now: datetime, where: str) -> Message:
+    """The words of a notice. `found`: what was observed; `where`: what is watched, and from which machine."""
+    title = TITLE[notice.alert]
+    since = f"{notice.since:%Y-%m-%d %H:%M:%S %Z}"
+    if notice.firing:
+        subject = f"retail-mart: {title}"
+        lines = [found, f"Since: {since}", f"What to do: {ADVICE[notice.alert]}"]
+    else:
+        subject = f"retail-mart: over: {title}"
+        lines = [f"It is over. Since {since}, for {_duration(now - notice.since)}: {title}."]
+    lines += [f"Alert: {notice.alert} (docs/operations.md)", f"Watched: {where}"]
+    state = "firing" if notice.firing else "over"
+    message_id = f"{notice.alert}.{notice.since:%Y%m%dT%H%M%S%f}.{state}"
+    return Message(message_id, subject, "\n".join(lines) + "\n", notice.firing)
+
+
+def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float]) -> Iterator[tuple[Alert, str]]:
+    if observed.broker_problem:
+        yield Alert.BROKER_UNREACHABLE, observed.broker_problem
+    if observed.mart_problem:
+        yield Alert.MART_UNREACHABLE, observed.mart_problem
+    if observed.blocked:
+        yield Alert.STREAM_BLOCKED, f"the job waits {observed.blocked}"
+    yield from _of_the_stream(observed, settings, ease)
+    if observed.failed:
+        yield Alert.RECORDS_FAILED, f"{observed.failed:,} records wait in quarantine as internal_error"
+    if observed.ahead:
+        yield (
+            Alert.INVOICES_AHEAD,
+            f"{observed.ahead:,} invoices are dated later than PostgreSQL's clock by more than a day",
+        )
+    yield from _of_the_night(observed, settings)
+    low = [
+        f"{disk.folder} ({disk.path}): {decimal(disk.free_bytes)} of {decimal(disk.size_bytes)} free"
+        for disk in observed.disks
+        if disk.free_percent < settings.alert_disk_free_percent / ease[Alert.DISK_LOW]
+    ]
+    if low and settings.alert_disk_free_percent:
+        yield Alert.DISK_LOW, f"{'; '.join(low)}; the limit is {settings.alert_disk_free_percent:g} %"
+
+
+def _of_the_stream(observed: Observed, settings: Settings, ease: Mapping[Alert, float]) -> Iterator[tuple[Alert, str]]:
+    batches, limit = observed.batches, settings.alert_stale_seconds
+    if batches is None:
+        return
+    quiet = batches.since_seconds is None or batches.since_seconds > limit
+    if limit and observed.waiting and quiet:
+        last = "no batch yet" if batches.since_seconds is None else f"no batch for {batches.since_seconds:,.0f} s"
+        yield Alert.STREAM_STALE, f"{last}, while {observed.waiting:,} records wait for longer than {limit:g} s"
+    if limit and observed.held:
+        yield (
+            Alert.STREAM_HELD,
+            f"{observed.held:,} records have waited for longer than {limit:g} s in or behind a transaction that a "
+            "producer has not ended; they are in no lag",
+        )
+    records = settings.alert_lag_records
+    if records and observed.lag is not None and observed.lag > records * ease[Alert.LAG_HIGH]:
+        yield Alert.LAG_HIGH, f"{observed.lag:,} records are not applied; the limit is {records:,}"
+    percent = settings.alert_reject_percent
+    share = 100 * batches.rejected / batches.records if batches.records else 0.0
+    if percent and batches.rejected >= FEWEST_REJECTED and share > percent * ease[Alert.REJECTS_HIGH]:
+        yield (
+            Alert.REJECTS_HIGH,
+            f"{batches.rejected:,} of {batches.records:,} records ({share:.1f} %) of the last "
+            f"{settings.alert_reject_minutes} minutes were rejected; the limit is {percent:g} %",
+        )
+
+
+def _of_the_night(observed: Observed, settings: Settings) -> Iterator[tuple[Alert, str]]:
+    nightly, hours = observed.nightly, settings.alert_nightly_hours
+    if nightly is None or not hours:
+        return
+    if nightly.status == "kept back":
+        yield Alert.NIGHTLY_FAILED, f"the run for {nightly.business_date} was kept back: {nightly.reason}"
+    if nightly.waiting_hours > hours:
+        last = "no rules were ever published" if nightly.published_at is None else "no rules were published"
+        yield Alert.NIGHTLY_LATE, f"{last} for {nightly.waiting_hours:,.1f} hours; the limit is {hours:g}"
+
+
+def _duration(passed: timedelta) -> str:
+    minutes, seconds = divmod(round(passed.total_seconds()), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,257 @@
+"""Erase: customers out of the mart and the lake, for good; what stays is not theirs any more.
+
+The mart forgets in one transaction, behind the running batch and before the next one, so that scores stay exact and no
+batch brings the customer back. Then the lake: first its copy of the erasure list, with which every landing that was
+prepared before conflicts, then the rows, then the files that held them. Each step may be done again.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from deltalake import DeltaTable, write_deltalake
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.settings import Settings
+from sql import one_row, statement
+from mart.erasure_list import ErasureList, read_list
+from lake.erasure_list import copy_to_lake, lake_list
+from conf.errors import StreamingError
+from lake.table import committed, existing_lake, lake_exists, reaching
+from mart.connection import as_owner, connect
+from mart.score import lock_scores, score
+from mart.session import session
+
+_RAW_AT_ONCE = 100
+# A file that no version of the lake holds may be one that a landing writes right now; no commit takes an hour.
+_STRAY_FILES_HOURS = 1
+
+
+@dataclass(frozen=True)
+class ErasedFromMart:
+    """Rows that lost the customer (invoices, quarantined values) and rows deleted (customers, moves); `listed`
+    customers are new on the erasure list; `moved` others changed their segment by it."""
+
+    listed: int
+    invoices: int
+    customers: int
+    moves: int
+    quarantined: int
+    moved: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class ErasedFromLake:
+    """Rows that lost the customer, files deleted from the storage, and the version without them."""
+
+    rows: int
+    files: int
+    version: int
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What an erasure did. `lake` is None where there is no lake."""
+
+    mart: ErasedFromMart
+    lake: ErasedFromLake | None
+
+
+def erase(settings: Settings, customer: str) -> Erased:
+    """Erase one customer, as MART_OWNER_DSN; one who was erased before, or is unknown, is erased all the same.
+
+    Raises AwayError if PostgreSQL or the lake's storage does not answer, StreamingError if the mart has no tables.
+    What is done by then stays done: run it again.
+    """
+    with _owner(settings) as connection:
+        listed, in_mart = erase_from_mart(connection, lambda known: {known.digest(customer)})
+        return Erased(in_mart, _in_lake(settings, listed, {listed.digest(customer)}))
+
+
+def erase_listed(settings: Settings) -> Erased:
+    """Erase every customer on the mart's or the lake's list: for a mart that was restored from before an erasure, or
+    made anew beside a lake.
+
+    Raises StreamingError if the two lists have different salts, so that one cannot be continued by the other.
+    """
+    with _owner(settings) as connection:
+        in_lake = _lake_list(settings)
+        with as_owner("erase"), connection, connection.cursor() as cursor:
+            listed, in_mart = _forget_listed(connection, cursor, in_lake)
+        return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+
+
+def erase_listed_before_commit(settings: Settings, connection: Connection, cursor: Cursor) -> Erased:
+    """As `erase_listed`, within the caller's transaction: mart and lake have forgotten before it commits."""
+    with as_owner("erase"):
+        listed, in_mart = _forget_listed(connection, cursor, _lake_list(settings))
+    return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+
+
+def _lake_list(settings: Settings) -> ErasureList | None:
+    return lake_list(existing_lake(settings.lake)) if lake_exists(settings.lake) else None
+
+
+def _forget_listed(
+    connection: Connection, cursor: Cursor, in_lake: ErasureList | None
+) -> tuple[ErasureList, ErasedFromMart]:
+    if in_lake is not None:
+        _adopt_salt(cursor, in_lake)
+    more = frozenset() if in_lake is None else in_lake.digests
+    return _forget(connection, cursor, lambda known: known.digests | more)
+
+
+def erase_from_mart(
+    connection: Connection, chosen: Callable[[ErasureList], Collection[str]]
+) -> tuple[ErasureList, ErasedFromMart]:
+    """Put the chosen digests on the mart's list and forget their customers, in one transaction; returns the list as it
+    is now. Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
+    with as_owner("erase"), connection, connection.cursor() as cursor:
+        return _forget(connection, cursor, chosen)
+
+
+def _forget(
+    connection: Connection, cursor: Cursor, chosen: Callable[[ErasureList], Collection[str]]
+) -> tuple[ErasureList, ErasedFromMart]:
+    cursor.execute(statement("erase/lock_writers"))
+    lock_scores(cursor)
+    known = read_list(cursor)
+    digests = frozenset(chosen(known))
+    cursor.execute(statement("erase/extend_list"), {"digests": sorted(digests)})
+    listed = cursor.rowcount
+    only = ErasureList(known.salt, digests)
+    customers = {"customers": _named(cursor, only)}
+    cursor.execute(statement("erase/forget_invoices"), customers)
+    invoices = cursor.rowcount
+    cursor.execute(statement("erase/delete_carried"), customers)
+    cursor.execute(statement("erase/delete_moves"), customers)
+    moves = cursor.rowcount
+    cursor.execute(statement("erase/delete_customers"), customers)
+    (deleted,) = one_row(cursor)
+    moved = score(cursor)
+    quarantined = _forget_rejected(connection, cursor, only)
+    cursor.execute(statement("erase/tell_pages"))
+    done = ErasedFromMart(listed, invoices, deleted, moves, quarantined, moved, datetime.now(UTC))
+    return ErasureList(known.salt, known.digests | digests), done
+
+
+def erase_from_lake(path: str, listed: ErasureList, digests: Collection[str]) -> ErasedFromLake:
+    """Tell the lake the list, null the customer in the rows of these digests, and delete every file that the newest
+    version no longer holds. Safe beside a running landing; who reads an older version meanwhile must begin again.
+
+    Raises StreamingError if there is no lake, AwayError if it takes no commit or does not answer.
+    """
+    table = existing_lake(path)
+    committed(table, lambda: copy_to_lake(table, listed))
+    only = ErasureList(listed.salt, frozenset(digests))
+    with reaching(path):
+        table.update_incremental()
+        rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
+        there = set(committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
+        gone = set(committed(table, lambda: _vacuum(table, 0, full=False)))
+        gone |= set(committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
+        table.update_incremental()
+    return ErasedFromLake(rows, len(gone & there), table.version(), datetime.now(UTC))
+
+
+def describe(erased: Erased) -> RenderableType:
+    """The receipt, for a terminal and for the files: it names nobody."""
+    mart, lake = erased.mart, erased.lake
+    table = Table("where", "what", "rows", "done", title="receipt of an erasure", title_justify="left")
+    table.columns[2].justify = "right"
+    for what, rows in (
+        ("invoices: customer and digest removed", mart.invoices),
+        ("customer, with scores and segment: deleted", mart.customers),
+        ("moves between segments: deleted", mart.moves),
+        ("quarantined records: value and detail removed", mart.quarantined),
+        ("erasure list: customer added", mart.listed),
+    ):
+        table.add_row("mart", what, f"{rows:,}", f"{mart.at:%Y-%m-%d %H:%M:%S} UTC")
+    if lake is not None:
+        done = f"{lake.at:%Y-%m-%d %H:%M:%S} UTC"
+        table.add_row("lake", "invoices: customer and digest removed", f"{lake.rows:,}", done)
+        table.add_row("lake", f"files of older versions deleted; now version {lake.version}", f"{lake.files:,}", done)
+    notes = [f"{mart.moved:,} other customers changed their segment"]
+    if lake is None:
+        notes.append("there is no lake")
+    notes.append("not reached from here: the topic until its retention, backups, archived WAL, the store's own files")
+    return Group(table, Text("\n".join(notes), style="dim"))
+
+
+def _owner(settings: Settings) -> AbstractContextManager[Connection]:
+    return session(settings.require_mart("owner"), "retail-mart erase", connect)
+
+
+def _in_lake(settings: Settings, listed: ErasureList, digests: Collection[str]) -> ErasedFromLake | None:
+    return erase_from_lake(settings.lake, listed, digests) if lake_exists(settings.lake) else None
+
+
+def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
+    cursor.execute(statement("erase/lock_writers"))
+    in_mart = read_list(cursor)
+    if hmac.compare_digest(in_mart.salt, in_lake.salt):
+        return
+    if in_mart.digests and in_lake.digests:
+        raise StreamingError(
+            "the mart and the lake have erasure lists of different origin, and neither can be read with the "
+            "other's salt: erase each customer of your receipts anew, `python -m streaming erase CUSTOMER`"
+        )
+    if in_lake.digests:
+        cursor.execute(statement("erase/set_salt"), {"salt": in_lake.salt})
+
+
+def _named(cursor: Cursor, only: ErasureList) -> list[str]:
+    """The customers of these digests whom the mart still names."""
+    cursor.execute(statement("erase/select_customers"), {"digests": sorted(only.digests)})
+    return [customer for (customer,) in cursor.fetchall()]
+
+
+def _forget_rejected(connection: Connection, cursor: Cursor, only: ErasureList) -> int:
+    with connection.cursor("quarantine") as values:  # on the server: it may be large
+        values.itersize = _RAW_AT_ONCE
+        values.execute(statement("erase/select_raw"))
+        mentioning = [row[:3] for row in values if only.is_mentioned(bytes(row[3]))]
+    if mentioning:
+        execute_values(cursor, statement("erase/forget_rejected"), mentioning, page_size=500)
+    return len(mentioning)
+
+
+def _dates(table: DeltaTable, only: ErasureList) -> list[date]:
+    """The business dates of which the lake names a customer of the list."""
+    found: set[date] = set()
+    if only.digests:
+        for rows in table.to_pyarrow_dataset().to_batches(columns=["customer_id", LAKE_PARTITION]):
+            found |= set(rows[LAKE_PARTITION].filter(only.named_in(rows["customer_id"])).to_pylist())
+    return sorted(found)
+
+
+def _forget_in_date(table: DeltaTable, only: ErasureList, business_date: date) -> int:
+    """Write one date's rows anew, without the customers; landings into other dates do not conflict with it. An update's
+    condition would stay in Delta's log, and its text columns are not read by every engine."""
+    rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(LAKE_SCHEMA)
+    named = int(pc.sum(only.named_in(rows["customer_id"])).as_py() or 0)
+    if named:
+        predicate = f"{LAKE_PARTITION} = '{business_date}'"
+        write_deltalake(table, only.forget_in(rows), mode="overwrite", predicate=predicate)
+    return named
+
+
+def _vacuum(table: DeltaTable, retention_hours: int, full: bool, dry_run: bool = False) -> list[str]:
+    """Delete the files that left the newest version (listed even if gone), with `full` also those of no version."""
+    # The table's own retention is for readers of older versions; these must not be read any more.
+    return table.vacuum(retention_hours, dry_run=dry_run, full=full, enforce_retention_duration=False)

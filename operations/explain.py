@@ -1,0 +1,275 @@
+"""Explain: why one customer stands where they stand: purchases, ranks, the way to the next tile, and each move."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import NamedTuple
+
+import psycopg2
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from sql import statement
+from conf.errors import StreamingError
+
+_METRIC = {"r": "recency", "f": "frequency", "m": "monetary"}
+_CAUSE = {
+    "overtaken": "overtaken by others",
+    "definition changed": "the segments were defined anew",
+    "policy changed": "the returns policy was changed",
+    "repaired": "the self-check repaired a wrong score",
+}
+
+
+class Customer(NamedTuple):
+    """A scored customer; `recency` in days up to `as_of_date`, `monetary` in the shop's currency."""
+
+    customer_id: str
+    recency: int
+    frequency: int
+    monetary: Decimal
+    last_purchase: datetime
+    r: int
+    f: int
+    m: int
+    segment: str
+    as_of_date: date | None
+
+
+class Score(NamedTuple):
+    """One metric's score and place: `rank` of `customers` (1 lowest), within a tile of the ranks `tile_begins` to
+    `tile_ends`. `next_value` is the least value that reaches the tile above, `more_to_next` how much more that is
+    (days, invoices, currency), `places_to_next` the places to climb; all null where there is no tile above."""
+
+    metric: str
+    score: int
+    value: str
+    rank: int
+    customers: int
+    tile_begins: int
+    tile_ends: int
+    value_below: str | None
+    value_above: str | None
+    places_to_next: int | None
+    next_value: str | None
+    more_to_next: Decimal | None
+
+
+class Purchase(NamedTuple):
+    """An invoice of the customer; it counts where `counting_lines` is above 0."""
+
+    invoice: str
+    invoice_date: datetime
+    line_count: int
+    counting_lines: int
+    purchased: Decimal
+    returned: Decimal
+    applied_at: datetime
+
+
+class Move(NamedTuple):
+    """A move between segments with the scores before and after; before is null for a new customer."""
+
+    changed_at: datetime
+    event_time: datetime
+    from_segment: str | None
+    to_segment: str
+    from_r: int | None
+    from_f: int | None
+    from_m: int | None
+    to_r: int
+    to_f: int
+    to_m: int
+    cause: str
+    invoice: str | None
+
+
+class Carried(NamedTuple):
+    """What the customer's pruned invoices came to: how many count, their sums, and the newest date of one."""
+
+    frequency: int
+    purchased: Decimal
+    returned: Decimal
+    last_purchase: datetime | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All of it; `purchases` and `moves` are the newest ones, newest first. `customer` is None, and `scores` empty,
+    where no invoice of the customer counts."""
+
+    customer_id: str
+    customer: Customer | None
+    scores: list[Score]
+    purchases: list[Purchase]
+    moves: list[Move]
+    carried: Carried | None = None
+
+
+def explain(connection: Connection, customer_id: str, newest: int = 20) -> Explanation:
+    """Read what the mart knows of a customer, with at most `newest` purchases and moves, as of one moment.
+
+    The connection's role may be the writer or the reader. Raises StreamingError for a customer who is not in the mart,
+    or a mart without tables.
+    """
+    connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+    parameters: dict[str, str | int] = {"customer": customer_id, "newest": newest}
+    try:
+        with connection, connection.cursor() as cursor:
+            found = [Customer._make(row) for row in _rows(cursor, "explain/customer", parameters)]
+            explanation = Explanation(
+                customer_id,
+                found[0] if found else None,
+                [Score._make(row) for row in _rows(cursor, "explain/scores", parameters)],
+                [Purchase._make(row) for row in _rows(cursor, "explain/purchases", parameters)],
+                [Move._make(row) for row in _rows(cursor, "explain/moves", parameters)],
+                next((Carried._make(row) for row in _rows(cursor, "explain/carried", parameters)), None),
+            )
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
+        raise StreamingError("the mart lacks tables: run `python -m streaming migrate`") from None
+    if not found and not explanation.purchases and not explanation.moves:
+        raise StreamingError(
+            f"customer {customer_id!r} is not in the mart: no applied invoice names them. "
+            "Ids are compared exactly, with capitals and leading zeros"
+        )
+    return explanation
+
+
+def _rows(cursor: Cursor, name: str, parameters: dict[str, str | int]) -> list[tuple]:
+    cursor.execute(statement(name), parameters)
+    return cursor.fetchall()
+
+
+def describe(explanation: Explanation) -> RenderableType:
+    """The explanation as it is printed."""
+    parts: list[RenderableType] = [_heading(explanation)]
+    if explanation.customer:
+        parts += [_scores(explanation), *(Text(f"  {way}") for way in ways_up(explanation.scores)), Text()]
+    if explanation.purchases:
+        parts.append(_purchases(explanation))
+    if carried := explanation.carried:
+        since = f" until {carried.last_purchase:%Y-%m-%d}" if carried.last_purchase else ""
+        parts.append(
+            Text(
+                f"and {_count(carried.frequency, 'older invoice')}{since}, {carried.purchased:,.2f} in all, pruned: "
+                "counted, and no longer kept one by one\n"
+            )
+        )
+    if explanation.moves:
+        parts.append(_moves(explanation.moves))
+    return Group(*parts)
+
+
+def ways_up(scores: list[Score]) -> list[str]:
+    """One sentence a metric that has a tile above: what is missing to it, if the others stay where they are."""
+    return [
+        f"{score.metric}={score.score + 1}: {_more(score)}, or {_count(score.places_to_next or 0, 'place')} up"
+        for score in scores
+        if score.more_to_next is not None
+    ]
+
+
+def _more(score: Score) -> str:
+    if score.metric == "r":
+        return f"a purchase on or after {score.next_value}"
+    if score.metric == "f":
+        return f"{_count(int(score.more_to_next or 0), 'more invoice')}"
+    return f"{score.more_to_next:,.2f} more spent"
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def _heading(explanation: Explanation) -> Text:
+    customer = explanation.customer
+    heading = Text.assemble(("Customer ", "bold"), (explanation.customer_id, "bold"))
+    if customer is None:
+        return heading.append(": no invoice of theirs counts (only returns, charges or free lines), so no score.\n")
+    return heading.append(
+        f": {customer.segment} (r={customer.r} f={customer.f} m={customer.m})\n"
+        f"{_count(customer.frequency, 'invoice')}, {customer.monetary:,.2f} spent, last purchase "
+        f"{customer.last_purchase:%Y-%m-%d %H:%M}, {_distance(customer)}\n"
+    )
+
+
+def _distance(customer: Customer) -> str:
+    """How far the last purchase is from the date that recency is measured to, which no invoice of tomorrow's moves."""
+    if customer.as_of_date is None:
+        return "later than the clock, as every invoice is"
+    if (ahead := (customer.last_purchase.date() - customer.as_of_date).days) > 0:
+        return f"{_count(ahead, 'day')} after {customer.as_of_date}, to which recency is measured: it counts as 0 days"
+    return f"{_count(customer.recency, 'day')} before {customer.as_of_date}"
+
+
+def _scores(explanation: Explanation) -> Table:
+    table = Table(title="Scores", title_justify="left")
+    for heading in ("metric", "score", "value", "rank", "tile's ranks", "tile below ends at", "tile above begins at"):
+        table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+    for score in explanation.scores:
+        table.add_row(
+            f"{score.metric} {_METRIC[score.metric]}",
+            str(score.score),
+            _value(score.value),
+            f"{score.rank:,} of {score.customers:,}",
+            f"{score.tile_begins:,}-{score.tile_ends:,}",
+            _value(score.value_below),
+            _value(score.value_above),
+        )
+    return table
+
+
+def _value(value: str | None) -> str:
+    """Thousands separated; dates as they are."""
+    if value is None:
+        return "-"
+    return value if value.count("-") == 2 else f"{Decimal(value):,}"
+
+
+def _purchases(explanation: Explanation) -> Table:
+    shown, customer = len(explanation.purchases), explanation.customer
+    total = f"; {customer.frequency:,} count in all, {customer.monetary:,.2f}" if customer else ""
+    table = Table(title=f"Newest {_count(shown, 'invoice')}{total}", title_justify="left")
+    table.add_column("date", no_wrap=True)
+    table.add_column("invoice", overflow="fold")
+    for heading in ("lines", "counting", "purchased", "returned"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for p in explanation.purchases:
+        style = None if p.counting_lines else "dim"
+        table.add_row(
+            f"{p.invoice_date:%Y-%m-%d %H:%M}",
+            p.invoice,
+            str(p.line_count),
+            str(p.counting_lines),
+            f"{p.purchased:,.2f}",
+            f"{p.returned:,.2f}" if p.returned else "",
+            style=style,
+        )
+    return table
+
+
+def _moves(moves: list[Move]) -> Table:
+    table = Table(title=f"Newest {_count(len(moves), 'move')} between segments", title_justify="left")
+    table.add_column("applied (UTC)", no_wrap=True)
+    table.add_column("as of", no_wrap=True)
+    for heading in ("from", "to"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("r f m", no_wrap=True)
+    table.add_column("cause", overflow="fold")
+    for move in moves:
+        before = f"{move.from_r} {move.from_f} {move.from_m}" if move.from_segment else "new  "
+        cause = _CAUSE.get(move.cause, f"{move.cause}: invoice {move.invoice}")
+        table.add_row(
+            f"{move.changed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
+            f"{move.event_time:%Y-%m-%d}",
+            move.from_segment or "-",
+            move.to_segment,
+            f"{before} → {move.to_r} {move.to_f} {move.to_m}",
+            cause,
+        )
+    return table

@@ -1,0 +1,225 @@
+"""Redrive: quarantined records that today's rules accept go onto the topic again, and with it through the whole line.
+
+A redriven record is a new record with the same value: the stream applies it by its invoice number exactly once and
+lands it in the lake, by the same code as any other. So a redrive that was cut short is simply run again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conf.kafka_refusal import REFUSED_LOGIN, connecting
+from conf.settings import Settings
+from sql import statement
+from conf.errors import AwayError, StreamingError
+from streaming.invoice import Invoice
+from streaming.parse import RejectedError, parse_invoice
+from mart.quarantine import Quarantined, quarantined
+from mart.reject_reason import MEANING, RejectReason
+
+_PAGE = 500  # records a transaction: their values are held in memory
+_LEAST_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+@dataclass
+class Redriven:
+    """What was done: records sent again, records whose invoice is in the mart already, and how many stay for which
+    reason. `seen` is the sum."""
+
+    sent: int = 0
+    in_the_mart: int = 0
+    stay: Counter[RejectReason] = field(default_factory=Counter)
+
+    @property
+    def seen(self) -> int:
+        return self.sent + self.in_the_mart + self.stay.total()
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What is to become of a record: sent if it has an invoice, else its new reason, detail and outcome."""
+
+    record: Quarantined
+    reason: RejectReason
+    detail: str
+    outcome: str | None
+    invoice: Invoice | None = None
+
+
+def redrive(
+    settings: Settings,
+    connection: Connection,
+    reasons: Collection[RejectReason] = (),
+    coordinates: Collection[str] = (),
+    dry_run: bool = False,
+) -> Redriven:
+    """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
+    quarantine.check_coordinates returns them) and send those that are right now.
+
+    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises StreamingError if the
+    broker refuses the login; AwayError if it does not take them all: then those of the page stay, and may be sent
+    twice, which the stream recognises.
+    """
+    done = Redriven()
+    producer = None if dry_run else _producer(settings)
+    try:
+        after: tuple[str, int, int] = (_LEAST_UUID, -1, -1)
+        while True:
+            with connection, connection.cursor() as cursor:
+                page = _lock_page(cursor, settings.kafka_topic, reasons, coordinates, after)
+                if not page:
+                    return done
+                verdicts = _verdicts(cursor, settings, page)
+                if producer is not None:
+                    _send(producer, settings, [v for v in verdicts if v.invoice])
+                    _settle(cursor, verdicts)
+            for verdict in verdicts:
+                done.sent += verdict.outcome == "redriven"
+                done.in_the_mart += verdict.outcome == "in the mart already"
+                if verdict.outcome is None:
+                    done.stay[verdict.reason] += 1
+            last = page[-1]
+            after = (last.topic_id, last.partition, last.offset)
+    finally:
+        if producer is not None:
+            producer.close(timeout=5)
+
+
+def _lock_page(
+    cursor: Cursor,
+    topic: str,
+    reasons: Collection[RejectReason],
+    coordinates: Collection[str],
+    after: tuple[str, int, int],
+) -> list[Quarantined]:
+    cursor.execute(
+        statement("rejected/lock_open"),
+        {
+            "topic": topic,
+            "after_topic_id": after[0],
+            "after_partition": after[1],
+            "after_offset": after[2],
+            "reasons": [reason.value for reason in reasons] or None,
+            "coordinates": list(coordinates) or None,
+            "limit": _PAGE,
+        },
+    )
+    return quarantined(cursor)
+
+
+def _verdicts(cursor: Cursor, settings: Settings, records: Iterable[Quarantined]) -> list[_Verdict]:
+    parsed = [(record, _parsed(record, settings)) for record in records]
+    numbers = [invoice.invoice for _, invoice in parsed if isinstance(invoice, Invoice)]
+    cursor.execute(statement("rejected/applied"), {"invoices": numbers})
+    applied = {invoice: rest for invoice, *rest in cursor.fetchall()}
+    return [_verdict(record, found, applied) for record, found in parsed]
+
+
+def _parsed(record: Quarantined, settings: Settings) -> Invoice | RejectedError:
+    """By today's rules, and as a record of now, which it will be."""
+    try:
+        return parse_invoice(record.raw, datetime.now(UTC), settings.zone, settings.max_message_bytes)
+    except RejectedError as error:
+        return error
+    except Exception as error:  # the others of the page are redriven
+        return RejectedError.unforeseen(error)
+
+
+def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[str, list[object]]) -> _Verdict:
+    # `verify` takes from quarantine which of the lake's copies were refused, so such a record keeps its reason.
+    is_landed = record.reason in (RejectReason.CONFLICTING_DUPLICATE, RejectReason.INTERNAL_ERROR)
+    if isinstance(found, RejectedError):
+        if is_landed:
+            return _Verdict(record, record.reason, record.detail, None)
+        return _Verdict(record, found.reason, found.detail, None)
+    if found.invoice not in applied:
+        return _Verdict(record, record.reason, record.detail, "redriven", found)
+    content_sha256, partition, offset = applied[found.invoice]
+    if content_sha256 == found.content_sha256:
+        return _Verdict(record, record.reason, record.detail, "in the mart already")
+    detail = f"invoice {found.invoice!r} was applied from partition {partition} offset {offset}"
+    return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_landed else detail, None)
+
+
+def _producer(settings: Settings) -> KafkaProducer:
+    timeout_ms = int(settings.kafka_timeout_seconds * 1000)
+    try:
+        with connecting() as reasons:
+            return KafkaProducer(
+                bootstrap_servers=settings.require_kafka(),
+                **settings.kafka_security(),
+                client_id="redrive",
+                acks="all",
+                enable_idempotence=True,
+                compression_type="lz4",
+                max_request_size=max(1_048_576, settings.max_message_bytes + 1_024),
+                allow_auto_create_topics=False,
+                bootstrap_timeout_ms=timeout_ms,
+                max_block_ms=timeout_ms,
+                delivery_timeout_ms=timeout_ms + 5,
+                request_timeout_ms=max(1, timeout_ms // 3),
+            )
+    except KafkaError as error:
+        if reasons.login_refused:
+            raise StreamingError(f"Kafka at {settings.kafka_bootstrap_servers} {REFUSED_LOGIN}") from None
+        raise _away(settings, error, reasons.hint(settings.kafka_security())) from error
+
+
+def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict]) -> None:
+    """Send the records' values under the contract's key, and wait until the broker has them all."""
+    try:
+        sent = [
+            producer.send(
+                settings.kafka_topic, key=(v.invoice.customer_id or v.invoice.invoice).encode(), value=v.record.raw
+            )
+            for v in verdicts
+            if v.invoice
+        ]
+        producer.flush(timeout=settings.kafka_timeout_seconds)
+        for future in sent:
+            future.get(timeout=settings.kafka_timeout_seconds)
+    except KafkaError as error:
+        raise _away(settings, error) from error
+
+
+def _away(settings: Settings, error: KafkaError, hint: str = "") -> AwayError:
+    return AwayError(
+        f"Kafka at {settings.kafka_bootstrap_servers} took no records for {settings.kafka_topic!r} "
+        f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again{hint}"
+    )
+
+
+def _settle(cursor: Cursor, verdicts: list[_Verdict]) -> None:
+    rows = [
+        (v.record.topic_id, v.record.partition, v.record.offset, v.reason.value, v.detail, v.outcome) for v in verdicts
+    ]
+    execute_values(cursor, statement("rejected/settle"), rows, page_size=_PAGE)
+
+
+def describe(done: Redriven, dry_run: bool) -> RenderableType:
+    """What was done, for a terminal."""
+    if not done.seen:
+        return Text("no such record waits in quarantine")
+    table = Table("records", "outcome")
+    table.columns[0].justify = "right"
+    if done.sent:
+        table.add_row(f"{done.sent:,}", "would be sent again" if dry_run else "sent to the topic again")
+    if done.in_the_mart:
+        table.add_row(f"{done.in_the_mart:,}", "not needed: the mart has the invoice with this content")
+    for reason, records in done.stay.most_common():
+        table.add_row(f"{records:,}", f"{'would stay' if dry_run else 'stay'}: {reason}, {MEANING[reason]}")
+    if dry_run:
+        return Group(table, Text("nothing was changed (--dry-run)", style="dim"))
+    return table

@@ -1,0 +1,274 @@
+"""Repair: the mart built anew from the lake, beside the old one, and put in its place in one transaction.
+
+Writers wait meanwhile: the transaction holds the rows that they lock first, so that the positions do not move, and the
+next batch goes on from them. Readers see the old mart until the commit. Before it, the result is compared with the lake
+by `verify`'s own comparison: what does not equal it is not committed. A repair that is cut short has changed nothing.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import duckdb
+from deltalake import DeltaTable
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from psycopg2.extras import execute_values
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conf.segments import segment_scores
+from conf.settings import Settings
+from sql import one_row, statement
+from mart.erasure_list import ErasureList
+from lake.erasure_list import lake_list
+from conf.errors import StreamingError
+from lake.table import existing_lake
+from lake.files import kept_since
+from lake.table import read_positions as read_landed
+from mart.shop_rules import adopt_rules
+from mart.connection import application_name, as_owner, connect
+from mart.positions import advance, take_over
+from mart.quarantine import Rejected, quarantine
+from mart.reject_reason import RejectReason
+from mart.score import lock_scores, score_all
+from mart.session import session
+from topic.describe import Topic, describe_topic
+from operations.verify import NothingAppliedError, Pins, Position, Verified, caught_up, compare, read_mart, read_pins, recompute, timed
+
+# A lake that lacks a larger share of the mart's invoices than this is taken for the wrong one.
+_MOST_REMOVED_SHARE = 0.01
+_FEW = 10
+
+
+@dataclass
+class Repaired:
+    """What was done to the mart: rows a table removed, corrected and added; customers who `moved` to another segment by
+    it; copies of other content put into `quarantined`; `positions` at which the stream goes on; `kept_in`: the folder
+    that holds the replaced rows as CSV, None if there were none; `verified`: the comparison of the result, before the
+    commit."""
+
+    removed: dict[str, int] = field(default_factory=dict)
+    corrected: dict[str, int] = field(default_factory=dict)
+    added: dict[str, int] = field(default_factory=dict)
+    moved: int = 0
+    quarantined: int = 0
+    positions: list[Position] = field(default_factory=list)
+    kept_in: Path | None = None
+    verified: Verified = field(default_factory=Verified)
+
+
+@as_owner("repair")
+def repair(
+    settings: Settings,
+    wait_seconds: float,
+    accept_loss: bool = False,
+    on_phase: Callable[[str], None] = lambda _: None,
+) -> Repaired:
+    """Make the mart what the lake says it must be at the mart's own positions; of a new mart, at the lake's.
+
+    As MART_OWNER_DSN; may run beside the stream, which waits. Writes what it replaces as CSV below MART_HOME/repair.
+    Raises StreamingError, and nothing is changed, if the lake does not land what the mart has applied within
+    `wait_seconds`, if it lacks more than 1 % of the mart's invoices (unless `accept_loss`), or if the result would not
+    equal it; AwayError if PostgreSQL does not answer.
+    """
+    done = Repaired()
+    kept_in = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    try:
+        with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection:
+            _repair(connection, settings, wait_seconds, accept_loss, kept_in, done, on_phase)
+    except StreamingError:
+        shutil.rmtree(kept_in, ignore_errors=True)
+        raise
+    return done
+
+
+def _repair(
+    connection: Connection,
+    settings: Settings,
+    wait_seconds: float,
+    accept_loss: bool,
+    kept_in: Path,
+    done: Repaired,
+    on_phase: Callable[[str], None],
+) -> None:
+    seconds = done.verified.seconds
+    with (
+        tempfile.TemporaryDirectory(prefix="mart-repair-") as scratch,
+        duckdb.connect() as engine,
+        connection,
+        connection.cursor() as cursor,
+    ):
+        folder = Path(scratch)
+        with timed("wait for the running batch", seconds, on_phase):
+            cursor.execute(statement("erase/lock_writers"))
+            lock_scores(cursor)
+        try:
+            pins = read_pins(cursor, folder, engine)
+        except NothingAppliedError:
+            _begin_where_the_lake_is(cursor, settings)
+            pins = read_pins(cursor, folder, engine)
+        done.positions = pins.positions
+        with timed("wait for the lake", seconds, on_phase):
+            table = caught_up(settings.lake, pins.positions, wait_seconds)
+            _check_erasure_list(pins.erased, table)
+        with timed("recompute from the lake", seconds, on_phase):
+            if kept_since(table):
+                read_mart(cursor, folder, engine)
+            recompute(engine, table, pins, done.verified)
+        with timed("build the mart beside the old one", seconds, on_phase):
+            _stage(cursor, engine, folder, pins, done.verified.lake_kept_since)
+        with timed("put it in place", seconds, on_phase):
+            _check_loss(cursor, settings.lake, accept_loss)
+            _keep_replaced(cursor, kept_in, done)
+            _replace(cursor, done)
+        with timed("compare", seconds, on_phase):
+            read_mart(cursor, folder, engine)
+            compare(engine, table, done.verified, shown=10)
+            _quarantine_conflicts(cursor, engine, pins, done)
+        if not done.verified.equal:
+            raise StreamingError(
+                f"the rebuilt mart would not equal the lake ({_in_words(done.verified)}), so nothing was changed. This "
+                "is a fault of the program: tell its makers, with what `python -m streaming verify` prints"
+            )
+        cursor.execute(statement("erase/tell_pages"))
+
+
+def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
+    """Of a mart that has no positions: the lake's, of the topic as the broker knows it, under the rules of today."""
+    topic = describe_topic(
+        settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds, settings.kafka_security()
+    )
+    landed = read_landed(existing_lake(settings.lake), topic, topic.end_offsets)
+    if not landed:
+        raise StreamingError(
+            f"neither the mart nor the lake at {settings.lake} has positions of topic {topic.name!r} "
+            f"(id {topic.topic_id}): there is nothing to build the mart from"
+        )
+    adopt_rules(cursor, settings)
+    advance(cursor, take_over(cursor, topic, f"{application_name()} (repair)"), landed)
+
+
+def _check_erasure_list(in_mart: ErasureList, table: DeltaTable) -> None:
+    in_lake = lake_list(table)
+    if in_lake is not None and not in_lake.digests <= in_mart.digests:
+        raise StreamingError(
+            "the lake's erasure list names customers whom the mart's does not: first run `python -m streaming erase "
+            "--listed`. Nothing was changed"
+        )
+
+
+def _stage(
+    cursor: Cursor, engine: duckdb.DuckDBPyConnection, folder: Path, pins: Pins, lake_kept_since: date | None
+) -> None:
+    """The invoices and customers as they must be, into temporary tables."""
+    engine.execute(statement("verify/export_invoices").format(folder=folder))
+    with (folder / "landed.csv").open("rb") as rows:
+        cursor.copy_expert(statement("apply/copy_staged"), rows)
+    if lake_kept_since:
+        cursor.execute(statement("repair/stage_unlanded"), {"lake_kept_since": lake_kept_since})
+    cursor.execute(statement("repair/analyze_stage"))
+    customers = statement("apply/recounted_customers").format(invoices="staged_invoice")
+    cursor.execute(
+        statement("repair/create_recounted").format(customers=customers), {"returns_policy": pins.returns_policy}
+    )
+
+
+def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
+    cursor.execute(statement("repair/count_unknown"))
+    unknown, invoices = one_row(cursor)
+    if unknown > max(_FEW, _MOST_REMOVED_SHARE * invoices) and not accept_loss:
+        raise StreamingError(
+            f"the lake at {lake} lacks {unknown:,} of the mart's {invoices:,} invoices, which a repair would remove: "
+            "is it the mart's own lake, landed from the first record on? Nothing was changed. If it is right: "
+            "`python -m streaming verify --repair --accept-loss`"
+        )
+
+
+def _keep_replaced(cursor: Cursor, folder: Path, done: Repaired) -> None:
+    for name in ("invoices", "customers"):
+        file = folder / f"replaced_{name}.csv"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with file.open("wb") as rows:
+            cursor.copy_expert(statement(f"repair/copy_replaced_{name}"), rows)
+        if cursor.rowcount:
+            done.kept_in = folder
+        else:
+            file.unlink()
+    if done.kept_in is None:
+        folder.rmdir()
+
+
+def _replace(cursor: Cursor, done: Repaired) -> None:
+    """Make the mart's rows those of the temporary tables. Rows that are right already stay untouched, with their ids
+    and times; so do views, rights and history."""
+    for table, delete, correct, insert in (
+        ("invoice", "repair/delete_invoices", "repair/correct_invoices", "apply/insert_invoices"),
+        ("customer", "repair/delete_customers", "repair/correct_customers", "repair/insert_customers"),
+    ):
+        for name, rows in ((delete, done.removed), (correct, done.corrected), (insert, done.added)):
+            cursor.execute(statement(name))
+            rows[table] = cursor.rowcount
+    cursor.execute(statement("repair/count_shop"))
+    cursor.execute(statement("repair/forget_scores"))
+    execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))
+    done.moved = score_all(cursor, "repaired")
+
+
+def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pins: Pins, done: Repaired) -> None:
+    """Copies of other content that the quarantine has lost. The lake keeps no raw values, so there is none to show."""
+    topics = {p.topic: p.topic_id for p in pins.positions}
+    for topic, topic_id in topics.items():
+        rows = engine.execute(statement("verify/select_conflicts"), {"topic": topic}).fetchall()
+        lost = [
+            Rejected(
+                partition,
+                offset,
+                kafka_timestamp,
+                RejectReason.CONFLICTING_DUPLICATE,
+                f"invoice {invoice!r} was applied from partition {first_partition} offset {first_offset} "
+                "(found by a repair, in the lake)",
+                None,
+            )
+            for partition, offset, kafka_timestamp, invoice, first_partition, first_offset in rows
+        ]
+        if lost:
+            quarantine(cursor, Topic(topic, topic_id, {}, {}), lost)
+            done.quarantined += len(lost)
+    done.verified.differing["conflict"] = 0
+    done.verified.rows["conflict"] += done.quarantined
+
+
+def _in_words(verified: Verified) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in verified.differing.items() if count)
+
+
+def describe(done: Repaired) -> RenderableType:
+    """What was done, for a terminal."""
+    table = Table("", "removed", "corrected", "added", title="repair of the mart", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in done.removed:
+        table.add_row(f"{name}s", f"{done.removed[name]:,}", f"{done.corrected[name]:,}", f"{done.added[name]:,}")
+    positions = ", ".join(f"{p.topic} {p.partition}:{p.next_offset}" for p in done.positions)
+    notes = [
+        f"every customer scored anew, cuts and totals rebuilt; {done.moved:,} customers moved to another segment",
+        f"the stream goes on at {positions}",
+    ]
+    if done.quarantined:
+        notes.insert(1, f"copies with other content put into quarantine: {done.quarantined:,}")
+    if done.kept_in:
+        notes.append(f"the replaced rows are in {done.kept_in}")
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.verified.seconds.items())
+    return Group(
+        table,
+        Text("\n".join(notes)),
+        Text(phases, style="dim"),
+        Text("equal now: every row, every column, to the cent", "bold green"),
+    )

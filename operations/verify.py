@@ -1,0 +1,314 @@
+"""Verify: recompute every invoice and customer from the lake by another engine, and compare all with the mart.
+
+DuckDB over the Delta table, at the mart's own positions: both ends are pinned, so traffic may flow meanwhile.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+
+import duckdb
+import pandas as pd
+from deltalake import DeltaTable
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from conf.line_rules import admin_codes
+from conf.segments import segment_scores
+from conf.settings import Settings
+from sql import statement
+from mart.erasure_list import ErasureList, read_list
+from conf.errors import StreamingError
+from lake.table import existing_lake, reaching, read_positions
+from lake.files import kept_since
+from mart.connection import answering
+from mart.session import session
+from topic.describe import Topic
+
+_POLL_SECONDS = 1
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """One table of the comparison: its key, the columns to compare, and the engine's table that says what must be."""
+
+    key: str
+    columns: tuple[str, ...]
+    from_lake: str
+
+
+_COMPARED = {
+    "invoice": _Compared(
+        "invoice",
+        ("invoice_date", "customer_id", "line_count", "counting_lines", "purchased", "returned", "content_sha256"),
+        "landed_invoice",
+    ),
+    "customer": _Compared(
+        "customer_id",
+        ("frequency", "monetary", "last_purchase", "r", "f", "m", "segment"),
+        "recomputed_customer",
+    ),
+    "cut": _Compared(
+        "tile",
+        ("customers", "r_value", "r_customer_id", "f_value", "f_customer_id", "m_value", "m_customer_id"),
+        "recomputed_cut",
+    ),
+    "score": _Compared("score", ("customers", "monetary"), "recomputed_score"),
+    "total": _Compared("total", ("invoices", "purchased", "returned", "newest_invoice_date"), "recomputed_total"),
+}
+CONFLICT = "conflict"
+_LABELS = {
+    "invoice": "invoices",
+    "customer": "customers",
+    "cut": "cuts of the tiles",
+    "score": "totals by scores",
+    "total": "totals of the shop",
+    CONFLICT: "conflicting copies",
+}
+
+
+class NothingAppliedError(StreamingError):
+    """The mart is new: it has no positions."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One value in which mart and lake differ (`table`, `key`, which column or what is missing), as text.
+
+    `invoices`: of a customer, the invoices that differ, which explain it.
+    """
+
+    table: str
+    key: str
+    difference: str
+    mart: str | None
+    lake: str | None
+    invoices: tuple[str, ...] = ()
+
+
+@dataclass
+class Verified:
+    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase.
+
+    Of the mart's invoices `not_in_lake` are from before `lake_kept_since` and were taken as they are; `pruned` are no
+    longer in the mart, and what they came to was taken as it is carried there.
+    """
+
+    lake_version: int = 0
+    lake_kept_since: date | None = None
+    not_in_lake: int = 0
+    pruned: int = 0
+    rows: dict[str, int] = field(default_factory=dict)
+    differing: dict[str, int] = field(default_factory=dict)
+    first: list[Difference] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def equal(self) -> bool:
+        return not any(self.differing.values())
+
+
+@dataclass(frozen=True)
+class Position:
+    """The first offset of a topic's partition that the mart has not applied."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    next_offset: int
+
+
+@dataclass(frozen=True)
+class Pins:
+    """What the mart says of how it is to be recomputed: to where, by which policy, up to which date of an
+    invoice for the as-of date, and without whom."""
+
+    positions: list[Position]
+    returns_policy: str
+    clock_limit: datetime
+    erased: ErasureList
+
+
+@contextmanager
+def timed(name: str, seconds: dict[str, float], on_phase: Callable[[str], None]) -> Iterator[None]:
+    """A phase that says that it begins, and leaves its seconds behind."""
+    on_phase(name)
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 2)
+
+
+def verify(
+    settings: Settings, wait_seconds: float, shown: int = 10, on_phase: Callable[[str], None] = lambda _: None
+) -> Verified:
+    """Compare the mart, as it is now, with what the lake says it must be: every invoice, customer, cut and total, every
+    column, and whether each copy of an invoice with other content is in quarantine.
+
+    Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
+    or there is no lake; NothingAppliedError if the mart is new; AwayError if PostgreSQL does not answer.
+    """
+    found = Verified()
+    with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:
+        with timed("read the mart", found.seconds, on_phase), _snapshot(settings.require_mart()) as cursor:
+            pins = read_pins(cursor, Path(folder), engine)
+            read_mart(cursor, Path(folder), engine)
+        with timed("wait for the lake", found.seconds, on_phase):
+            table = caught_up(settings.lake, pins.positions, wait_seconds)
+        with timed("recompute from the lake", found.seconds, on_phase):
+            recompute(engine, table, pins, found)
+        with timed("compare", found.seconds, on_phase):
+            compare(engine, table, found, shown)
+    return found
+
+
+@contextmanager
+def _snapshot(dsn: str) -> Iterator[Cursor]:
+    """A cursor that sees the mart of one moment."""
+    with (
+        answering(),
+        session(dsn, "retail-mart verify") as connection,
+    ):
+        connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+        with connection.cursor() as cursor:
+            yield cursor
+
+
+def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
+    """What the recomputing needs of the mart; the engine gets its tables refused, applied, erased, pruned, carried and
+    pruned_total, and an empty stream_position. Raises NothingAppliedError if there are no positions."""
+    cursor.execute(statement("verify/select_positions"))
+    positions = [Position(*row) for row in cursor.fetchall()]
+    cursor.execute(statement("verify/select_shop"))
+    row = cursor.fetchone()
+    if row is None or not positions:
+        raise NothingAppliedError("the mart has applied nothing yet: there is nothing to verify")
+    for name in ("refused", "applied", "pruned", "carried", "pruned_total"):
+        _copy(cursor, name, folder)
+    engine.execute(statement("verify/load_pins").format(folder=folder))
+    erased = read_list(cursor)
+    if erased.digests:
+        engine.executemany("INSERT INTO erased VALUES (?)", [[digest] for digest in sorted(erased.digests)])
+    return Pins(positions, str(row[0]), row[1], erased)
+
+
+def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
+    """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
+    for name in _COMPARED:
+        _copy(cursor, name, folder)
+    engine.execute(statement("verify/load_mart").format(folder=folder))
+
+
+def _copy(cursor: Cursor, name: str, folder: Path) -> None:
+    with (folder / f"{name}.csv").open("wb") as out:
+        cursor.copy_expert(statement(f"verify/copy_{name}"), out)
+
+
+def caught_up(path: str, positions: list[Position], wait_seconds: float) -> DeltaTable:
+    """The lake, once it has landed everything before the positions."""
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        table = existing_lake(path)
+        behind = sum(max(0, p.next_offset - _landed(table, p)) for p in positions)
+        if not behind:
+            return table
+        if time.monotonic() > deadline:
+            raise StreamingError(
+                f"the lake at {path} is {behind} records behind the mart after {wait_seconds:g} s: is landing running? "
+                "It can catch up alone: `python -m streaming run --only land --available-now`"
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _landed(table: DeltaTable, position: Position) -> int:
+    topic = Topic(position.topic, position.topic_id, {}, {})
+    return read_positions(table, topic, [position.partition]).get(position.partition, 0)
+
+
+def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, found: Verified) -> None:
+    """From the lake, as it must be at the mart's positions: the engine's tables landed_copy, landed_invoice,
+    recomputed_customer, recomputed_cut, recomputed_score, recomputed_total. Invoices older than a pruned lake are taken
+    from mart_invoice."""
+    engine.executemany(
+        "INSERT INTO stream_position VALUES (?, ?, ?, ?)",
+        [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.positions],
+    )
+    engine.register("lake", table.to_pyarrow_dataset())
+    engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
+    product_line = statement("duckdb/product_line")
+    with reaching(table.table_uri):
+        engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
+        engine.execute(
+            statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
+        )
+    found.pruned = _count(engine, "SELECT count(*) FROM pruned")
+    found.lake_kept_since = kept_since(table)
+    if found.lake_kept_since:
+        taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": found.lake_kept_since})
+        [(found.not_in_lake,)] = taken.fetchall()
+    engine.execute(statement("verify/recomputed_customers"), {"returns_policy": pins.returns_policy})
+    engine.execute(statement("verify/recomputed_totals"))
+    engine.execute(statement("verify/recomputed_shop"), {"clock_limit": pins.clock_limit})
+
+
+def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verified, shown: int) -> None:
+    """Hold what was read against what was recomputed."""
+    found.lake_version = table.version()
+    for name, compared in _COMPARED.items():
+        columns = ", ".join(
+            f"{{'difference': '{column}', 'mart': m.{column}::VARCHAR, 'lake': l.{column}::VARCHAR}}"
+            for column in compared.columns
+        )
+        values = {"table": name, "key": compared.key, "lake": compared.from_lake, "columns": columns}
+        engine.execute(statement("verify/differences").format(**values))
+        found.rows[name] = _count(engine, f"SELECT count(*) FROM mart_{name}")  # noqa: S608
+    engine.execute(statement("verify/conflict_differences"))
+    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM refused WHERE reason = 'conflicting_duplicate'")
+    found.first = []
+    for name in found.rows:
+        found.differing[name] = _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference")  # noqa: S608
+        if found.differing[name]:
+            first = statement("verify/first_differences").format(table=name)
+            rows = engine.execute(first, {"shown": shown}).fetchall()
+            found.first += [
+                Difference(name, key, difference, mart, lake, tuple(invoices or ()))
+                for key, difference, mart, lake, invoices in rows
+            ]
+
+
+def _count(engine: duckdb.DuckDBPyConnection, query: str) -> int:
+    [(count,)] = engine.execute(query).fetchall()
+    return int(count)
+
+
+def describe(verified: Verified) -> RenderableType:
+    """What was found, for a terminal."""
+    table = Table("", "in the mart", "differing", title_justify="left")
+    table.title = f"the mart against the lake, version {verified.lake_version}"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, rows in verified.rows.items():
+        table.add_row(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
+    phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
+    if verified.not_in_lake:
+        phases += (
+            f"\n{verified.not_in_lake:,} invoices are older than the lake (since {verified.lake_kept_since}): taken as "
+            "the mart has them"
+        )
+    if verified.pruned:
+        phases += f"\n{verified.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
+    if verified.equal:
+        return Group(
+            table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")
+        )
+    first = Table("table", "key", "difference", "mart", "lake", "explained by invoices")
+    for d in verified.first:
+        first.add_row(d.table, d.key, d.difference, d.mart or "", d.lake or "", ", ".join(d.invoices))
+    return Group(table, Text(phases, style="dim"), Text("NOT equal; the first differences:", "bold red"), first)

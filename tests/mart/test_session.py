@@ -1,0 +1,120 @@
+"""Commands that wait for a lock, on a real server: who makes them wait is said, and a signal ends them, whole."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, closing
+
+import psycopg2
+import pytest
+from structlog.testing import capture_logs
+
+from mart import lock_watch
+from operations.backup import backup
+from operations.erase import erase
+from tests.conftest import ROOT, new_mart
+from tests.integration.mart_rows import rows
+from tests.mart.test_locks import locked, until
+
+pytestmark = pytest.mark.stack
+
+# What each waits for.
+_VERBS = {
+    "migrate": "public.migration",
+    "verify": "mart.stream_position",
+    "explain c1": "mart.customer",
+    "rewind --only apply": "mart.stream_writer",
+    "prune --yes": "mart.invoice",
+    "backup": "mart.invoice",
+    "export c1": "mart.customer",
+    "erase c1 --yes": "mart.stream_writer",
+    "rejected list": "mart.rejected_invoice",
+    "rejected show 0:1": "mart.rejected_invoice",
+    "rejected redrive --all": "mart.rejected_invoice",
+}
+_WAITING = (
+    "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid)"
+    " WHERE NOT granted AND datname = current_database()"
+)
+
+
+@pytest.mark.parametrize(
+    ("number", "verbs"), [(signal.SIGINT, list(_VERBS)), (signal.SIGTERM, ["migrate", "erase c1 --yes", "backup"])]
+)
+def test_a_signal_ends_every_command_that_waits(line, number, verbs):
+    with ExitStack() as held, closing(psycopg2.connect(line.mart.owner_dsn)) as other:
+        other.cursor().execute(f"LOCK TABLE {', '.join(sorted(set(_VERBS.values())))} IN ACCESS EXCLUSIVE MODE")
+        started = {verb: held.enter_context(_started(line.environment(), *verb.split())) for verb in verbs}
+        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(len(verbs),)])
+        for process in started.values():
+            process.send_signal(number)
+        ended = {verb: (process.wait(60), process.stderr.read()) for verb, process in started.items()}
+        # While the lock is held: no session is left in its queue, before which others would wait.
+        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(0,)])
+    assert {verb: code for verb, (code, _) in ended.items()} == dict.fromkeys(verbs, 128 + number), ended
+    assert not [said for _, said in ended.values() if "Traceback" in said]
+
+
+def test_a_repair_answers_too(line):
+    """Of a mart that has applied nothing: `verify` itself waits for nothing here."""
+    with (
+        locked(line.mart.owner_dsn, "mart.stream_writer"),
+        _started(line.environment(), "verify", "--repair") as process,
+    ):
+        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(1,)])
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130, process.stderr.read()
+        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(0,)])
+
+
+def test_a_restore_answers_too_and_leaves_nothing(line, servers, tmp_path):
+    dump = backup(line.settings, tmp_path)
+    with new_mart(servers) as empty, closing(psycopg2.connect(empty.owner_dsn)) as other:
+        other.cursor().execute("CREATE SCHEMA mart")
+        environment = {**line.environment(), "MART_OWNER_DSN": empty.owner_dsn}
+        with _started(environment, "restore", str(dump)) as process:
+            until(lambda: rows(empty.owner_dsn, _WAITING) == [(1,)])
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 130, process.stderr.read()
+        other.rollback()
+        assert rows(empty.owner_dsn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'mart'") == [(0,)]
+
+
+def test_who_makes_a_command_wait_is_said(line, monkeypatch):
+    monkeypatch.setattr(lock_watch, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lock_watch, "_LOOK_SECONDS", 0.1)
+    with capture_logs() as lines, locked(line.mart.owner_dsn, "mart.stream_writer", "a migration") as other:
+        thread = threading.Thread(target=erase, args=(line.settings, "c1"))
+        thread.start()
+        until(lambda: any(x["event"] == "waiting for a lock" for x in lines))
+        pid = other.info.backend_pid
+        other.rollback()
+        thread.join(60)
+    said = next(x for x in lines if x["event"] == "waiting for a lock")
+    assert (said["relation"], said["mode"]) == ("mart.stream_writer", "ExclusiveLock")
+    [holder] = said["held_by"]
+    assert f"pid {pid} of mart_owner (a migration)" in holder
+
+
+def test_the_signals_are_as_before_after_it(line):
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    erase(line.settings, "c1")
+    assert {number: signal.getsignal(number) for number in before} == before
+    wakeup = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(wakeup)
+    assert wakeup == -1
+
+
+def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "streaming", *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )

@@ -1,0 +1,1 @@
+"""The topic: what the broker holds, and which offsets of it."""
