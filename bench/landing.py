@@ -28,8 +28,8 @@ from rich.table import Table
 
 import stack
 from conf.settings import Settings
-from sql import statement
 from mart.migrate import migrate
+from sql import statement
 
 console = Console(highlight=False)
 _START_SECONDS = 180

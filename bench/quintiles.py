@@ -31,12 +31,12 @@ from rich.table import Table
 from bench.memory import PeakMemory
 from bench.results import OURS, Row
 from conf.settings import Settings
-from sql import one_row, statement
-from stack import database
 from mart.connection import connect
-from mart.shop_rules import describe_shop
 from mart.migrate import migrate
 from mart.score import check_scores, lock_scores, score, score_all
+from mart.shop_rules import describe_shop
+from sql import one_row, statement
+from stack import database
 
 console = Console(highlight=False)
 Way = Callable[[Cursor], object]

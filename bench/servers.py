@@ -18,9 +18,9 @@ import stack
 from conf.segments import segment_scores
 from conf.settings import settings
 from demo.line import Line, line
+from mart.migrate import migrate
 from sql import statement
 from stack import database
-from mart.migrate import migrate
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[1]
 _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|dsn|jaas|credential"
 _DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 _OF_S3 = "org.apache.hadoop.fs.s3a.S3AFileSystem"
-_ON_EXECUTORS = "streaming"  # the package whose functions run in the executors' Python
+_ON_EXECUTORS = ("mart", "streaming", "topic")  # the packages of what runs in the executors' Python
 
 
 def spark_session(
@@ -103,8 +103,9 @@ def _zipped_code(folder: Path) -> Path:
             earlier.unlink(missing_ok=True)
     code = folder / f"code-{os.getpid()}.zip"
     with zipfile.ZipFile(code, "w", zipfile.ZIP_DEFLATED) as archive:
-        for source in sorted((_ROOT / _ON_EXECUTORS).glob("*.py")):
-            archive.write(source, f"{_ON_EXECUTORS}/{source.name}")
+        for package in _ON_EXECUTORS:
+            for source in sorted((_ROOT / package).glob("*.py")):
+                archive.write(source, f"{package}/{source.name}")
     return code
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
+from deltalake import CommitProperties, DeltaTable, Transaction
 from deltalake.exceptions import CommitFailedError
 
 from conf.errors import StreamingError
+from conf.lake import LAKE_PARTITION
 from lake.table import existing_lake, reaching
 
 
@@ -73,3 +75,20 @@ def delete_old_files(table: DeltaTable, retention_hours: int) -> list[str]:
 def _size(table: DeltaTable) -> tuple[int, int]:
     sizes = pa.table(table.get_add_actions())["size_bytes"]
     return len(sizes), pc.sum(sizes).as_py() or 0
+
+
+_KEPT_SINCE, _EPOCH = "kept since", date(1970, 1, 1)
+
+
+def kept_since(table: DeltaTable) -> date | None:
+    """The first business date that the lake keeps whole; None if nothing was pruned from it."""
+    days = table.transaction_version(_KEPT_SINCE)
+    return None if days is None else _EPOCH + timedelta(days=days)
+
+
+def delete_before(table: DeltaTable, since: date) -> int:
+    """Delete the rows of earlier business dates and note the date, in one commit; returns how many there were."""
+    days = (max(since, kept_since(table) or since) - _EPOCH).days
+    noted = CommitProperties(app_transactions=[Transaction(_KEPT_SINCE, days)])
+    done = table.delete(f"{LAKE_PARTITION} < '{since}'", commit_properties=noted)
+    return int(done["num_deleted_rows"])

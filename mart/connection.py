@@ -10,13 +10,10 @@ from typing import Self, TypeVar
 
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
-from conf.settings import Settings
-from sql import statement
 from conf.errors import AwayError, StreamingError
-from mart.score import lock_scores, score_all
+from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
+from sql import statement
 
 JOB = "retail-mart streaming"
 """The job's application name, by which mart.stream_status and the watch find its session."""
@@ -117,36 +114,6 @@ def as_owner(verb: str) -> Iterator[None]:
             raise StreamingError(
                 f"only the mart's owner may {verb}: set MART_OWNER_DSN ({str(error).strip()})"
             ) from None
-
-
-def describe_shop(connection: Connection, settings: Settings) -> None:
-    """Write the shop's rules into the mart, in a transaction of its own. Raises what `answering` raises."""
-    with answering(), connection, connection.cursor() as cursor:
-        adopt_rules(cursor, settings)
-
-
-def adopt_rules(cursor: Cursor, settings: Settings) -> None:
-    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before, in the
-    caller's transaction. A job does so once it has taken over: an older one's batch is written by then, or fenced."""
-    rules = {
-        "returns_policy": settings.returns_policy,
-        "recency_clock": settings.recency_clock,
-        "time_zone": settings.shop_time_zone,
-    }
-    before = lock_scores(cursor)
-    cursor.execute(statement("apply/describe_shop"), rules)
-    cursor.execute(statement("apply/advance_clock"))
-    if before not in (None, settings.returns_policy):
-        customers = statement("apply/recounted_customers").format(invoices="mart.invoice")
-        cursor.execute(statement("apply/rebuild_customers").format(customers=customers), rules)
-        score_all(cursor, "policy changed")
-
-
-def count_segments(connection: Connection) -> dict[str, int]:
-    """Customers in each segment."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement("apply/count_segments"))
-        return dict(cursor.fetchall())
 
 
 def application_name() -> str:

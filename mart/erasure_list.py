@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import one_row, statement
@@ -23,7 +22,6 @@ from sql import one_row, statement
 NO_CONTENT = "00" * 32
 """In place of the digest of an erased customer's invoice: it was of the id, too, and could be tried out."""
 
-_SALT, _CUSTOMERS = "erasure.salt", "erasure.customers"
 _FIELDS_OF_OTHERS = {"version", "invoice", "invoice_date", "stock_code", "description", "quantity", "price"}
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _WORD = re.compile(r"\w[\w.@+-]*")
@@ -119,21 +117,3 @@ def read_list(cursor: Cursor) -> ErasureList:
     cursor.execute(statement("erase/select_list"))
     salt, digests = one_row(cursor)
     return ErasureList(salt, frozenset(digests))
-
-
-def lake_list(table: DeltaTable) -> ErasureList | None:
-    """The copy in the version of the lake that `table` is at; None if it was never told one."""
-    return _from_properties(table.metadata().configuration)
-
-
-def copy_to_lake(table: DeltaTable, listed: ErasureList) -> None:
-    """Write the list into the lake, unless it has it. Raises CommitFailedError if another commit came in between."""
-    if lake_list(table) != listed:
-        digests: Iterable[str] = sorted(listed.digests)
-        properties = {_SALT: listed.salt, _CUSTOMERS: " ".join(digests)}
-        table.alter.set_table_properties(properties, raise_if_not_exists=False)
-
-
-def _from_properties(properties: Mapping[str, str | None]) -> ErasureList | None:
-    salt = properties.get(_SALT)
-    return None if salt is None else ErasureList(salt, frozenset((properties.get(_CUSTOMERS) or "").split()))

@@ -14,13 +14,17 @@ from contextlib import closing, contextmanager
 
 import psycopg2
 import structlog
+from prometheus_client import Gauge
 
 from conf.settings import Settings
-from sql import statement
-from mart.locks import PATIENCE_SECONDS, read_wait
 from mart.connection import Session, Writing
-from streaming.metrics import lock_wait
+from mart.locks import PATIENCE_SECONDS, read_wait
 from mart.status import connect
+from sql import statement
+
+lock_wait = Gauge(
+    "mart_lock_wait_seconds", "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0."
+)
 
 log = structlog.get_logger()
 _APPLICATION = "retail-mart locks"

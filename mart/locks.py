@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from sql import statement
 from mart.connection import JOB
+from sql import statement
 
 PATIENCE_SECONDS = 10.0
 """A wait for a lock that is shorter is no news."""

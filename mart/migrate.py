@@ -11,11 +11,11 @@ import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extras import execute_values
 
-from conf.segments import segment_scores
-from sql import FOLDER, one_row, statement
 from conf.errors import StreamingError
+from conf.segments import segment_scores
 from mart.reject_reason import MEANING
 from mart.score import follow_definitions, lock_scores
+from sql import FOLDER, one_row, statement
 
 log = structlog.get_logger()
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")

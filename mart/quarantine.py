@@ -12,19 +12,12 @@ from psycopg2 import Binary
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
-from sql import statement
 from conf.errors import StreamingError
-from topic.moment import EARLIEST, LATEST
-from mart.reject_reason import MEANING, RejectReason
+from mart.reject_reason import RejectReason
+from sql import statement
 from topic.describe import Topic
-
-_COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
-# What would move a terminal's cursor or ring its bell, or is no text at all.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+from topic.moment import EARLIEST, LATEST
 
 
 @dataclass(frozen=True)
@@ -100,19 +93,6 @@ def _storable(text: str) -> str:
     return text.replace("\x00", "\\x00").encode("utf-8", errors="backslashreplace").decode()
 
 
-def check_coordinates(coordinates: Iterable[str]) -> list[str]:
-    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises StreamingError for others."""
-    checked = []
-    for given in coordinates:
-        match = _COORDINATES.fullmatch(given)
-        if match is None:
-            raise StreamingError(
-                f"{given!r} is no record: give partition:offset, like 0:17, as `rejected list` shows them"
-            )
-        checked.append(f"{int(match[1])}:{int(match[2])}")
-    return checked
-
-
 def count(connection: Connection, topic: str, reasons: Collection[RejectReason], settled: bool = False) -> list[Count]:
     """How many records of a topic wait for each reason (of `reasons`, if any), `settled` ones too if asked for."""
     with connection, connection.cursor() as cursor:
@@ -155,45 +135,17 @@ def _chosen(topic: str, reasons: Collection[RejectReason], settled: bool) -> dic
     return {"topic": topic, "reasons": [r.value for r in reasons] or None, "settled": settled}
 
 
-def describe_list(topic: str, counts: list[Count], records: list[Quarantined]) -> RenderableType:
-    """Counts and newest records, for a terminal."""
-    if not counts:
-        return Text(f"no quarantined record of topic {topic!r} waits", "green")
-    table = Table(
-        "reason", "records", "newest", "state", "meaning", title=f"quarantine of {topic}", title_justify="left"
-    )
-    table.columns[1].justify = "right"
-    for c in counts:
-        table.add_row(
-            c.reason, f"{c.records:,}", f"{c.newest_at:%Y-%m-%d %H:%M}", c.outcome or "waits", MEANING[c.reason]
-        )
-    newest_records = Table("record", "rejected", "reason", "detail", title="the newest", title_justify="left")
-    for q in records:
-        state = f" ({q.outcome})" if q.outcome else ""
-        newest_records.add_row(
-            q.coordinates, f"{q.rejected_at:%Y-%m-%d %H:%M:%S}", q.reason + state, Text(readable(q.detail.encode()))
-        )
-    return Group(table, newest_records)
+_COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
-def describe_record(topic: str, record: Quarantined) -> RenderableType:
-    """One record with its value, for a terminal."""
-    table = Table.grid(padding=(0, 2))
-    table.add_row("record", f"{topic} partition {record.partition} offset {record.offset}")
-    table.add_row("topic id", record.topic_id)
-    table.add_row("produced", f"{record.kafka_timestamp:%Y-%m-%d %H:%M:%S%z}")
-    table.add_row("rejected", f"{record.rejected_at:%Y-%m-%d %H:%M:%S%z}")
-    table.add_row("reason", f"{record.reason}: {MEANING[record.reason]}")
-    table.add_row("detail", Text(readable(record.detail.encode())))
-    table.add_row(
-        "state", f"{record.outcome}, {record.settled_at:%Y-%m-%d %H:%M:%S%z}" if record.settled_at else "waits"
-    )
-    if record.raw is None:
-        return Group(table, Text("no value", style="dim"))
-    return Group(table, Text(f"value, {len(record.raw):,} bytes:", style="dim"), Text(readable(record.raw)))
-
-
-def readable(value: bytes) -> str:
-    """Bytes as text that no terminal obeys: what is not UTF-8 or a control character stands as \\x and its digits."""
-    text = value.decode("utf-8", errors="backslashreplace")
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+def check_coordinates(coordinates: Iterable[str]) -> list[str]:
+    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises StreamingError for others."""
+    checked = []
+    for given in coordinates:
+        match = _COORDINATES.fullmatch(given)
+        if match is None:
+            raise StreamingError(
+                f"{given!r} is no record: give partition:offset, like 0:17, as `rejected list` shows them"
+            )
+        checked.append(f"{int(match[1])}:{int(match[2])}")
+    return checked

@@ -16,9 +16,9 @@ from contextlib import ExitStack, closing, contextmanager
 import psycopg2
 import structlog
 
-from mart.lock_watch import TICK_SECONDS, LongWait
-from mart.connection import Session, connect_plainly
 from conf.stop_signals import cleared_away
+from mart.connection import Session, connect_plainly
+from mart.lock_watch import TICK_SECONDS, LongWait
 
 log = structlog.get_logger()
 _END = 0  # no signal's number

@@ -15,13 +15,13 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
+from conf.errors import AwayError, StreamingError
 from conf.lake_storage import local_folder
 from conf.postgres_refusal import Refusal, in_words, refusal
 from conf.settings import Settings
-from sql import one_row, statement
-from conf.errors import AwayError, StreamingError
 from mart.locks import PATIENCE_SECONDS, LockWait, read_wait
 from mart.reject_reason import RejectReason
+from sql import one_row, statement
 from topic.describe import Topic, describe_topic, written_at
 
 _PATIENCE_SECONDS = 15.0  # a server that restarts is no news
@@ -257,3 +257,10 @@ def _in_words(error: psycopg2.Error) -> str:
         message = " ".join(str(error).split())
         return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
     return in_words(error)
+
+
+def count_segments(connection: Connection) -> dict[str, int]:
+    """Customers in each segment."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("apply/count_segments"))
+        return dict(cursor.fetchall())

@@ -24,15 +24,15 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extensions import parse_dsn
 
+from conf.errors import StreamingError
 from conf.masking import masked
 from conf.postgres_refusal import Refusal, refusal
 from conf.settings import Settings
-from sql import one_row, statement
-from operations.erase import erase_listed_before_commit
-from conf.errors import StreamingError
 from lake.table import existing_lake, lake_exists
 from mart.connection import answering, connect
 from mart.session import session
+from operations.erase import erase_listed_before_commit
+from sql import one_row, statement
 
 _ENVIRONMENT = {
     "dbname": "PGDATABASE",

@@ -24,16 +24,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.errors import StreamingError
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.settings import Settings
-from sql import one_row, statement
-from mart.erasure_list import ErasureList, read_list
 from lake.erasure_list import copy_to_lake, lake_list
-from conf.errors import StreamingError
 from lake.table import committed, existing_lake, lake_exists, reaching
 from mart.connection import as_owner, connect
+from mart.erasure_list import ErasureList, read_list
 from mart.score import lock_scores, score
 from mart.session import session
+from sql import one_row, statement
 
 _RAW_AT_ONCE = 100
 # A file that no version of the lake holds may be one that a landing writes right now; no commit takes an hour.

@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from sql import statement
 from conf.errors import StreamingError
+from sql import statement
 
 _METRIC = {"r": "recency", "f": "frequency", "m": "monetary"}
 _CAUSE = {

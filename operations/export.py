@@ -12,12 +12,12 @@ import pyarrow as pa
 from deltalake import QueryBuilder
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from conf.settings import Settings
-from sql import statement
-from mart.erasure_list import possible_customers
 from conf.errors import StreamingError
+from conf.settings import Settings
 from lake.table import existing_lake, lake_exists, reaching
+from mart.erasure_list import possible_customers
 from mart.session import session
+from sql import statement
 
 _RAW_AT_ONCE = 100
 _QUARANTINED = (

@@ -19,12 +19,11 @@ from rich.text import Text
 
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
-from sql import one_row, statement
-from lake.files import delete_old_files
+from lake.files import delete_before, delete_old_files
 from lake.table import committed, existing_lake, lake_exists, reaching
-from lake.files import delete_before
 from mart.connection import as_owner
 from mart.session import session
+from sql import one_row, statement
 
 _PAGE = 5_000  # invoices a transaction: a batch of the stream waits for one
 

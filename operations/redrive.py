@@ -20,14 +20,14 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.errors import AwayError, StreamingError
 from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from conf.settings import Settings
-from sql import statement
-from conf.errors import AwayError, StreamingError
-from streaming.invoice import Invoice
-from streaming.parse import RejectedError, parse_invoice
 from mart.quarantine import Quarantined, quarantined
 from mart.reject_reason import MEANING, RejectReason
+from sql import statement
+from streaming.invoice import Invoice
+from streaming.parse import RejectedError, parse_invoice
 
 _PAGE = 500  # records a transaction: their values are held in memory
 _LEAST_UUID = "00000000-0000-0000-0000-000000000000"

@@ -23,24 +23,35 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.errors import StreamingError
 from conf.segments import segment_scores
 from conf.settings import Settings
-from sql import one_row, statement
-from mart.erasure_list import ErasureList
 from lake.erasure_list import lake_list
-from conf.errors import StreamingError
-from lake.table import existing_lake
 from lake.files import kept_since
+from lake.table import existing_lake
 from lake.table import read_positions as read_landed
-from mart.shop_rules import adopt_rules
 from mart.connection import application_name, as_owner, connect
+from mart.erasure_list import ErasureList
 from mart.positions import advance, take_over
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
 from mart.score import lock_scores, score_all
 from mart.session import session
+from mart.shop_rules import adopt_rules
+from operations.verify import (
+    NothingAppliedError,
+    Pins,
+    Position,
+    Verified,
+    caught_up,
+    compare,
+    read_mart,
+    read_pins,
+    recompute,
+    timed,
+)
+from sql import one_row, statement
 from topic.describe import Topic, describe_topic
-from operations.verify import NothingAppliedError, Pins, Position, Verified, caught_up, compare, read_mart, read_pins, recompute, timed
 
 # A lake that lacks a larger share of the mart's invoices than this is taken for the wrong one.
 _MOST_REMOVED_SHARE = 0.01

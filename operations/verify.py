@@ -21,16 +21,16 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.errors import StreamingError
 from conf.line_rules import admin_codes
 from conf.segments import segment_scores
 from conf.settings import Settings
-from sql import statement
-from mart.erasure_list import ErasureList, read_list
-from conf.errors import StreamingError
-from lake.table import existing_lake, reaching, read_positions
 from lake.files import kept_since
+from lake.table import existing_lake, reaching, read_positions
 from mart.connection import answering
+from mart.erasure_list import ErasureList, read_list
 from mart.session import session
+from sql import statement
 from topic.describe import Topic
 
 _POLL_SECONDS = 1

@@ -20,9 +20,9 @@ from pydantic import BaseModel, ValidationError
 from rich.table import Table
 
 from conf.settings import Settings, SettingsError
+from mart.status import Observed, observe
 from operations.alerts import TITLE, Alert, Judgement, Message, compose, due, judge
 from operations.notify import Channel, NotDeliveredError
-from mart.status import Observed, observe
 
 log = structlog.get_logger()
 

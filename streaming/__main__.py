@@ -14,9 +14,9 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from conf.command import run_command
+from conf.errors import AwayError, FencedError, StreamingError
 from conf.logs import configure_logs
 from conf.settings import Settings, SettingsError, settings
-from conf.errors import AwayError, FencedError, StreamingError
 from mart.connection import answering
 from mart.reject_reason import RejectReason
 from mart.session import session
@@ -256,8 +256,8 @@ def backup(
 
     Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
     """
-    from operations.backup import backup as back_up
     from conf.stop_signals import cleared_away
+    from operations.backup import backup as back_up
 
     with _clear_errors(), cleared_away():
         typer.echo(
@@ -304,8 +304,8 @@ def watch(
     Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
     missing; 4 nothing fires, but a message was not delivered (--once).
     """
-    from operations.notify import channels
     from conf.stop_signals import stop_signals
+    from operations.notify import channels
     from operations.watch import Watch, describe
 
     with _clear_errors():
@@ -392,12 +392,13 @@ def list_rejected(
 ) -> None:
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""
     from mart import quarantine
+    from operations.rejected import describe_list
 
     with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         topic = settings().kafka_topic
         counts = quarantine.count(connection, topic, reason or [], settled)
         records = quarantine.newest(connection, topic, reason or [], settled, newest)
-        _console.print(quarantine.describe_list(topic, counts, records))
+        _console.print(describe_list(topic, counts, records))
 
 
 @rejected.command()
@@ -409,13 +410,14 @@ def show(
 ) -> None:
     """Show one quarantined record: coordinates, reason, detail and its value, readable."""
     from mart import quarantine
+    from operations.rejected import describe_record
 
     with _clear_errors(), session(settings().require_mart(), "retail-mart rejected") as connection:
         found = quarantine.find(connection, settings().kafka_topic, record)
         if raw:
             sys.stdout.buffer.write(found.raw or b"")
         else:
-            _console.print(quarantine.describe_record(settings().kafka_topic, found))
+            _console.print(describe_record(settings().kafka_topic, found))
 
 
 @rejected.command()

@@ -19,17 +19,16 @@ import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from sql import one_row, statement
-from mart.erasure_list import read_list
 from conf.errors import StreamingError
-from topic.moment import as_text, is_storable, storable
+from mart.erasure_list import read_list
 from mart.positions import Writer, advance, check_fence, read_positions
-from topic.offsets import due_records, next_offsets, spanned
 from mart.quarantine import Rejected, quarantine
 from mart.refused import REFUSALS, Refusal, find_refused, primary_message, takes
 from mart.reject_reason import RejectReason
 from mart.score import lock_scores, score
-from topic.offsets import Covered
+from sql import one_row, statement
+from topic.moment import as_text, is_storable, storable
+from topic.offsets import Covered, due_records, next_offsets, spanned
 
 log = structlog.get_logger()
 STAGED_COLUMNS = [

@@ -15,25 +15,24 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
+from conf.errors import AwayError
 from conf.line_rules import admin_codes
 from conf.settings import Settings
+from mart.connection import Writing, answering, application_name, connect
+from mart.lock_watch import LockWatch
+from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
+from mart.score import check_scores, thin_history
+from mart.shop_rules import adopt_rules
 from streaming.apply import Coordinates, apply_batch
 from streaming.clean import parse_and_clean
-from conf.errors import AwayError
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
 from streaming.lag import Lag
-from mart.lock_watch import LockWatch
-from mart.connection import Writing, answering, application_name, connect
-from mart.shop_rules import adopt_rules
 from streaming.metrics import lags
-from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
-from topic.offsets import starting_offsets
 from streaming.progress import report_applied, report_gaps, report_reading
-from mart.score import check_scores, thin_history
-from topic.offsets import Covered
-from topic.describe import Topic
 from streaming.read_topic import read_topic
+from topic.describe import Topic
+from topic.offsets import Covered, starting_offsets
 
 log = structlog.get_logger()
 _THIN_SECONDS = 3600

@@ -17,15 +17,9 @@ from py4j.protocol import Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame
 
+from topic.record import RECORD_SCHEMA
+
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
-RECORD_SCHEMA = pa.schema(
-    [
-        ("value", pa.binary()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.timestamp("us", "UTC")),
-    ]
-)
 # The class of Spark's source that makes a row of a record stands in the trace of a task that it fails in.
 _ROW_MAKER = "KafkaRecordToRowConverter"
 _SAID_OF_A_TASK = re.compile(r"most recent failure:[^\n]*?((?:\w+\.)+\w+: [^\n]+)")

@@ -29,15 +29,15 @@ from tenacity import (
     wait_exponential,
 )
 
+from conf.errors import AwayError, StreamingError
 from conf.settings import Settings
 from streaming import metrics
-from topic.consume import consume_range
-from conf.errors import AwayError, StreamingError
 from streaming.executors import Step
-from streaming.slices import MOST_BYTES, Slice, slices
-from topic.offsets import Covered
-from topic.describe import Topic, TopicAdmin, describe_topic
 from streaming.read_topic import covered_now, read_range
+from streaming.slices import MOST_BYTES, Slice, slices
+from topic.consume import consume_range
+from topic.describe import Topic, TopicAdmin, describe_topic
+from topic.offsets import Covered
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1

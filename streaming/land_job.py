@@ -15,23 +15,22 @@ import psutil
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
+from conf.errors import AwayError
 from conf.line_rules import admin_codes
 from conf.settings import Settings
-from streaming.clean import parse_to_land
 from lake.erasure_list import copy_to_lake, lake_list
+from lake.table import advance, check_topic, open_lake, reaching, read_positions
+from mart.connection import answering, connect
 from mart.erasure_list import has_list, read_list
-from conf.errors import AwayError
+from mart.lock_watch import LockWatch
+from streaming.clean import parse_to_land
 from streaming.executors import Step
 from streaming.job import Job, RunOptions
-from lake.table import advance, check_topic, open_lake, reaching, read_positions
 from streaming.land import land_batch
-from mart.lock_watch import LockWatch
-from mart.connection import answering, connect
-from topic.offsets import starting_offsets
 from streaming.progress import report_gaps, report_landed, report_reading
-from topic.offsets import Covered
-from topic.describe import Topic
 from streaming.read_topic import read_topic
+from topic.describe import Topic
+from topic.offsets import Covered, starting_offsets
 
 _NICENESS = 10
 _APPLICATION = "retail-mart landing"

@@ -14,15 +14,15 @@ from pathlib import Path
 import structlog
 from pyspark.sql import SparkSession
 
+from conf.errors import AwayError, StreamingError
 from conf.settings import Settings
+from conf.stop_signals import stop_signals
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.session import spark_session
 from streaming.apply_job import ApplyJob, cleaning
-from conf.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 from streaming.land_job import LandJob
 from streaming.metrics import serving
-from conf.stop_signals import stop_signals
 from streaming.warm_up import warm_up
 
 __all__ = ["RunOptions", "run", "stream"]
@@ -119,7 +119,7 @@ def _unless_java_has_ended(spark: SparkSession, step: Callable[[], None]) -> Non
 def _spark_options() -> dict[str, str]:
     return {
         "spark.scheduler.mode": "FAIR",
-        "spark.scheduler.allocation.file": (Path(__file__).parents[1] / "conf" / "fairscheduler.xml").as_uri(),
+        "spark.scheduler.allocation.file": Path(__file__).with_name("fairscheduler.xml").as_uri(),
         # The driver plans small batches, and Python works on the rows: the JVM's second compiler takes more processor
         # time than it saves here, most of it in the first minutes. And G1 lets garbage grow to the whole heap, where
         # the serial collector stays near what lives.

@@ -18,12 +18,11 @@ from prometheus_client.registry import Collector
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from conf.settings import Settings, SettingsError
+from mart.reject_reason import RejectReason
+from mart.status import Nightly, connect, count_segments, disks, read_last_batch, read_nightly
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
-from mart.status import count_segments
-from mart.status import Nightly, connect, disks, read_last_batch, read_nightly
-from mart.reject_reason import RejectReason
 
 log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -48,9 +47,6 @@ _phase = Histogram(
     "Time of one phase of a micro-batch.",
     ["phase"],
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
-lock_wait = Gauge(
-    "mart_lock_wait_seconds", "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0."
 )
 _query_running = Gauge("mart_query_running", "1 while Spark runs the query, 0 while it waits for a server.", ["query"])
 _landing_phase = Histogram(

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mart.reject_reason import RejectReason
 from streaming.invoice import (
     MAX_AMOUNT_CENTS,
     MAX_DESCRIPTION_CHARACTERS,
@@ -28,13 +29,11 @@ from streaming.invoice import (
     shop_time,
 )
 from streaming.parse_plain import PRICE, parse_plain
-from mart.reject_reason import RejectReason
+from topic.record import FARTHEST_MILLISECONDS
 
 FUTURE_TOLERANCE = timedelta(days=1)
 # No clock in the world is, or was, further behind UTC.
 _FARTHEST_BEHIND_UTC = timedelta(hours=16)
-# What 64 bits of microseconds hold. A producer may send any 64 bits as milliseconds, so these stand for all beyond.
-FARTHEST_MILLISECONDS = (2**63 - 1) // 1000
 # Record timestamps that Python, PostgreSQL and a person can read. Milliseconds that are none are far outside.
 FIRST_TIMESTAMP = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)

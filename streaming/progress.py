@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import structlog
 
+from mart.positions import Writer
 from streaming import metrics
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
-from mart.positions import Writer
 from topic.describe import Topic
 
 log = structlog.get_logger()

@@ -18,8 +18,7 @@ import structlog
 from pyspark.sql import DataFrame
 
 from streaming.executors import Collected, Step, UnreadableError, collect_up_to
-from topic.offsets import spanned
-from topic.offsets import Covered
+from topic.offsets import Covered, spanned
 
 log = structlog.get_logger()
 MOST_BYTES = 64 * 1024**2

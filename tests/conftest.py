@@ -20,8 +20,8 @@ import stack
 from conf import masking
 from conf.settings import Settings
 from jvm.session import spark_session
-from stack import database
 from mart.migrate import migrate
+from stack import database
 from tests.containers import servers_in_containers
 
 # A busy machine is not a failed property: no example has to end in time.

@@ -12,10 +12,9 @@ from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
 from conf.errors import AwayError
-from topic.record import RECORD_SCHEMA
-from topic.record import FARTHEST_MILLISECONDS
 from topic.describe import READ_COMMITTED
 from topic.offsets import Covered
+from topic.record import FARTHEST_MILLISECONDS, RECORD_SCHEMA
 
 _POLL_MS = 500
 _POLL_RECORDS = 500

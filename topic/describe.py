@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,12 +13,11 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.errors import KafkaError
 
-from conf.kafka_refusal import REFUSED_LOGIN, Reasons, connecting
 from conf.errors import AwayError, StreamingError
+from conf.kafka_refusal import REFUSED_LOGIN, Reasons, connecting
 
 if TYPE_CHECKING:  # `watch` looks at topics without Spark
-    from pyspark.sql import DataFrame, SparkSession
-    from pyspark.sql.streaming.query import StreamingQuery
+    pass
 
 log = structlog.get_logger()
 # Of every reader here: what a producer's transaction took back is no record, what is not committed yet is not there.
@@ -27,10 +25,6 @@ READ_COMMITTED = "read_committed"
 # Of who asks what stands behind a transaction that is still open.
 READ_UNCOMMITTED = "read_uncommitted"
 _PATIENCE_MS = 5_000  # within a batch, which a stop signal waits for
-
-Covered = Mapping[int, tuple[int, int]]
-"""What a batch was read from: per partition the first offset, and the one after the last. Not every offset in it has a
-record: a producer's transaction leaves its own marks between them, and what it took back is not read."""
 
 
 @dataclass(frozen=True)
@@ -201,104 +195,3 @@ def written_at(
     except KafkaError as error:
         raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
     return {p.partition: ends[p] if at is None else at.offset for p, at in found.items()}
-
-
-def read_topic(
-    spark: SparkSession,
-    bootstrap_servers: str,
-    topic: Topic,
-    start: Mapping[int, int],
-    max_records: int,
-    patience_seconds: float | None = None,
-    security: Mapping[str, str] | None = None,
-    fetch_wait_ms: int | None = None,
-    group: str | None = None,
-) -> DataFrame:
-    """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
-
-    At most `max_records` offsets a micro-batch; with `patience_seconds`, fewer only after so long a wait; `security` is
-    Settings.spark_kafka_security(); `fetch_wait_ms`: how long the broker may keep a fetch that finds nothing, Kafka's
-    default is 500; `group`: a name of the query's own, which read_range is given, too. Reads what is committed. The
-    stream fails rather than skip records that are gone.
-    """
-    stream = (
-        spark.readStream.format("kafka")
-        .options(**_reading(bootstrap_servers, security, fetch_wait_ms, group))
-        .option("subscribe", topic.name)
-        .option("startingOffsets", json.dumps({topic.name: {str(p): offset for p, offset in start.items()}}))
-        .option("maxOffsetsPerTrigger", str(max_records))
-        .option("fetchOffset.numRetries", "2")
-    )
-    if patience_seconds is not None:
-        stream = stream.option("minOffsetsPerTrigger", str(max_records))
-        stream = stream.option("maxTriggerDelay", f"{round(patience_seconds * 1000)}ms")
-    return stream.load()
-
-
-def read_range(
-    spark: SparkSession,
-    bootstrap_servers: str,
-    topic: Topic,
-    covered: Covered,
-    security: Mapping[str, str] | None = None,
-    fetch_wait_ms: int | None = None,
-    group: str | None = None,
-) -> DataFrame:
-    """The same records of a range of offsets, once. What read_topic was given is to be given here too."""
-    ranges = {p: (first, end) for p, (first, end) in covered.items() if first < end}
-    first, end = ({topic.name: {str(p): bounds[side] for p, bounds in ranges.items()}} for side in (0, 1))
-    return (
-        spark.read.format("kafka")
-        .options(**_reading(bootstrap_servers, security, fetch_wait_ms, group))
-        .option("assign", json.dumps({topic.name: sorted(ranges)}))
-        .option("startingOffsets", json.dumps(first))
-        .option("endingOffsets", json.dumps(end))
-        .load()
-    )
-
-
-def _reading(
-    bootstrap_servers: str, security: Mapping[str, str] | None, fetch_wait_ms: int | None, group: str | None
-) -> dict[str, str]:
-    return {
-        # Nobody joins a group, but Spark keeps consumers and what they have fetched by its name: a range that begins
-        # where the last one ended is read on from there. All else here must be the same, too, for one name.
-        **({"kafka.group.id": group} if group else {}),
-        **({"kafka.fetch.max.wait.ms": str(fetch_wait_ms)} if fetch_wait_ms is not None else {}),
-        "kafka.bootstrap.servers": bootstrap_servers,
-        **(security or {}),
-        "kafka.isolation.level": READ_COMMITTED,
-        "failOnDataLoss": "true",
-        # So many are unpacked at once: a fetch of a megabyte may hold hundreds of records of a megabyte, compressed.
-        "kafka.max.poll.records": "25",
-        # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
-        "kafka.default.api.timeout.ms": "10000",
-        "kafka.request.timeout.ms": "5000",
-        "kafka.reconnect.backoff.max.ms": "1000",
-    }
-
-
-def covered_now(query: StreamingQuery) -> dict[int, tuple[int, int]]:
-    """What the micro-batch that a query is in right now covers, as Spark planned it (see Covered), without the
-    partitions of which it covers nothing.
-
-    Called within its foreachBatch. Spark holds it for every batch: the first one, one that a restart runs again from
-    the checkpoint's log, and with `availableNow`; but it has no public name for it before the batch has ended. A
-    partition that is new in this batch begins at 0: Spark fails where its first records are gone.
-    """
-    # MicroBatchExecution.runBatch: the context's `newData` is source -> OffsetHolder(start, Some(end)), set before the
-    # sink is called. Py4J's names are those of the classes' accessors, which are public in Java.
-    planned = query._jsq.streamingQuery().getLatestExecutionContext().newData().values().iterator()
-    covered: dict[int, tuple[int, int]] = {}
-    while planned.hasNext():
-        holder = planned.next()
-        starts, ends = _by_partition(holder.start().json()), _by_partition(holder.end().get().json())
-        covered |= {partition: (starts.get(partition, 0), end) for partition, end in ends.items()}
-    return {partition: (first, end) for partition, (first, end) in covered.items() if first < end}
-
-
-def _by_partition(offsets: str) -> dict[int, int]:
-    """Of Spark's {topic: {partition: offset}}, of one topic."""
-    return {
-        int(partition): offset for of_topic in json.loads(offsets).values() for partition, offset in of_topic.items()
-    }

@@ -20,14 +20,13 @@ from kafka import KafkaConsumer, TopicPartition
 
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
+from conf.errors import FencedError, StreamingError
 from conf.settings import Settings, settings
+from mart.shop_rules import describe_shop
 from streaming.apply import Coordinates
 from streaming.apply_job import cleaning
-from conf.errors import FencedError, StreamingError
-from mart.shop_rules import describe_shop
-from topic.offsets import starting_offsets
 from topic.describe import READ_COMMITTED, Topic, describe_topic
-from topic.offsets import Covered
+from topic.offsets import Covered, starting_offsets
 from torture import kill_points, mutants
 
 

@@ -33,7 +33,7 @@ APPLY = {
     "after commit": (apply_job, "apply_batch", True),
 }
 LAND = {
-    "before the lake's commit": (land, "_commit", False),
+    "before the lake's commit": (land, "append", False),
     "after the lake's commit": (land_job, "land_batch", True),
 }
 POINTS = {**APPLY, **LAND}

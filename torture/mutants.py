@@ -8,11 +8,11 @@ from typing import Any
 
 import psycopg2
 
+import mart.score as score
 import sql
 import streaming.apply as apply
 import streaming.apply_job as apply_job
 import streaming.land as land
-import mart.score as score
 from conf.settings import settings
 from mart.positions import advance as advance_position
 from mart.quarantine import quarantine as real_quarantine
@@ -65,13 +65,13 @@ def _cuts_stay_where_they_are() -> None:
 
 
 def _no_positions_in_the_lakes_commit() -> None:
-    real_commit = land._commit
+    real_commit = land.append
 
     def commit(table: Any, rows: Any, topic: Any, next_offsets: Mapping[int, int]) -> None:
         real_commit(table, rows, topic, {})
         real_commit(table, rows.slice(0, 0), topic, next_offsets)
 
-    _replace(land, "_commit", commit)
+    _replace(land, "append", commit)
 
 
 def _replace(module: Any, name: str, function: Callable[..., Any]) -> None:

@@ -25,10 +25,10 @@ from kafka.admin import ConfigResource
 from psycopg2 import sql
 
 import stack
-from sql import one_row, statement
-from stack import database
 from lake.table import read_positions
 from mart.migrate import migrate
+from sql import one_row, statement
+from stack import database
 from topic.describe import describe_topic
 from torture.check import differences
 from torture.oracle import Acknowledged, expected

@@ -15,8 +15,8 @@ from pyspark.sql import SparkSession
 
 from bench.lake import landed, write_lake
 from conf.settings import Settings
-from producer.csv_invoices import Invoice, Line
 from mart.migrate import migrate
+from producer.csv_invoices import Invoice, Line
 
 DAY = date(2026, 3, 10)
 

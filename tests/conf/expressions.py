@@ -10,8 +10,8 @@ import yaml
 
 from tests.conftest import ROOT
 
-PROMETHEUS = ROOT / "conf" / "prometheus"
-GRAFANA = ROOT / "conf" / "grafana"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+GRAFANA = ROOT / "deploy" / "grafana"
 OF_PROMETHEUS = {"up", "ALERTS"}  # made by Prometheus itself
 LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
 

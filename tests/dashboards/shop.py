@@ -17,15 +17,15 @@ from psycopg2.extras import execute_values
 
 from conf.line_rules import admin_codes
 from conf.settings import Settings
+from mart.connection import connect
+from mart.migrate import migrate
+from mart.positions import Writer, take_over
+from mart.shop_rules import describe_shop
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.generate import Options, generate
 from streaming.apply import apply_batch
-from mart.connection import connect
-from mart.shop_rules import describe_shop
-from mart.migrate import migrate
-from mart.positions import Writer, take_over
-from topic.describe import Topic
 from tests.streaming.test_apply import SCHEMA
+from topic.describe import Topic
 
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0}, {0: 0})
 _OTHER_RUNS_SHARE = 0.8  # of the baskets: what the run before the current one saw

@@ -9,18 +9,18 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from lake.table import existing_lake, forget
+from mart.positions import forget as forget_applied
 from operations.erase import erase
 from operations.export import export
-from lake.table import existing_lake, forget
-from streaming.main import RunOptions, stream
-from mart.positions import forget as forget_applied
-from topic.describe import describe_topic
 from operations.verify import verify
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from topic.describe import describe_topic
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

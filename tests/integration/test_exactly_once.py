@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from conf.errors import StreamingError, TopicChangedError
-from streaming.main import RunOptions, stream
 from mart.connection import connect
 from mart.positions import forget
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import expected_customers, lines_of_events

@@ -10,8 +10,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from streaming.main import RunOptions, stream
 from operations.verify import verify
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 from tests.integration.records import event

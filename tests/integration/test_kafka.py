@@ -14,21 +14,21 @@ from kafka import KafkaProducer, TopicPartition
 from kafka.admin import KafkaAdminClient
 
 import stack
+from conf.errors import GapError, TopicChangedError
+from lake.table import open_lake, read_positions
+from mart.status import observe
+from operations.verify import verify
 from streaming import job as job_module
 from streaming import slices as slices_module
 from streaming.apply_job import ApplyJob
-from conf.errors import GapError, TopicChangedError
-from lake.table import open_lake, read_positions
 from streaming.land_job import LandJob
 from streaming.main import RunOptions, stream
-from mart.status import observe
-from topic.describe import describe_topic
-from operations.verify import verify
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from topic.describe import describe_topic
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 

@@ -10,22 +10,22 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from conf.errors import AwayError, StreamingError
 from dashboards.cards import cards
 from dashboards.live import Live
 from dashboards.reader import Reader
-from operations.backup import backup, restore
-from operations.erase import erase
-from conf.errors import AwayError, StreamingError
-from operations.explain import explain
-from operations.export import export
-from mart.lock_watch import LockWatch
-from streaming.main import RunOptions, stream
 from mart.connection import connect
-from streaming.metrics import mart_state
+from mart.lock_watch import LockWatch
 from mart.migrate import migrate
 from mart.status import observe
+from operations.backup import backup, restore
+from operations.erase import erase
+from operations.explain import explain
+from operations.export import export
 from operations.repair import repair
 from operations.verify import verify
+from streaming.main import RunOptions, stream
+from streaming.metrics import mart_state
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events

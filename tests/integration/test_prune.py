@@ -14,13 +14,13 @@ from lake.table import existing_lake, forget
 from mart.positions import forget as forget_applied
 from operations.prune import look, prune
 from operations.repair import repair
-from topic.describe import describe_topic
 from operations.verify import verify
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from topic.describe import describe_topic
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 NEWEST = event("newest", "2025-12-31", "c1")

@@ -9,9 +9,9 @@ import psycopg2
 import pytest
 
 from operations import redrive as redrive_module
-from streaming.main import RunOptions, stream
 from operations.redrive import redrive
 from operations.verify import verify
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 from tests.integration.records import encode, event, random_events, send

@@ -12,8 +12,8 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from streaming.main import RunOptions, stream
 from operations.verify import verify
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events

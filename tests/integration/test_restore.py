@@ -18,23 +18,23 @@ from unittest.mock import MagicMock
 import psycopg2
 import pytest
 
+from conf.errors import FencedError, StreamingError
 from conf.settings import Settings
 from dashboards.reader import Reader, RefusedError
-from operations import backup as backup_module
-from streaming.apply_job import ApplyJob
-from operations.backup import backup, restore
-from operations.erase import erase
-from conf.errors import FencedError, StreamingError
-from streaming.main import RunOptions, stream
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.positions import Writer, check_fence
-from topic.describe import Topic
+from operations import backup as backup_module
+from operations.backup import backup, restore
+from operations.erase import erase
 from operations.verify import verify
+from streaming.apply_job import ApplyJob
+from streaming.main import RunOptions, stream
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
+from topic.describe import Topic
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

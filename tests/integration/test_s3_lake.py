@@ -17,19 +17,18 @@ from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from batch_rules import __main__ as rules
-from conf.settings import settings
-from streaming import __main__ as streaming
-from lake.files import compact
-from operations.erase import erase
 from conf.errors import AwayError, StreamingError
-from operations.export import export
+from conf.settings import settings
+from lake.files import compact
 from lake.table import existing_lake, lake_exists, open_lake, read_positions
-from streaming.land import land_batch
-from streaming.main import RunOptions, stream
+from operations.erase import erase
+from operations.export import export
 from operations.prune import look, prune
 from operations.repair import repair
-from topic.describe import Topic, describe_topic
 from operations.verify import verify
+from streaming import __main__ as streaming
+from streaming.land import land_batch
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.job import running
@@ -38,6 +37,7 @@ from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from tests.integration.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
 from tests.streaming.test_land import batch, valid
+from topic.describe import Topic, describe_topic
 
 pytestmark = pytest.mark.slow
 DAY = date(2025, 6, 10)

@@ -266,7 +266,7 @@ def test_what_nobody_foresaw_is_told_without_a_secret(home, monkeypatch):
         raise RuntimeError(f"{dsn} {PASSWORD!r} {PASSWORD} {json.dumps(OTHERS)}") from ValueError(PASSWORD)
 
     monkeypatch.setattr("psycopg2.connect", fail)
-    monkeypatch.setattr("streaming.land.lake_exists", fail)
+    monkeypatch.setattr("lake.table.lake_exists", fail)
     for verb in ("streaming migrate", "streaming explain", "batch_rules runs", "streaming rejected list"):
         ended = run_in(home, verb)
         assert ended.code == 1

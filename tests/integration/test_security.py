@@ -19,21 +19,20 @@ import psycopg2
 import pytest
 
 import stack
+from conf.errors import AwayError, StreamingError
 from conf.settings import Settings, SettingsError
 from dashboards.reader import AwayError as ReaderAwayError
 from dashboards.reader import Reader
-from stack import process
-from operations.backup import backup, restore
-from conf.errors import AwayError, StreamingError
-from operations.explain import explain
-from streaming.lag import Lag
-from streaming.main import RunOptions, stream
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
-from topic.describe import Topic, describe_topic
+from operations.backup import backup, restore
+from operations.explain import explain
 from operations.verify import verify
+from stack import process
+from streaming.lag import Lag
+from streaming.main import RunOptions, stream
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running
@@ -49,6 +48,7 @@ from tests.integration.secure import (
     system_postgres,
     tls_postgres,
 )
+from topic.describe import Topic, describe_topic
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TOPIC = "invoices"

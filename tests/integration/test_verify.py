@@ -12,8 +12,8 @@ import psycopg2
 import pytest
 
 from conf.errors import StreamingError
-from streaming.main import RunOptions, stream
 from operations.verify import verify
+from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.records import encode, event, random_events, send
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from lake.files import compact
 from conf.errors import GapError
-from streaming.land import land_batch
+from lake.files import compact
 from lake.table import open_lake
+from streaming.land import land_batch
 from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid
 
 DAYS = ("2026-03-01", "2026-03-02")

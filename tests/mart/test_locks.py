@@ -13,12 +13,12 @@ import psycopg2
 import pytest
 from structlog.testing import capture_logs
 
-from mart import lock_watch
-from streaming.apply_job import ApplyJob
 from conf.errors import AwayError, StreamingError
-from streaming.job import RunOptions
-from mart.locks import read_wait
+from mart import lock_watch
 from mart.connection import connect
+from mart.locks import read_wait
+from streaming.apply_job import ApplyJob
+from streaming.job import RunOptions
 from tests.integration.mart_rows import rows
 
 pytestmark = pytest.mark.stack

@@ -6,8 +6,8 @@ from dataclasses import replace
 import psycopg2
 import pytest
 
-from conf.segments import segment_scores
 from conf.errors import StreamingError
+from conf.segments import segment_scores
 from mart.migrate import Migration, migrate, migrations
 from mart.reject_reason import MEANING
 from tests.integration.mart_rows import rows

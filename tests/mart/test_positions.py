@@ -4,8 +4,8 @@ import pyarrow as pa
 import pytest
 
 from conf.errors import GapError
-from topic.offsets import due_records, next_offsets, spanned, starting_offsets
 from topic.describe import Topic
+from topic.offsets import due_records, next_offsets, spanned, starting_offsets
 
 TOPIC = Topic("t", "id", first_offsets={0: 10, 1: 0}, end_offsets={0: 20, 1: 5})
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from conf.errors import StreamingError
-from operations.rejected import check_coordinates, readable
+from mart.quarantine import check_coordinates
+from operations.rejected import readable
 
 
 def test_no_value_can_play_with_a_terminal():

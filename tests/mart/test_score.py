@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from psycopg2.extras import execute_values
 
 from conf.settings import Settings
-from sql import statement
 from mart.connection import connect
-from mart.shop_rules import describe_shop
 from mart.migrate import migrate
 from mart.score import Check, check_scores, follow_definitions, lock_scores, score, thin_history
+from mart.shop_rules import describe_shop
+from sql import statement
 from tests.integration.oracle import quintile, segment
 
 pytestmark = pytest.mark.stack

@@ -12,15 +12,15 @@ import pytest
 from kafka import KafkaProducer
 
 from mart import status as observe_module
-from streaming.lag import Lag
 from mart.connection import connect
-from mart.status import disks, observe
 from mart.positions import advance, take_over
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
-from topic.describe import describe_topic, offsets_at
+from mart.status import disks, observe
+from streaming.lag import Lag
 from tests.integration.records import send
 from tests.mart.nightly import record_run
+from topic.describe import describe_topic, offsets_at
 
 pytestmark = pytest.mark.stack
 

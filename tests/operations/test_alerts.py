@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from conf.settings import Settings
-from operations.alerts import ADVICE, TITLE, Alert, Notice, compose, due, judge
 from mart.locks import Blocker, LockWait
 from mart.status import Batches, Disk, Nightly, Observed
+from operations.alerts import ADVICE, TITLE, Alert, Notice, compose, due, judge
 from tests.conftest import ROOT
 
 AT = datetime(2026, 3, 11, 12, tzinfo=UTC)

@@ -19,20 +19,20 @@ import pytest
 from deltalake import DeltaTable
 from rich.console import Console
 
+from conf.errors import StreamingError
 from conf.settings import Settings
+from lake.erasure_list import lake_list
+from lake.files import compact
+from lake.table import open_lake
+from mart.connection import connect
+from mart.erasure_list import NO_CONTENT, ErasureList, read_list
+from mart.score import Check
+from operations.erase import Erased, describe, erase, erase_from_lake, erase_listed
+from operations.export import export, to_json
 from sql import statement
 from streaming import land
 from streaming.apply import apply_batch
-from lake.files import compact
-from operations.erase import Erased, describe, erase, erase_from_lake, erase_listed
-from mart.erasure_list import NO_CONTENT, ErasureList, read_list
-from lake.erasure_list import lake_list
-from conf.errors import StreamingError
-from operations.export import export, to_json
 from streaming.land import land_batch
-from lake.table import open_lake
-from mart.connection import connect
-from mart.score import Check
 from tests.integration.mart_rows import rows
 from tests.streaming.test_apply import SCHEMA, Mart, cleaned, wrong
 from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid

@@ -13,11 +13,11 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from conf.errors import StreamingError
 from conf.settings import settings
+from operations.explain import describe, explain, ways_up
 from streaming import __main__ as commands
 from streaming.__main__ import app
-from conf.errors import StreamingError
-from operations.explain import describe, explain, ways_up
 from tests.integration.oracle import quintile
 from tests.streaming.test_apply import Mart, cleaned
 

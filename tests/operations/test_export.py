@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from deltalake.fs import DeltaStorageHandler
 
+from lake.table import open_lake
 from operations.export import landed
 from streaming.land import land_batch
-from lake.table import open_lake
 from tests.streaming.test_land import TOPIC, batch, valid
 
 

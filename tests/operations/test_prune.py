@@ -16,20 +16,20 @@ import pytest
 from deltalake import DeltaTable
 from rich.console import Console
 
-from conf.settings import Settings
-from sql import statement
-from streaming import apply as apply_module
-from operations.erase import erase
 from conf.errors import StreamingError
+from conf.settings import Settings
+from lake.files import delete_before, kept_since
+from lake.table import open_lake, read_positions
+from mart.score import Check, check_scores
+from mart.shop_rules import describe_shop
+from operations.erase import erase
 from operations.explain import describe as describe_explanation
 from operations.explain import explain
 from operations.export import export
-from lake.files import delete_before, kept_since
-from streaming.land import land_batch
-from lake.table import open_lake, read_positions
-from mart.shop_rules import describe_shop
 from operations.prune import Bounds, Old, look, prune
-from mart.score import Check, check_scores
+from sql import statement
+from streaming import apply as apply_module
+from streaming.land import land_batch
 from tests.integration.mart_rows import rows, snapshot
 from tests.streaming.test_apply import Mart, cleaned, wrong
 from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid

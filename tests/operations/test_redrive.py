@@ -14,16 +14,16 @@ import psycopg2
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from operations import redrive as redrive_module
 from conf.errors import AwayError
-from streaming.parse import RejectedError, parse_invoice
 from mart.quarantine import Rejected, count, find, newest, quarantine
-from operations.redrive import Redriven, redrive
 from mart.reject_reason import RejectReason
-from topic.describe import Topic
+from operations import redrive as redrive_module
+from operations.redrive import Redriven, redrive
+from streaming.parse import RejectedError, parse_invoice
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 from tests.integration.records import event
+from topic.describe import Topic
 
 pytestmark = pytest.mark.stack
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)

@@ -20,27 +20,27 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from conf.settings import Settings
-from operations import repair as repair_module
-from streaming.apply import Applied, apply_batch
-from operations.erase import erase, erase_from_mart, erase_listed
 from conf.errors import StreamingError
-from streaming.land import land_batch
+from conf.settings import Settings
 from lake.table import open_lake
 from mart.connection import connect
 from mart.migrate import migrate
-from streaming.parse import parse_records
 from mart.positions import forget
+from mart.score import check_scores
+from operations import repair as repair_module
+from operations.erase import erase, erase_from_mart, erase_listed
 from operations.prune import Bounds, prune
 from operations.repair import Repaired, describe, repair
-from mart.score import check_scores
-from topic.describe import Topic
 from operations.verify import verify
+from streaming.apply import Applied, apply_batch
+from streaming.land import land_batch
+from streaming.parse import parse_records
 from tests.conftest import new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import ADMIN_CODES, expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events
 from tests.streaming.test_apply import AT, SCHEMA, TOPIC, Mart
+from topic.describe import Topic
 
 pytestmark = pytest.mark.stack
 ZONE = ZoneInfo("Asia/Jakarta")

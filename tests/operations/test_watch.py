@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from conf.settings import SettingsError
-from stack.process import free_port
 from operations import watch as watch_module
 from operations.alerts import Alert
 from operations.notify import NotDeliveredError
 from operations.watch import State, Watch, read_state, write_state
+from stack.process import free_port
 from tests.conftest import ROOT
 from tests.operations.test_alerts import LIMITS, MART_AWAY, batches, look
 

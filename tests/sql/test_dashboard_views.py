@@ -12,8 +12,8 @@ import psycopg2
 import pytest
 
 from conf.settings import Settings
-from mart.shop_rules import describe_shop
 from mart.migrate import migrate, migrations
+from mart.shop_rules import describe_shop
 from tests.integration.mart_rows import rows
 from tests.streaming.test_apply import Mart, cleaned, wrong
 

@@ -8,8 +8,8 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from sql import FOLDER, line_condition, literals, statement
 from mart.migrate import migrate
+from sql import FOLDER, line_condition, literals, statement
 from tests.integration.mart_rows import rows
 
 ROOT = FOLDER.parent

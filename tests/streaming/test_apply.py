@@ -17,18 +17,18 @@ import pyarrow as pa
 import pytest
 from structlog.testing import capture_logs
 
-from conf.settings import Settings
-from streaming.apply import Applied, apply_batch
 from conf.errors import FencedError, GapError, StreamingError, TopicChangedError
-from mart.shop_rules import adopt_rules, describe_shop
+from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.positions import Writer, check_topic, forget, read_positions, take_over
-from streaming.progress import report_applied
 from mart.reject_reason import RejectReason
 from mart.score import check_scores, lock_scores
-from topic.describe import Topic
+from mart.shop_rules import adopt_rules, describe_shop
+from streaming.apply import Applied, apply_batch
+from streaming.progress import report_applied
 from tests.integration.mart_rows import rows, snapshot
+from topic.describe import Topic
 
 pytestmark = pytest.mark.stack
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0, 1: 0}, {0: 100, 1: 100})

@@ -10,10 +10,10 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pytest
 
-from topic.record import RECORD_SCHEMA
 from streaming.executors import _packing, collect
 from streaming.parse import PARSED_SCHEMA, parse_records
 from tests.streaming.test_parse import PRODUCED_AT, event
+from topic.record import RECORD_SCHEMA
 
 STEP = partial(parse_records, zone=ZoneInfo("Asia/Jakarta"), max_bytes=1_000_000)
 RECORDS = pa.RecordBatch.from_pydict(

@@ -11,9 +11,9 @@ import structlog
 from pyspark.errors import StreamingQueryException
 from structlog.testing import capture_logs
 
+from conf.errors import AwayError, StreamingError
 from conf.settings import Settings
 from streaming import job as job_module
-from conf.errors import AwayError, StreamingError
 from streaming.job import Job, RunOptions
 
 

@@ -10,8 +10,8 @@ from kafka.admin import KafkaAdminClient
 
 from stack import delete_topic
 from streaming.lag import Lag
-from topic.describe import Topic, describe_topic
 from tests.integration.records import send
+from topic.describe import Topic, describe_topic
 
 pytestmark = pytest.mark.stack
 

@@ -13,11 +13,11 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from conf.lake import LAKE_SCHEMA
-from streaming import land
-from lake.files import compact
 from conf.errors import AwayError, GapError, StreamingError, TopicChangedError
+from conf.lake import LAKE_SCHEMA
+from lake.files import compact
 from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
+from streaming import land
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
 from topic.describe import Topic

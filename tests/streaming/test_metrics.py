@@ -15,10 +15,10 @@ from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
 from conf.settings import Settings, SettingsError
+from mart.reject_reason import RejectReason
 from streaming import metrics
 from streaming.apply import Applied
 from streaming.land import Landed
-from mart.reject_reason import RejectReason
 from tests.mart.nightly import record_run
 from tests.streaming.test_apply import Mart, cleaned
 

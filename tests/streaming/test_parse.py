@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from mart.reject_reason import MEANING, RejectReason
 from streaming import parse as parse_module
 from streaming.invoice import Line
 from streaming.parse import RejectedError, parse_invoice, parse_records
-from mart.reject_reason import MEANING, RejectReason
 
 ZONE = ZoneInfo("Asia/Jakarta")  # UTC+7, no summer time
 PRODUCED_AT = datetime(2010, 12, 1, 3, 0, tzinfo=UTC)  # 10:00 in the shop

@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from mart.reject_reason import RejectReason
 from streaming.invoice import Invoice
 from streaming.parse import RejectedError, parse_invoice, parse_records
 from streaming.parse_plain import parse_plain
-from mart.reject_reason import RejectReason
 from tests.streaming.test_parse import EVENT, LINE, kafka_records
 from torture.mutation import mutated, mutated_bytes
 from torture.oracle import read

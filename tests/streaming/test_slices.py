@@ -4,10 +4,10 @@ import pyarrow as pa
 import pytest
 
 from streaming import slices as slices_module
-from topic.record import RECORD_SCHEMA
 from streaming.executors import Collected, UnreadableError
 from streaming.slices import slices
 from tests.mart.test_positions import batch
+from topic.record import RECORD_SCHEMA
 
 
 @pytest.fixture

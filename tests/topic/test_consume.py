@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer
 
-from topic.consume import consume_range
 from conf.errors import AwayError
 from tests.integration.test_foreign_records import NOW_MS, take_any_timestamp
+from topic.consume import consume_range
 
 pytestmark = pytest.mark.stack
 

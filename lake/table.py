@@ -1,0 +1,192 @@
+"""The lake's table: opened, reached, written to, and how far each Kafka partition is landed.
+
+The lake's own log holds how far each Kafka partition is landed, as Delta's application transactions: one action
+`txn(appId = landing <topic> <topic id> <partition>, version = next offset)` in the same commit as the rows. Two
+commits that move one partition at once conflict, and the loser reads the positions again. Compaction, vacuum, Delta's
+checkpoints and its log's expiry keep them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from conf.errors import AwayError, StreamingError, TopicChangedError
+from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.lake_storage import delta_options, failure
+from topic.describe import Topic
+
+_TRIES = 10
+
+
+# Delta's log keeps the least and greatest value of these in each file; a customer's id must not be among them.
+_STATS_COLUMNS = ("invoice", "invoice_date", "topic", "partition", "offset", "kafka_timestamp")
+
+
+_FORGOTTEN = -1  # a position of a topic that is to be landed from its first record again
+
+
+Result = TypeVar("Result")
+
+
+def open_lake(path: str) -> DeltaTable:
+    """The lake at a folder or URL, created if there is none. Raises StreamingError if it is not ours to write (another
+    schema, a broken log, no access), AwayError if the storage does not answer."""
+    with reaching(path):
+        try:
+            table = DeltaTable.create(
+                path,
+                LAKE_SCHEMA,
+                mode="ignore",
+                partition_by=[LAKE_PARTITION],
+                name="invoices",
+                configuration={"delta.dataSkippingStatsColumns": ",".join(_STATS_COLUMNS)},
+                storage_options=delta_options(path),
+            )
+        except CommitFailedError:  # another job created it at the same moment
+            table = _opened(path)
+    found = pa.schema(table.schema().to_arrow())
+    if not found.equals(LAKE_SCHEMA):
+        raise StreamingError(
+            f"the lake at {path} has other columns than this version writes: found {_in_words(found)}; expected "
+            f"{_in_words(LAKE_SCHEMA)}. Set LAKE_PATH to another place, or move that table away"
+        )
+    return table
+
+
+def lake_exists(path: str) -> bool:
+    """Whether there is a Delta table at a folder or URL. Raises StreamingError, AwayError as `existing_lake` does."""
+    with reaching(path):
+        try:
+            _opened(path)  # not is_deltatable: while a storage is silent that one stops all of this process's threads
+        except TableNotFoundError:
+            return False
+        return True
+
+
+def existing_lake(path: str) -> DeltaTable:
+    """The lake at a folder or URL. Raises StreamingError if there is none, or no access; AwayError if the storage does
+    not answer."""
+    with reaching(path):
+        try:
+            return _opened(path)
+        except TableNotFoundError:
+            raise StreamingError(
+                f"no lake at {path} yet: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+            ) from None
+
+
+@contextmanager
+def reaching(path: str) -> Iterator[None]:
+    """Around what touches the lake: raises AwayError for what may be tried again as it is (the storage does not answer,
+    another writer came in between), StreamingError for the rest, in one line each."""
+    try:
+        yield
+    except CommitFailedError as conflict:
+        if failure(conflict):
+            raise _explained(conflict, path) from None
+        raise AwayError(f"the lake at {path} took no commit: {_first_line(conflict)}. Run it again") from None
+    except (OSError, DeltaError) as error:
+        raise _explained(error, path) from None
+    except duckdb.Error as error:
+        if failure(error) is None:
+            raise
+        raise _explained(error, path) from None
+
+
+def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
+    """Do it on the newest version, and again while other commits come in between. Raises AwayError if it takes none, or
+    the storage does not answer."""
+    for tries_left in reversed(range(_TRIES)):
+        with reaching(table.table_uri):
+            try:
+                table.update_incremental()
+                return commit()
+            except CommitFailedError:
+                if not tries_left:
+                    raise
+    raise AssertionError("unreachable")
+
+
+def check_topic(table: DeltaTable, topic: Topic) -> None:
+    """Raise TopicChangedError if the lake's positions are of an earlier topic of this name; note a topic's first."""
+    known = table.metadata().configuration.get(_topic_property(topic))
+    if known is None:
+        _describe_topic(table, topic)
+    elif known != topic.topic_id:
+        raise TopicChangedError(
+            f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's positions are of {known}. "
+            "If its new records are to be landed from the first on, run `python -m streaming rewind` once (an invoice "
+            "that is in the lake already has two rows then, of which its readers count the earliest)"
+        )
+
+
+def read_positions(table: DeltaTable, topic: Topic, partitions: Collection[int]) -> dict[int, int]:
+    """The next offset to land of each partition that the lake knows."""
+    found = {partition: table.transaction_version(_application(topic, partition)) for partition in partitions}
+    return {p: position for p, position in found.items() if position is not None and position != _FORGOTTEN}
+
+
+def advance(table: DeltaTable, topic: Topic, next_offsets: Mapping[int, int]) -> None:
+    """Write the next offset to land of each partition, without rows."""
+    append(table, LAKE_SCHEMA.empty_table(), topic, next_offsets)
+
+
+def forget(table: DeltaTable, topic: Topic) -> None:
+    """Forget how far the topic is landed, so that the next run lands it from its first record."""
+    append(table, LAKE_SCHEMA.empty_table(), topic, dict.fromkeys(topic.end_offsets, _FORGOTTEN))
+    _describe_topic(table, topic)
+
+
+def append(table: DeltaTable, rows: pa.Table, topic: Topic, next_offsets: Mapping[int, int]) -> None:
+    """Write rows of conf.lake.LAKE_SCHEMA, and the next offset to land of each partition, in one commit."""
+    moved = sorted(next_offsets.items())
+    write_deltalake(
+        table,
+        rows,
+        mode="append",
+        commit_properties=CommitProperties(
+            app_transactions=[Transaction(_application(topic, partition), offset) for partition, offset in moved],
+            # For people who read DESCRIBE HISTORY; what counts is the transactions.
+            custom_metadata={"userMetadata": json.dumps({"topic": topic.name, "next_offsets": dict(moved)})},
+        ),
+    )
+
+
+def _describe_topic(table: DeltaTable, topic: Topic) -> None:
+    table.alter.set_table_properties({_topic_property(topic): topic.topic_id}, raise_if_not_exists=False)
+
+
+def _topic_property(topic: Topic) -> str:
+    return f"landing.topicId.{topic.name}"
+
+
+def _application(topic: Topic, partition: int) -> str:
+    return f"landing {topic.name} {topic.topic_id} {partition}"
+
+
+def _in_words(schema: pa.Schema) -> str:
+    return ", ".join(f"{column.name} {column.type}" for column in schema)
+
+
+def _opened(path: str) -> DeltaTable:
+    return DeltaTable(path, storage_options=delta_options(path))
+
+
+def _explained(error: Exception, path: str) -> StreamingError | AwayError:
+    """The storage's failures may pass; what Delta itself says of the table does not."""
+    path = path.rstrip("/")  # a table's own URL ends with one
+    if found := failure(error):
+        return (AwayError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")
+    return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

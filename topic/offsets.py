@@ -1,0 +1,78 @@
+"""Offsets: which a batch covers, which of them a store has yet to take, and where it is afterwards.
+
+A store is the mart or the lake; its next offset is the end of what was covered, not the offset after the last record
+that was seen: after it there may be offsets without a record (a transaction's marks, what it took back). So a batch is
+held to the ranges that it was read from, and a batch without a record moves the store's offsets, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from conf.errors import GapError
+from topic.describe import Topic
+
+Covered = Mapping[int, tuple[int, int]]
+"""What a batch was read from: per partition the first offset, and the one after the last. Not every offset in it has a
+record: a producer's transaction leaves its own marks between them, and what it took back is not read."""
+
+
+def starting_offsets(
+    positions: Mapping[int, int], topic: Topic, accept_gap: bool = False, store: str = "the mart"
+) -> dict[int, int]:
+    """Where each partition is to be read from: the store's position, or the first record of a new partition.
+
+    Raises GapError where the broker no longer holds the position (retention deleted unread records), unless
+    `accept_gap`, and where the position lies past the end (the broker lost records that the mart has).
+    """
+    start = {}
+    for partition, first in topic.first_offsets.items():
+        position = positions.get(partition, first)
+        if position < first and not accept_gap:
+            raise GapError(
+                f"topic {topic.name!r} partition {partition}: offsets {position} to {first - 1} "
+                f"({first - position} records) were deleted by the broker before {store} had them. Replay them "
+                "from their source, or go on without them: `python -m streaming run --accept-gap`"
+            )
+        if position > topic.end_offsets[partition]:
+            raise GapError(
+                f"topic {topic.name!r} partition {partition}: {store} is at offset {position}, but the broker "
+                f"ends at {topic.end_offsets[partition]}: it has lost records. To read what it has again from the "
+                "start (nothing is counted twice): `python -m streaming rewind`"
+            )
+        start[partition] = max(position, first)
+    return start
+
+
+def due_records(batch: pa.Table, covered: Covered, positions: Mapping[int, int], store: str = "the mart") -> pa.Table:
+    """The rows of a batch that the store does not have: those at or after its positions.
+
+    `batch` has columns partition and offset, `covered` says what it was read from. A partition without a position
+    starts at 0. Raises GapError if a range begins after its partition's position.
+    """
+    keep = None
+    for partition, (first, _) in sorted(covered.items()):
+        position = positions.get(partition, 0)
+        if first > position:
+            raise GapError(
+                f"partition {partition}: the batch starts at offset {first}, {store}'s position is {position}: "
+                f"{first - position} offsets would be lost, so nothing of it is taken"
+            )
+        if first < position:
+            stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], position))
+            keep = pc.invert(stale) if keep is None else pc.and_(keep, pc.invert(stale))
+    return batch if keep is None else batch.filter(keep)
+
+
+def next_offsets(covered: Covered, positions: Mapping[int, int]) -> dict[int, int]:
+    """Where the store is after what was covered: the end of each range that goes beyond its position."""
+    return {p: end for p, (first, end) in covered.items() if first < end and end > positions.get(p, 0)}
+
+
+def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
+    """What a batch covers if it is all that its partitions hold from its first row to its last."""
+    spans = batch.group_by("partition").aggregate([("offset", "min"), ("offset", "max")])
+    return {row["partition"]: (row["offset_min"], row["offset_max"] + 1) for row in spans.to_pylist()}
