@@ -65,7 +65,7 @@ def test_published_rules(shop, spark):
         *(run_id, "published", True, DAY, 90, Decimal("0.2"), Decimal("0.3"), None, "eclat"),
         *(shop.settings.lake, version, 10, 10, 5, 4),
     ]
-    assert set(seconds) == {"open lake", "read", "name", "mine", "measure"}
+    assert set(seconds) == {"open lake", "conflicts", "read", "name", "mine", "measure"}
 
 
 def test_the_version_is_pinned(shop, spark):
