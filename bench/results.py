@@ -18,7 +18,7 @@ OURS = "ours"
 """How the names of our own ways begin."""
 
 Figure = float | int | str | None
-_PACKAGES = ("pyspark", "delta-spark", "numpy", "pandas", "duckdb", "psycopg2-binary", "kafka-python")
+_PACKAGES = ("pyspark", "deltalake", "numpy", "pandas", "duckdb", "psycopg2-binary", "kafka-python")
 
 
 @dataclass(frozen=True)
