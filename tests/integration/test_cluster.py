@@ -24,7 +24,7 @@ from tests.integration.records import encode, event, random_events, send
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = ("run", "--available-now", "--warm-up-rounds", "2", "--max-invoices-per-batch", "1000")
-RULES = ("run", "--business-date", "2025-12-31", "--window", "365d", "--support", "0.01", "--engine", "fpgrowth")
+RULES = ("mine", "--business-date", "2025-12-31", "--window", "365d", "--support", "0.01", "--engine", "fpgrowth")
 
 
 @pytest.fixture(scope="module")
