@@ -29,7 +29,7 @@ def status() -> None:
     """Show in one screen how all is now: the job, its lag and last batch, the quarantine, lake, rules and disks.
 
     Reads as MART_READER_DSN, else as MART_DSN. Exit codes: 0 seen, 1 an operator has something to do, 4 Kafka or
-    PostgreSQL does not answer.
+    the mart cannot be asked: the table says why.
     """
     from operations.status import Status, describe, see
 
