@@ -7,7 +7,7 @@ COPY . .
 # The jars' download ends with the layer; the broker's jars are not needed beside a broker of its own.
 RUN python3 -m venv /opt/venv \
  && /opt/venv/bin/pip install --editable '.[stack,dashboards]' \
- && /opt/venv/bin/python -m jvm spark-jars \
+ && /opt/venv/bin/retail-mart jvm spark-jars \
  && chmod -R a+rX /opt/jars /opt/mart
 
 FROM python:3.11-slim-bookworm AS mart
@@ -18,7 +18,7 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/mart --create-home mart && 
 WORKDIR /opt/mart
 USER mart
 VOLUME /var/lib/mart
-CMD ["python", "-m", "streaming", "run"]
+CMD ["retail-mart", "run"]
 
 FROM mart AS airflow
 USER root

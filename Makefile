@@ -1,5 +1,5 @@
 # The two commands: `make demo` and `make test`. Everything is built in .venv (and .venv-airflow); nothing outside this
-# folder is changed but the cache of downloaded jars (see `python -m conf`, MART_CACHE).
+# folder is changed but the cache of downloaded jars (see `retail-mart settings`, MART_CACHE).
 PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -50,36 +50,36 @@ $(PEERS_VENV)/.installed: pyproject.toml
 	@touch $@
 
 demo: $(VENV)/.user ## A shop, Kafka, Spark, PostgreSQL, the live page: watch segments move, then the proof and tonight's rules
-	@$(PY) -m demo $(if $(DATA),--data '$(DATA)') $(ARGS)
+	@$(PY) -m cli demo $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 nightly: $(VENV)/.user ## The nightly job alone, on what the demo landed: compact the lake, mine, publish, check
-	@$(PY) -m stack up
-	@$(PY) -m streaming compact
-	@$(PY) -m batch_rules run --business-date newest $(ARGS)
-	@$(PY) -m batch_rules check
-	@$(PY) -m stack down
+	@$(PY) -m cli up
+	@$(PY) -m cli compact
+	@$(PY) -m cli mine --business-date newest $(ARGS)
+	@$(PY) -m cli check
+	@$(PY) -m cli down
 
 dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
-	@$(PY) -m stack up
-	@$(PY) -m dashboards $(ARGS); $(PY) -m stack down
+	@$(PY) -m cli up
+	@$(PY) -m cli page $(ARGS); $(PY) -m cli down
 
 metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
-	@$(PY) -m dashboards metabase apply $(ARGS)
+	@$(PY) -m cli metabase apply $(ARGS)
 
 backup: $(VENV)/.user ## Write the mart into a file, with a note of positions and lake version
-	@$(PY) -m streaming backup $(ARGS)
+	@$(PY) -m cli backup $(ARGS)
 
 restore: $(VENV)/.user ## Restore FILE=… into an empty mart
-	@$(PY) -m streaming restore '$(FILE)'
+	@$(PY) -m cli restore '$(FILE)'
 
 airflow-env: $(AIRFLOW_VENV)/.installed ## Airflow's own environment
 
 airflow: $(VENV)/.user $(AIRFLOW_VENV)/.installed ## Airflow for real, with the nightly DAG; prints its URL, until Ctrl-C
-	@$(PY) -m stack up
-	@$(PY) -m stack airflow $(ARGS); $(PY) -m stack down
+	@$(PY) -m cli up
+	@$(PY) -m cli airflow $(ARGS); $(PY) -m cli down
 
 env: $(VENV)/.user ## Write .env: random passwords for docker-compose.yml (kept if it is there)
-	@$(PY) -m stack env
+	@$(PY) -m cli env
 
 up: ## Start the mart in containers and wait until it is healthy; PROFILE=demo: with live traffic
 	docker compose $(if $(PROFILE),--profile $(PROFILE)) up --build --wait
@@ -129,5 +129,5 @@ torture-mutants: $(VENV)/.user ## Remove the guards one at a time: each must tur
 	@$(PY) -m torture mutants $(ARGS)
 
 clean: ## Delete the environments and the demo's data (stops its servers)
-	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m stack reset --yes; fi
+	@if [ -x $(PY) ]; then MART_HOME=.mart/demo $(PY) -m cli reset --yes; fi
 	rm -rf $(VENV) $(AIRFLOW_VENV) $(PEERS_VENV) .mart

@@ -49,7 +49,7 @@ def quality(connection: Connection) -> Quality:
     """Read the current run. Raises RulesError if there is none."""
     found = rows(connection, "select_quality", {})
     if not found:
-        raise RulesError("no run is published yet: `python -m batch_rules run`")
+        raise RulesError("no run is published yet: `retail-mart mine`")
     return Quality(*found[0])
 
 

@@ -1,13 +1,13 @@
-"""What can stop a nightly run, each with its own exit code."""
+"""What can stop a nightly run; exit codes: cli.errors."""
 
-from conf.masking import MaskedError
+from conf import errors
 
 
-class RulesError(MaskedError):
+class RulesError(errors.OperatorError):
     """An operator has something to do; the message says what."""
 
 
-class AwayError(RulesError):
+class AwayError(RulesError, errors.AwayError):
     """PostgreSQL or the lake's storage does not answer: the run may be tried again as it is."""
 
 

@@ -60,7 +60,7 @@ def mart(dsn: str) -> Any:
         connection = psycopg2.connect(dsn, application_name="retail-mart rules", connect_timeout=10)
         yield connection
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
-        raise RulesError("the mart has no tables for rules yet: run `python -m streaming migrate`") from None
+        raise RulesError("the mart has no tables for rules yet: run `retail-mart migrate`") from None
     except psycopg2.errors.InsufficientPrivilege as error:
         raise RulesError(f"the account of the DSN may not do that: {str(error).strip()}") from None
     except psycopg2.Error as error:
@@ -110,7 +110,7 @@ def roll_back(connection: Connection, run_id: int) -> None:
         cursor.execute(statement("rules/select_status"), {"run_id": run_id})
         row = cursor.fetchone()
         if row is None:
-            raise RulesError(f"there is no run {run_id}: `python -m batch_rules runs` lists them")
+            raise RulesError(f"there is no run {run_id}: `retail-mart runs` lists them")
         if row[0] != "published":
             raise RulesError(f"run {run_id} was kept back and has no rules: choose a published one")
         cursor.execute(statement("rules/clear_current"))

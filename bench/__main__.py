@@ -33,7 +33,7 @@ from bench.results import OURS, Part, Row, load, machine, now, save, versions
 from bench.rules import IN_PYTHON, ON_SPARK, Case, prepare, rules
 from bench.servers import Servers, Topic, servers
 from bench.ways import WAYS, Way, version_of
-from conf.command import run_command
+from cli.run import run_command
 from conf.lake import LAKE_PARTITION
 from producer.generate import Options, generate
 
@@ -272,4 +272,4 @@ def _command(with_data: bool, quick: bool, lines: int | None) -> str:
 
 
 if __name__ == "__main__":
-    run_command(app, "bench")
+    run_command(app, "python -m bench")

@@ -91,7 +91,7 @@ def _of_way(way: Way, python: Path, servers: Servers, plan: Plan) -> list[Row]:
 def _traffic(servers: Servers, place: Database, topic: str, rate: int, seconds: float) -> subprocess.Popen[str]:
     options = ["--rate", f"{rate}/s", "--no-rhythm", "--duration", str(seconds), "--no-progress"]
     return subprocess.Popen(
-        [sys.executable, "-m", "producer", "live", *options],
+        [sys.executable, "-m", "cli", "live", *options],
         env=servers.environment(place, topic),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

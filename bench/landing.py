@@ -39,7 +39,7 @@ WAYS: dict[str, list[tuple[int, list[str]]]] = {
     "landing in the same application": [(0, [])],
     "landing in a process of its own, nice 10": [(0, ["--only", "apply"]), (10, ["--only", "land"])],
 }
-"""Way → its processes: (niceness, options of `python -m streaming run`)."""
+"""Way → its processes: (niceness, options of `retail-mart run`)."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Run:
 def streaming(
     environment: dict[str, str], niceness: int, options: list[str], log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`python -m streaming run` once it reads, stopped at the end. Raises RuntimeError if it does not come up."""
+    """`retail-mart run` once it reads, stopped at the end. Raises RuntimeError if it does not come up."""
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "streaming", "run", *options],
+            [sys.executable, "-m", "cli", "run", *options],
             env=environment,
             stdout=out,
             stderr=out,
@@ -113,7 +113,7 @@ def measure(home: Path, name: str, way: str, rate: str, warm_up: int, seconds: i
             for (niceness, options), log in zip(WAYS[way], logs, strict=True)
         ]
         shop = subprocess.Popen(
-            [sys.executable, "-m", "producer", "live", *traffic],
+            [sys.executable, "-m", "cli", "live", *traffic],
             env=environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -31,7 +31,7 @@ def traffic(parts: Line, rate: str, seconds: float) -> tuple[datetime, int]:
     start = datetime.now(UTC)
     with console.status(f"{rate} for {seconds:g} s"):
         parts.run(
-            "sending live traffic", "producer", "live",
+            "sending live traffic", "live",
             "--rate", rate, "--no-rhythm", "--duration", str(seconds), "--no-progress",
         )  # fmt: skip
         return start, wait_until_applied()
@@ -73,7 +73,7 @@ def main(
     with (
         tempfile.TemporaryDirectory(prefix="mart-bench-") as home,
         line(Path(home), console) as parts,
-        parts.running("streaming", STREAMING_IS_READY, "streaming", "run"),
+        parts.running("streaming", STREAMING_IS_READY, "run"),
     ):
         start, _ = traffic(parts, rate, warm + seconds)
         with closing(psycopg2.connect(settings().require_mart("owner"))) as owner, owner.cursor() as cursor:

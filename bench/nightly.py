@@ -47,7 +47,7 @@ def nightly(
         asked = {"--support": str(support), "--confidence": "0.05", "--max-items": str(max_items)}
         options = [word for pair in asked.items() for word in pair]
         seconds, memory = _timed(
-            ["batch_rules", "run", "--business-date", "newest", "--window", f"{window_days}d", *options], environment
+            ["cli", "mine", "--business-date", "newest", "--window", f"{window_days}d", *options], environment
         )
         ours = _rules(place.owner_dsn, "bench/rules_mart")
         rows = [Row(case, OURS, {"seconds": seconds, "rules": ours.num_rows, "peak_mb": memory})]

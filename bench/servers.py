@@ -98,7 +98,7 @@ class Servers:
         """A topic with the invoices of a folder of CSV files."""
         self.empty_topic(name)
         with _variable("KAFKA_TOPIC", name):
-            sent = self._line.run(f"filling topic {name}", "producer", "replay", str(folder), "--no-progress")
+            sent = self._line.run(f"filling topic {name}", "replay", str(folder), "--no-progress")
         found = re.search(r"([\d,]+) invoices \(([\d,]+) lines\)", sent)
         if found is None:
             raise RuntimeError(f"the producer said: {sent}")

@@ -161,7 +161,7 @@ def main(
             with line(Path(home), console) as parts:
                 if history:
                     _fill_topic(parts, history, customers)
-                with parts.running("streaming", STREAMING_IS_READY, "streaming", "run") as job:
+                with parts.running("streaming", STREAMING_IS_READY, "run") as job:
                     interrupted = _measure(parts, job, soak, rate, customers, every)
                     if not interrupted:
                         verified = _verified(parts)
@@ -194,11 +194,11 @@ def _fill_topic(parts: Line, lines: int, customers: int) -> None:
     shop = str(parts.home / "shop")
     first = date.today() - timedelta(days=_HISTORY_DAYS)
     made = parts.run(
-        "generating the shop's history", "producer", "generate", "--output", shop, "--lines", str(lines),
+        "generating the shop's history", "generate", "--output", shop, "--lines", str(lines),
         "--days", str(_HISTORY_DAYS), "--start-date", str(first), "--customers", str(customers), "--no-progress",
     )  # fmt: skip
     console.print(made.strip())
-    console.print(parts.run("filling the topic with it", "producer", "replay", shop, "--no-progress").strip())
+    console.print(parts.run("filling the topic with it", "replay", shop, "--no-progress").strip())
     shutil.rmtree(shop)
 
 
@@ -211,7 +211,7 @@ def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, c
         owner.autocommit = True
         start = datetime.now(UTC)
         traffic = parts.start(
-            "traffic", "producer", "live", "--rate", rate, "--no-rhythm", "--no-progress",
+            "traffic", "live", "--rate", rate, "--no-rhythm", "--no-progress",
             "--duration", str(soak.seconds), "--customers", str(customers),
         )  # fmt: skip
         sampler = Sampler(parts.home, psutil.Process(job.pid), cursor)
@@ -273,7 +273,7 @@ def _take_samples(
 def _verified(parts: Line) -> bool:
     start = time.perf_counter()
     try:
-        found = parts.run("verifying the mart against the lake", "streaming", "verify")
+        found = parts.run("verifying the mart against the lake", "verify")
     except LineError as error:
         console.print(str(error), markup=False)
         return False

@@ -47,7 +47,7 @@ class Way:
 def _ours(name: str, *options: str) -> Way:
     return Way(
         name,
-        "streaming",
+        "cli",
         "nothing: positions in the transaction",
         options,
         visible="bench/visible_mart",

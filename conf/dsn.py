@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import re
 
-import psycopg2
-from psycopg2.extensions import make_dsn, parse_dsn
-
 _URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
 # As libpq parts a URL: an account, if there is an @ before the first slash; then the server up to a slash or a ?.
 _PARTS = re.compile(r"(?:(?P<account>[^@/]*)@)?(?P<server>[^/?]*)(?P<database>/[^?]*)?", re.DOTALL)
@@ -30,6 +27,9 @@ def fault(dsn: str) -> str | None:
     Stricter than PostgreSQL's library: parts that only an unescaped character of a password can have made (a host
     with an @, a port of letters) are refused, for the library would look for a host of that name and say so.
     """
+    import psycopg2  # not for a command that only prints its help
+    from psycopg2.extensions import parse_dsn
+
     if "://" in dsn.partition("=")[0] and not is_url(dsn):
         return "begin it with postgresql://"
     fix = _ENCODE if is_url(dsn) else _QUOTE
@@ -46,6 +46,8 @@ def fault(dsn: str) -> str | None:
 def in_utf8(dsn: str) -> str:
     """The same server and account, with texts in UTF-8 both ways, in which all that we COPY and read is written. Else a
     PGCLIENTENCODING or a setting of the role or the database decides, and PostgreSQL takes "é" of a COPY for "Ã©"."""
+    from psycopg2.extensions import make_dsn
+
     return str(make_dsn(dsn, client_encoding="UTF8"))
 
 

@@ -1,14 +1,28 @@
-"""What can stop the stream. Each message names what was found and the fix."""
+"""What can stop a command. Each message names what was found and the fix; exit codes: cli.errors.
+
+OperatorError            somebody has something to do
+├─ StreamingError        the stream, or what an operator does, must stop
+│  ├─ FencedError        another job with a newer epoch has taken over
+│  ├─ GapError           records between the mart's position and the first one that can be read are missing
+│  └─ TopicChangedError  the topic was deleted and created again: the mart's positions belong to the old one
+└─ SettingsError, RulesError, StackError, …: each beside what raises it
+AwayError                Kafka, PostgreSQL or the lake's storage does not answer now
+UsageError               what was asked for makes no sense
+"""
 
 from conf.masking import MaskedError
 
 
-class StreamingError(MaskedError):
-    """The job must stop: the operator has something to do. Exit code 1."""
+class OperatorError(MaskedError):
+    """Somebody has something to do; the message says what."""
+
+
+class StreamingError(OperatorError):
+    """The job must stop: the operator has something to do."""
 
 
 class FencedError(StreamingError):
-    """Another job with a newer epoch has taken over. Exit code 3."""
+    """Another job with a newer epoch has taken over."""
 
 
 class GapError(StreamingError):
@@ -21,3 +35,7 @@ class TopicChangedError(StreamingError):
 
 class AwayError(MaskedError):
     """Kafka, PostgreSQL or the lake's storage does not answer now; worth another try."""
+
+
+class UsageError(MaskedError):
+    """What was asked for makes no sense: another try, or another day, changes nothing."""

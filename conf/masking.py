@@ -13,9 +13,6 @@ from functools import lru_cache
 from typing import Any, TextIO
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-import psycopg2
-from psycopg2.extensions import parse_dsn
-
 from conf.dsn import fault, is_url
 
 MASK = "***"
@@ -143,6 +140,9 @@ def _is_dsn(secret: str) -> bool:
 
 def _passwords(dsn: str) -> Iterator[str]:
     """The passwords in a DSN, as PostgreSQL's library finds them and, if it is a URL, as they were meant."""
+    import psycopg2  # not for a command that only prints its help
+    from psycopg2.extensions import parse_dsn
+
     try:
         found = parse_dsn(dsn)
     except (psycopg2.Error, ValueError):

@@ -21,14 +21,15 @@ from pydantic_settings import (
 )
 
 from conf.dsn import fault, in_utf8
+from conf.errors import OperatorError
 from conf.lake_storage import checked_location
-from conf.masking import MaskedError, conceal
+from conf.masking import conceal
 
 STATE_FILE_NAME = "stack.json"
 _MOST_DAYS = 100_000
 
 
-class SettingsError(MaskedError):
+class SettingsError(OperatorError):
     """A setting is missing or wrong; the message names the variable, the value and the fix."""
 
 
@@ -43,7 +44,7 @@ def external_servers() -> tuple[str | None, str | None]:
 
 
 class _StackState(JsonConfigSettingsSource):
-    """What `python -m stack up` wrote. A server named in the environment hides the embedded one's values."""
+    """What `retail-mart up` wrote. A server named in the environment hides the embedded one's values."""
 
     def __call__(self) -> dict[str, Any]:
         state = super().__call__()
@@ -58,7 +59,7 @@ class _StackState(JsonConfigSettingsSource):
 class Settings(BaseSettings):
     """Every setting; the environment variable is the field's name in capitals.
 
-    `python -m conf` prints them as the table that the README shows.
+    `retail-mart settings` prints them as the table that the README shows.
     """
 
     model_config = SettingsConfigDict(
@@ -338,7 +339,7 @@ class Settings(BaseSettings):
         """The brokers' addresses, or SettingsError naming the two ways to have some."""
         if self.kafka_bootstrap_servers is None:
             raise SettingsError(
-                "no Kafka: start the embedded one with `python -m stack up`, or set KAFKA_BOOTSTRAP_SERVERS"
+                "no Kafka: start the embedded one with `retail-mart up`, or set KAFKA_BOOTSTRAP_SERVERS"
             )
         return self.kafka_bootstrap_servers
 
@@ -378,7 +379,7 @@ class Settings(BaseSettings):
         special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
         dsn = special or self.mart_dsn
         if dsn is None:
-            raise SettingsError("no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN")
+            raise SettingsError("no PostgreSQL: start the embedded one with `retail-mart up`, or set MART_DSN")
         return in_utf8(dsn.get_secret_value())
 
 

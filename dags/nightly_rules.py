@@ -69,13 +69,13 @@ with DAG(
     tags=["retail-mart"],
 ):
     chain(
-        ProjectCommand(task_id="landed", arguments=["batch_rules", "landed", *THAT_DAY, "--wait", "10m", EMPTY_OR_NOT]),
-        ProjectCommand(task_id="compact", arguments=["streaming", "compact"]),
-        ProjectCommand(task_id="run_rules", arguments=["batch_rules", "run", *THAT_DAY]),
-        ProjectCommand(task_id="check", arguments=["batch_rules", "check", *THAT_DAY]),
+        ProjectCommand(task_id="landed", arguments=["landed", *THAT_DAY, "--wait", "10m", EMPTY_OR_NOT]),
+        ProjectCommand(task_id="compact", arguments=["compact"]),
+        ProjectCommand(task_id="run_rules", arguments=["mine", *THAT_DAY]),
+        ProjectCommand(task_id="check", arguments=["check", *THAT_DAY]),
         ProjectCommand(
             task_id="announce",
-            arguments=["batch_rules", "runs", "-n", "1"],
+            arguments=["runs", "-n", "1"],
             outlets=[Asset("association_rules")],  # other DAGs may be scheduled on it
             on_success_callback=on_success_of_the_last_task(),
         ),

@@ -28,7 +28,7 @@ class CommandFailedError(Exception):
 
 
 class ProjectCommand(BaseOperator):
-    """Runs `python -m ARGUMENTS…` in the project's folder, what it says going to the task's log.
+    """Runs `retail-mart ARGUMENTS…` in the project's folder, what it says going to the task's log.
 
     It finds the mart, the lake and the rest as a person's command would: by environment variables and MART_HOME.
     """
@@ -43,7 +43,7 @@ class ProjectCommand(BaseOperator):
     @property
     def command_line(self) -> str:
         """The command as one types it in the project's folder."""
-        return shlex.join([project_python(), "-m", *self.arguments])
+        return shlex.join([project_python(), "-m", "cli", *self.arguments])
 
     @cached_property
     def _subprocess(self) -> SubprocessHook:
@@ -57,11 +57,11 @@ class ProjectCommand(BaseOperator):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         # Wide, so that a message is one line: its last one goes into the alert.
         environment |= {"COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}
-        done = self._subprocess.run_command([python, "-m", *self.arguments], env=environment, cwd=str(PROJECT))
+        done = self._subprocess.run_command([python, "-m", "cli", *self.arguments], env=environment, cwd=str(PROJECT))
         if done.exit_code:
             failed = AirflowFailException if done.exit_code in _IN_VAIN else CommandFailedError
             raise failed(
-                f"`python -m {shlex.join(self.arguments)}` ended with exit code {done.exit_code}: {done.output}"
+                f"`retail-mart {shlex.join(self.arguments)}` ended with exit code {done.exit_code}: {done.output}"
             )
 
     def on_kill(self) -> None:

@@ -30,6 +30,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from conf.errors import OperatorError
+
 FOLDER = Path(__file__).with_name("cards")
 CHARTS = ("bar", "line", "area", "table", "matrix", "scalar", "sankey")
 UNITS = ("currency", "percent", "ms", "days")
@@ -43,7 +45,7 @@ _REQUIRED = ("title", "chart", "description", "refresh", "columns")
 _LEAST_COLUMNS = {"bar": 2, "line": 2, "area": 2, "matrix": 3, "sankey": 3, "table": 1, "scalar": 1}
 
 
-class CardError(Exception):
+class CardError(OperatorError):
     """A card's file is wrong; the message names the file, the line and what is expected."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 
 import uvicorn
 
+from conf.errors import OperatorError
 from conf.settings import Settings
 from dashboards.cards import cards
 from dashboards.connection import BACKLOG, Connection, QuietLoopErrors, raise_file_limit
@@ -26,9 +28,13 @@ class _Server(uvicorn.Server):
 
 
 def open_socket(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 takes a free one. Raises OSError where the port is taken or the host is not ours."""
+    """A listening socket; port 0 takes a free one. Raises OperatorError for a taken port and a host of elsewhere."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        listening = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise OperatorError(f"cannot listen on {host} port {port}: {reason}; try another --port") from None
     listening.setblocking(False)
     return listening
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 import stack
-from conf.masking import MaskedError
+from conf.errors import OperatorError
 from conf.settings import settings
 
 STREAMING_IS_READY = r"reading .*query=apply"
@@ -23,7 +23,7 @@ _STOP_SECONDS = 60
 _TAIL_CHARACTERS = 3000
 
 
-class LineError(MaskedError):
+class LineError(OperatorError):
     """A part of the line failed; the message says which, and shows or names its log."""
 
 
@@ -39,21 +39,20 @@ class Line:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def run(self, doing: str, module: str, *arguments: str) -> str:
-        """Run `python -m module arguments` to its end; returns what it printed. Raises LineError if it fails."""
+    def run(self, doing: str, *arguments: str) -> str:
+        """Run `retail-mart arguments` to its end; returns what it printed. Raises LineError if it fails."""
         wide = {**os.environ, "COLUMNS": str(self.console.width)}  # its tables are for our terminal
         with self.console.status(doing):
-            done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True, env=wide)
+            done = subprocess.run([sys.executable, "-m", "cli", *arguments], capture_output=True, text=True, env=wide)
         if done.returncode:
-            command = " ".join((module, *arguments))
-            raise LineError(f"{doing} failed (`python -m {command}`):\n{done.stderr or done.stdout}")
+            raise LineError(f"{doing} failed (`retail-mart {' '.join(arguments)}`):\n{done.stderr or done.stdout}")
         return done.stdout
 
-    def start(self, name: str, module: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `python -m module arguments`, its output in the log of that name."""
+    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start `retail-mart arguments`, its output in the log of that name."""
         with self.log(name).open("wb") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [sys.executable, "-m", "cli", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=out,
@@ -61,13 +60,13 @@ class Line:
             )
 
     @contextmanager
-    def running(self, name: str, ready: str, module: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, name: str, ready: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
         """A part that runs until the block's end, from when its log matches `ready` on; then stopped by SIGTERM.
 
         Raises LineError if it ends before it is ready, or with a failure.
         """
         start = time.perf_counter()
-        part = self.start(name, module, *arguments)
+        part = self.start(name, *arguments)
         try:
             with self.console.status(f"starting {name}"):
                 while not re.search(ready, self.log(name).read_text(errors="replace")):
@@ -111,7 +110,7 @@ def line(home: Path, console: Console, keep: bool = False) -> Iterator[Line]:
             state = stack.up_as_configured()
         settings.cache_clear()  # it was read before the servers had addresses
         running = Line(home, console)
-        running.run("migrating the mart", "streaming", "migrate")
+        running.run("migrating the mart", "migrate")
         console.print(
             f"Kafka at {state.kafka_bootstrap_servers} and PostgreSQL are up, the mart is migrated "
             f"({time.perf_counter() - start:.1f} s)"

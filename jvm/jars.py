@@ -17,7 +17,7 @@ import fasteners
 import pyspark
 from rich.console import Console
 
-from conf.masking import MaskedError
+from conf.errors import OperatorError
 from conf.settings import settings
 from jvm.certificates import trust_store
 from jvm.java import java_home
@@ -64,7 +64,7 @@ SPARK_FAMILIES = (
 _ERROR_LINES = 15
 
 
-class JarDownloadError(MaskedError):
+class JarDownloadError(OperatorError):
     """Ivy could not fetch the jars; the message holds Ivy's last lines and the fix."""
 
 

@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from conf.masking import MaskedError
+from conf.errors import OperatorError
 from conf.settings import settings
 
 MINIMUM_JAVA = 17
@@ -33,7 +33,7 @@ exec {java} "$@"
 """
 
 
-class JavaNotFoundError(MaskedError):
+class JavaNotFoundError(OperatorError):
     """No Java of at least MINIMUM_JAVA; the message names what was tried and the fix."""
 
 

@@ -113,11 +113,11 @@ def _require_jars(more_jars: Sequence[Path]) -> None:
     """spark-submit's JVM runs already: jars that it was not given cannot be added to the driver any more."""
     loader = SparkContext._jvm.java.lang.Thread.currentThread().getContextClassLoader()  # type: ignore[union-attr]
     needed = {
-        "io.delta.sql.DeltaSparkSessionExtension": '"$(python -m jvm spark-jars)"',
-        "org.apache.spark.sql.kafka010.KafkaSourceProvider": '"$(python -m jvm spark-jars)"',
+        "io.delta.sql.DeltaSparkSessionExtension": '"$(retail-mart jvm spark-jars)"',
+        "org.apache.spark.sql.kafka010.KafkaSourceProvider": '"$(retail-mart jvm spark-jars)"',
     }
     if more_jars:
-        needed[_OF_S3] = '"$(python -m jvm spark-jars),$(python -m jvm s3-jars)"'
+        needed[_OF_S3] = '"$(retail-mart jvm spark-jars),$(retail-mart jvm s3-jars)"'
     for name, jars in needed.items():
         try:
             loader.loadClass(name)

@@ -41,7 +41,7 @@ def compact(path: str, retention_hours: int) -> Compacted:
     """
     start = time.perf_counter()
     table = existing_lake(path)
-    files_before, bytes_before = _size(table)
+    files_before, bytes_before = size_of(table)
     with reaching(path):
         try:
             metrics = table.optimize.compact()
@@ -53,7 +53,7 @@ def compact(path: str, retention_hours: int) -> Compacted:
                 "lost; run it again"
             ) from None
         table.update_incremental()
-    files_after, bytes_after = _size(table)
+    files_after, bytes_after = size_of(table)
     return Compacted(
         files_before,
         bytes_before,
@@ -72,7 +72,8 @@ def delete_old_files(table: DeltaTable, retention_hours: int) -> list[str]:
     return table.vacuum(retention_hours, dry_run=False, full=True, enforce_retention_duration=False)
 
 
-def _size(table: DeltaTable) -> tuple[int, int]:
+def size_of(table: DeltaTable) -> tuple[int, int]:
+    """Files and bytes of the newest version."""
     sizes = pa.table(table.get_add_actions())["size_bytes"]
     return len(sizes), pc.sum(sizes).as_py() or 0
 

@@ -79,7 +79,7 @@ def existing_lake(path: str) -> DeltaTable:
             return _opened(path)
         except TableNotFoundError:
             raise StreamingError(
-                f"no lake at {path} yet: land some invoices first (`python -m streaming run`), or set LAKE_PATH"
+                f"no lake at {path} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH"
             ) from None
 
 
@@ -123,7 +123,7 @@ def check_topic(table: DeltaTable, topic: Topic) -> None:
     elif known != topic.topic_id:
         raise TopicChangedError(
             f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's positions are of {known}. "
-            "If its new records are to be landed from the first on, run `python -m streaming rewind` once (an invoice "
+            "If its new records are to be landed from the first on, run `retail-mart rewind` once (an invoice "
             "that is in the lake already has two rows then, of which its readers count the earliest)"
         )
 

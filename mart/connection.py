@@ -93,7 +93,7 @@ def answering() -> Iterator[None]:
         yield
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         raise StreamingError(
-            "the mart has not the tables of this version: run `python -m streaming migrate`, or `restore` a backup"
+            "the mart has not the tables of this version: run `retail-mart migrate`, or `restore` a backup"
         ) from None
     except psycopg2.Error as error:
         known = refusal(error)

@@ -56,7 +56,7 @@ def check_topic(cursor: Cursor, topic: Topic) -> None:
         raise TopicChangedError(
             f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the mart's positions are of "
             f"{', '.join(others)}. If its new records are to be applied from the first on, run "
-            "`python -m streaming rewind` once (invoices that are in the mart already are not counted again)"
+            "`retail-mart rewind` once (invoices that are in the mart already are not counted again)"
         )
 
 

@@ -117,9 +117,7 @@ def find(connection: Connection, topic: str, coordinates: str) -> Quarantined:
         cursor.execute(statement("rejected/one"), {"topic": topic, "partition": partition, "offset": offset})
         found = quarantined(cursor)
     if not found:
-        raise StreamingError(
-            f"no record {checked} of topic {topic!r} in quarantine: see `python -m streaming rejected list`"
-        )
+        raise StreamingError(f"no record {checked} of topic {topic!r} in quarantine: see `retail-mart rejected list`")
     return found[0]
 
 

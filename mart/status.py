@@ -255,7 +255,7 @@ def _passes(error: BaseException) -> bool:
 def _in_words(error: psycopg2.Error) -> str:
     if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
         message = " ".join(str(error).split())
-        return f"the mart lacks tables or views: run `python -m streaming migrate` ({message})"
+        return f"the mart lacks tables or views: run `retail-mart migrate` ({message})"
     return in_words(error)
 
 

@@ -50,19 +50,19 @@ TITLE = {
 ADVICE = {
     Alert.BROKER_UNREACHABLE: "See the broker's log. The job goes on by itself when it is back.",
     Alert.MART_UNREACHABLE: "See PostgreSQL's log. The job goes on by itself when it is back.",
-    Alert.STREAM_STALE: "See the log of `python -m streaming run`, then start it again: nothing is lost.",
+    Alert.STREAM_STALE: "See the log of `retail-mart run`, then start it again: nothing is lost.",
     Alert.STREAM_BLOCKED: "Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
     Alert.STREAM_HELD: "Kafka's `kafka-transactions.sh` (`find-hanging`, or `list` and `describe`) names it: let that "
     "producer end, or `abort` it. The job goes on by itself, in order; nothing is lost.",
     Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
-    Alert.REJECTS_HIGH: "`python -m streaming rejected list` says why; after a fix `rejected redrive`.",
-    Alert.RECORDS_FAILED: "A fault of this software: `python -m streaming rejected list --reason internal_error` shows "
+    Alert.REJECTS_HIGH: "`retail-mart rejected list` says why; after a fix `rejected redrive`.",
+    Alert.RECORDS_FAILED: "A fault of this software: `retail-mart rejected list --reason internal_error` shows "
     "them; report it. They wait, and after an update `rejected redrive` takes them in.",
     Alert.INVOICES_AHEAD: "Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM "
     "mart.as_of`. These invoices count, and move the as-of date only when their time has come.",
-    Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `python -m batch_rules run` again.",
-    Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `python -m batch_rules run`.",
-    Alert.DISK_LOW: "`python -m streaming compact` deletes the lake's old files; else a larger disk.",
+    Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `retail-mart mine` again.",
+    Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `retail-mart mine`.",
+    Alert.DISK_LOW: "`retail-mart compact` deletes the lake's old files; else a larger disk.",
 }
 _OF_THE_MART = {
     Alert.STREAM_STALE,

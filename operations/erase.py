@@ -209,7 +209,7 @@ def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
     if in_mart.digests and in_lake.digests:
         raise StreamingError(
             "the mart and the lake have erasure lists of different origin, and neither can be read with the "
-            "other's salt: erase each customer of your receipts anew, `python -m streaming erase CUSTOMER`"
+            "other's salt: erase each customer of your receipts anew, `retail-mart erase CUSTOMER`"
         )
     if in_lake.digests:
         cursor.execute(statement("erase/set_salt"), {"salt": in_lake.salt})

@@ -131,7 +131,7 @@ def explain(connection: Connection, customer_id: str, newest: int = 20) -> Expla
                 next((Carried._make(row) for row in _rows(cursor, "explain/carried", parameters)), None),
             )
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
-        raise StreamingError("the mart lacks tables: run `python -m streaming migrate`") from None
+        raise StreamingError("the mart lacks tables: run `retail-mart migrate`") from None
     if not found and not explanation.purchases and not explanation.moves:
         raise StreamingError(
             f"customer {customer_id!r} is not in the mart: no applied invoice names them. "

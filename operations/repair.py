@@ -146,7 +146,7 @@ def _repair(
         if not done.verified.equal:
             raise StreamingError(
                 f"the rebuilt mart would not equal the lake ({_in_words(done.verified)}), so nothing was changed. This "
-                "is a fault of the program: tell its makers, with what `python -m streaming verify` prints"
+                "is a fault of the program: tell its makers, with what `retail-mart verify` prints"
             )
         cursor.execute(statement("erase/tell_pages"))
 
@@ -170,7 +170,7 @@ def _check_erasure_list(in_mart: ErasureList, table: DeltaTable) -> None:
     in_lake = lake_list(table)
     if in_lake is not None and not in_lake.digests <= in_mart.digests:
         raise StreamingError(
-            "the lake's erasure list names customers whom the mart's does not: first run `python -m streaming erase "
+            "the lake's erasure list names customers whom the mart's does not: first run `retail-mart erase "
             "--listed`. Nothing was changed"
         )
 
@@ -198,7 +198,7 @@ def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
         raise StreamingError(
             f"the lake at {lake} lacks {unknown:,} of the mart's {invoices:,} invoices, which a repair would remove: "
             "is it the mart's own lake, landed from the first record on? Nothing was changed. If it is right: "
-            "`python -m streaming verify --repair --accept-loss`"
+            "`retail-mart verify --repair --accept-loss`"
         )
 
 

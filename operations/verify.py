@@ -222,7 +222,7 @@ def caught_up(path: str, positions: list[Position], wait_seconds: float) -> Delt
         if time.monotonic() > deadline:
             raise StreamingError(
                 f"the lake at {path} is {behind} records behind the mart after {wait_seconds:g} s: is landing running? "
-                "It can catch up alone: `python -m streaming run --only land --available-now`"
+                "It can catch up alone: `retail-mart run --only land --available-now`"
             )
         time.sleep(_POLL_SECONDS)
 

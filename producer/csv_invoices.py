@@ -16,6 +16,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from conf.errors import UsageError
+
 # Names are compared in lower case, without spaces. Other columns (UCI's Country) are passed over.
 _COLUMNS = {
     "invoice": ("invoice", "invoiceno"),
@@ -42,7 +44,7 @@ _US_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4}) ([0-9]{1,2}):([0-9]
 _LONGEST_RECORD = 20  # lines; a quote that stays open for longer was never meant to open
 
 
-class HeaderError(ValueError):
+class HeaderError(UsageError, ValueError):
     """A file is not of a known dialect; the message names the file and the missing columns."""
 
 

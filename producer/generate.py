@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from conf.errors import UsageError
 from producer.csv_invoices import FIRST_YEAR, LAST_YEAR
 from producer.shop import (
     ANONYMOUS_SHARE,
@@ -40,7 +41,7 @@ _FILE_NAME = re.compile(r"transaksi_\d{4}-\d{2}-\d{2}\.csv")
 _WITHOUT_HEADER = pyarrow.csv.WriteOptions(include_header=False, quoting_style="none")
 
 
-class OptionError(ValueError):
+class OptionError(UsageError, ValueError):
     """An option's value makes no sense; the message names the option, the value and what is allowed."""
 
 

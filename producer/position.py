@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from conf.errors import UsageError
 
-class PositionError(Exception):
+
+class PositionError(UsageError):
     """There is no position to go on from, or it does not fit the files; the message says which and what to do."""
 
 

@@ -11,8 +11,8 @@ from typing import Any, Generic, TypeVar
 import kafka
 import kafka.errors
 
+from conf.errors import OperatorError
 from conf.kafka_refusal import REFUSED_LOGIN, connecting
-from conf.masking import MaskedError
 
 # What may wait for an acknowledgement; kafka-python itself sets no bound.
 _MAX_IN_FLIGHT = 20_000
@@ -21,7 +21,7 @@ _MAX_BYTES_IN_FLIGHT = 64_000_000
 Mark = TypeVar("Mark")
 
 
-class DeliveryError(MaskedError):
+class DeliveryError(OperatorError):
     """The brokers are away, the topic is missing or a message was refused; the message says what to do."""
 
 
@@ -163,7 +163,7 @@ class Sender(Generic[Mark]):
             admin.close()
         if not there:
             raise DeliveryError(
-                f"Kafka at {self._bootstrap} has no topic {self.topic!r}: `python -m stack up` creates it, or use "
+                f"Kafka at {self._bootstrap} has no topic {self.topic!r}: `retail-mart up` creates it, or use "
                 f"`kafka-topics.sh --bootstrap-server {self._bootstrap} --create --topic {self.topic}`, or name "
                 "another one in KAFKA_TOPIC"
             )
@@ -176,6 +176,6 @@ class Sender(Generic[Mark]):
             )
         return DeliveryError(
             f"no answer from Kafka at {self._bootstrap} within {self._timeout:g} s ({error}): is it up? "
-            "`python -m stack status` shows the embedded one, `python -m stack up` starts it; "
+            "`retail-mart servers` shows the embedded one, `retail-mart up` starts it; "
             "KAFKA_BOOTSTRAP_SERVERS names another." + hint
         )

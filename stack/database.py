@@ -141,7 +141,7 @@ def _passwords(home: Path) -> dict[str, str]:
     except FileNotFoundError as error:
         raise StackError(
             f"the passwords of the data in {_data(home)} are gone ({_passwords_file(home)}): "
-            "put the file back, or start anew with `python -m stack reset`"
+            "put the file back, or start anew with `retail-mart reset`"
         ) from error
     for password in passwords.values():
         conceal(password)

@@ -157,7 +157,7 @@ def _prepared(home: Path) -> Path:
 def _locked(home: Path) -> Iterator[None]:
     lock = fasteners.InterProcessLock(home / "stack.lock")
     if not lock.acquire(timeout=_LOCK_SECONDS):
-        raise StackError(f"another `python -m stack` has been at work in {home} for {_LOCK_SECONDS} s")
+        raise StackError(f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s")
     try:
         yield
     finally:

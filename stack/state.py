@@ -8,11 +8,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from conf.masking import MaskedError
+from conf.errors import OperatorError
 from conf.settings import STATE_FILE_NAME
 
 
-class StackError(MaskedError):
+class StackError(OperatorError):
     """A server of the stack could not be started, reached or stopped; the message says which, why and the fix."""
 
 

@@ -128,8 +128,7 @@ def _described(admin: KafkaAdminClient, name: str, bootstrap_servers: str) -> di
     described = next((t for t in admin.describe_topics([name]) if t["name"] == name), None)
     if described is None or described["error_code"] == 3:  # UNKNOWN_TOPIC_OR_PARTITION
         raise StreamingError(
-            f"topic {name!r} does not exist on {bootstrap_servers}: create it with `python -m stack up`, "
-            "or set KAFKA_TOPIC"
+            f"topic {name!r} does not exist on {bootstrap_servers}: create it with `retail-mart up`, or set KAFKA_TOPIC"
         )
     return dict(described)
 

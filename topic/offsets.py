@@ -35,13 +35,13 @@ def starting_offsets(
             raise GapError(
                 f"topic {topic.name!r} partition {partition}: offsets {position} to {first - 1} "
                 f"({first - position} records) were deleted by the broker before {store} had them. Replay them "
-                "from their source, or go on without them: `python -m streaming run --accept-gap`"
+                "from their source, or go on without them: `retail-mart run --accept-gap`"
             )
         if position > topic.end_offsets[partition]:
             raise GapError(
                 f"topic {topic.name!r} partition {partition}: {store} is at offset {position}, but the broker "
                 f"ends at {topic.end_offsets[partition]}: it has lost records. To read what it has again from the "
-                "start (nothing is counted twice): `python -m streaming rewind`"
+                "start (nothing is counted twice): `retail-mart rewind`"
             )
         start[partition] = max(position, first)
     return start

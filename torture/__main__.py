@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conf.command import run_command
+from cli.run import run_command
 from torture.mutants import MUTANTS
 from torture.red import baseline, red
 from torture.scenarios import SCENARIOS, Outcome, Scale, SkippedError
@@ -141,4 +141,4 @@ def _table(played: dict[str, tuple[Outcome | str, float]], seed: int) -> Table:
 
 
 if __name__ == "__main__":
-    run_command(app, "torture")
+    run_command(app, "python -m torture")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from cli import main as front_door
 from conf.settings import settings
-from streaming.__main__ import app
 from torture import kill_points
 
 
@@ -16,7 +16,8 @@ def main() -> None:
         kill_points.install_in_checkpoint_write(Path(settings().checkpoints), int(times))
     else:
         kill_points.install(point, int(times))
-    app(arguments, prog_name="python -m streaming")
+    sys.argv[1:] = arguments
+    front_door.main()
 
 
 if __name__ == "__main__":

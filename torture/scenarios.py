@@ -106,7 +106,7 @@ def servers_away(world: World, seed: int, scale: Scale) -> Outcome:
         traffic = Traffic(seed)
         outcome = Outcome(lives=1)
         pause = 4
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             job.wait_for('"event": "reading"')
             with flowing(line, traffic.messy((2 * scale.away_seconds + scale.locked_seconds + 80) * 50), 50):
                 for cruelty in (
@@ -144,7 +144,7 @@ def read_only(world: World, seed: int, scale: Scale) -> Outcome:
         traffic = Traffic(seed)
         outcome = Outcome(lives=1)
         pause = 4
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             job.wait_for('"event": "reading"')
             with flowing(line, traffic.messy((6 * pause + scale.away_seconds) * 50), 50):
                 for seconds in (pause, pause, scale.away_seconds):
@@ -179,7 +179,7 @@ def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
             line.checkpoint.parent.mkdir(parents=True, exist_ok=True)
             line.checkpoint.symlink_to(spark)
             (spark / "ballast").write_bytes(b"x" * 100_000)
-            with line.life("streaming", *_RUN, "--max-invoices-per-batch", "5", "--available-now") as job:
+            with line.life("cli", *_RUN, "--max-invoices-per-batch", "5", "--available-now") as job:
                 code = job.wait()
                 if code == 0:
                     outcome.differences.append("the job noticed nothing of a full checkpoint folder")
@@ -188,7 +188,7 @@ def disk_full(world: World, seed: int, scale: Scale) -> Outcome:
             outcome.lives += 1
             _finish_job(line, outcome)
             _resize(tables, str(shutil.disk_usage(tables).used + 4 * 1024**2))
-            with line.life("streaming", *_RUN) as job:
+            with line.life("cli", *_RUN) as job:
                 outcome.lives += 1
                 with flowing(line, traffic.messy(60_000), 20_000):
                     job.wait_for("No space left on device")
@@ -209,7 +209,7 @@ def checkpoint_lost(world: World, seed: int, scale: Scale) -> Outcome:
         older = line.home / "older-checkpoint"
         for mischief in (_keep_a_copy(older), shutil.rmtree, _put_back(older), _truncate, _empty):
             line.send(traffic.messy(200))
-            with line.life("streaming", *_RUN, "--max-invoices-per-batch", "20") as job:
+            with line.life("cli", *_RUN, "--max-invoices-per-batch", "20") as job:
                 outcome.lives += 1
                 job.wait_for('"event": "applied"')
                 time.sleep(rng.uniform(0, 2))
@@ -233,10 +233,10 @@ def topic_changed(world: World, seed: int, scale: Scale) -> Outcome:
         line.send([record.message for record in before[:100]])
         line.send(traffic.invoices(100))
         _expect_error(line, outcome, "was re-created", *_RUN, "--available-now")
-        with line.life("streaming", "rewind") as rewind:
+        with line.life("cli", "rewind") as rewind:
             if rewind.wait() != 0:
                 raise TortureError(f"rewind: {rewind.tail()}")
-        with line.life("streaming", *_RUN, "--available-now") as job:
+        with line.life("cli", *_RUN, "--available-now") as job:
             outcome.lives += 1
             job.wait()
         known = {record.message.value for record in line.acknowledged}
@@ -264,17 +264,17 @@ def two_writers(world: World, seed: int, scale: Scale) -> Outcome:
     with world.line() as line:
         traffic = Traffic(seed)
         outcome = Outcome(lives=4)
-        with line.life("streaming", *_RUN) as first:
+        with line.life("cli", *_RUN) as first:
             first.wait_for('"event": "reading"')
             line.send(traffic.messy(100))
             _until_caught_up(line, first)
-            with line.life("streaming", *_RUN) as second:
+            with line.life("cli", *_RUN) as second:
                 second.wait_for('"event": "reading"')
                 line.send(traffic.messy(100))
                 _expect_fenced(first, outcome)
                 _until_caught_up(line, second)
                 second.signal(signal.SIGSTOP)
-                with line.life("streaming", *_RUN) as third:
+                with line.life("cli", *_RUN) as third:
                     line.send(traffic.messy(100))
                     _until_caught_up(line, third)
                     second.signal(signal.SIGCONT)
@@ -296,13 +296,13 @@ def replayed(world: World, seed: int, scale: Scale) -> Outcome:
         line.send([_a_year_earlier(traffic) for _ in range(200)])
         for times in range(1, 5):
             run = (*_RUN, "--available-now", "--max-invoices-per-batch", str(997 + 101 * times))
-            with line.life("streaming", *run) as job:
+            with line.life("cli", *run) as job:
                 outcome.lives += 1
                 if (code := job.wait()) != 0:
                     outcome.differences.append(f"the job ended with {code}: {job.tail()}")
             outcome.differences += line.differences(times_read=times)
             if times < 4:
-                with line.life("streaming", "rewind") as rewind:
+                with line.life("cli", "rewind") as rewind:
                     rewind.wait()
         outcome.differences += line.verified()
         return _with_line(outcome, line)
@@ -327,7 +327,7 @@ def mutated(world: World, seed: int, scale: Scale) -> Outcome:
         traffic, outcome = Traffic(seed), Outcome(lives=1)
         patience = 300 + scale.mutated / 200
         line.take_any_timestamp()
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             job.wait_for('"event": "reading"')
             for first in range(0, scale.mutated, _SENT_AT_ONCE):
                 line.send(list(traffic.mutated(min(_SENT_AT_ONCE, scale.mutated - first))))
@@ -348,7 +348,7 @@ def sizes(world: World, seed: int, scale: Scale) -> Outcome:
         line.send([message(traffic.event(customer="regular")) for _ in range(scale.customer_invoices)])
         line.send(traffic.invoices(scale.largest))
         run = (*_RUN, "--available-now", "--max-invoices-per-batch", str(2 * scale.largest + scale.customer_invoices))
-        with line.life("streaming", *run) as job:
+        with line.life("cli", *run) as job:
             outcome.lives += 1
             if (code := job.wait(600)) != 0:
                 outcome.differences.append(f"the job ended with {code}: {job.tail()}")
@@ -378,7 +378,7 @@ def transactions(world: World, seed: int, scale: Scale) -> Outcome:
             outcome.lives += 1
             if outcome.lives > scale.path_kills + 4 * len(POINTS):
                 raise TortureError("the kill points are not reached")
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             outcome.lives += 1
             job.wait_for('"event": "reading"')
             for _ in range(20):
@@ -396,7 +396,7 @@ def new_partitions(world: World, seed: int, scale: Scale) -> Outcome:
     with world.line() as line:
         outcome = Outcome()
         line.send(Traffic(seed).messy(200))
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             outcome.lives += 1
             _until_caught_up(line, job)
             for more in (3, 5):
@@ -418,7 +418,7 @@ def topic_changed_meanwhile(world: World, seed: int, scale: Scale) -> Outcome:
         with world.line() as line:
             traffic = Traffic(seed)
             line.send(traffic.messy(200))
-            with line.life("streaming", *_RUN) as job:
+            with line.life("cli", *_RUN) as job:
                 outcome.lives += 1
                 _until_caught_up(line, job)
                 job.signal(signal.SIGSTOP)  # else it may look while there is no topic at all, and end for that
@@ -434,7 +434,7 @@ def topic_changed_meanwhile(world: World, seed: int, scale: Scale) -> Outcome:
     with world.line() as line:
         traffic = Traffic(seed)
         line.send(traffic.messy(200))
-        with line.life("streaming", *_RUN) as job:
+        with line.life("cli", *_RUN) as job:
             outcome.lives += 1
             _until_caught_up(line, job)
             job.signal(signal.SIGSTOP)
@@ -460,7 +460,7 @@ def big_records(world: World, seed: int, scale: Scale) -> Outcome:
             # The oracle knows the invoice; the bytes are only held by the broker.
             line.acknowledged = [replace(a, message=replace(a.message, value=None)) for a in line.acknowledged]
         line.send([Message(str(n).encode(), garbage, None, "not_json") for n in range(scale.big_records)])
-        with line.life("streaming", *_RUN, "--available-now") as job:
+        with line.life("cli", *_RUN, "--available-now") as job:
             outcome.lives += 1
             if (code := job.wait(1200)) != 0:
                 outcome.differences.append(f"the job ended with {code}: {job.tail()}")
@@ -505,7 +505,7 @@ def _finish_path(line: Line, outcome: Outcome) -> None:
 
 def _finish_job(line: Line, outcome: Outcome) -> None:
     """A life of the whole job that reaches the topic's end, and all checks."""
-    with line.life("streaming", *_RUN, "--available-now") as job:
+    with line.life("cli", *_RUN, "--available-now") as job:
         outcome.lives += 1
         if (code := job.wait()) != 0:
             outcome.differences.append(f"the last life ended with {code}: {job.tail()}")
@@ -533,7 +533,7 @@ def _expect_end(job: Life, outcome: Outcome, words: str) -> None:
 
 def _accept_gap(line: Line, outcome: Outcome, read: Mapping[int, int], lost: Mapping[int, int]) -> None:
     """--accept-gap goes on without the records from `read` up to `lost` of each partition, and only without them."""
-    with line.life("streaming", *_RUN, "--available-now", "--accept-gap") as job:
+    with line.life("cli", *_RUN, "--available-now", "--accept-gap") as job:
         outcome.lives += 1
         if (code := job.wait()) != 0:
             outcome.differences.append(f"--accept-gap ended with {code}: {job.tail()}")
@@ -542,7 +542,7 @@ def _accept_gap(line: Line, outcome: Outcome, read: Mapping[int, int], lost: Map
 
 
 def _expect_error(line: Line, outcome: Outcome, words: str, *arguments: str) -> None:
-    with line.life("streaming", *arguments) as job:
+    with line.life("cli", *arguments) as job:
         outcome.lives += 1
         _expect_end(job, outcome, words)
 

@@ -194,8 +194,8 @@ class Line:
         return found
 
     def verified(self, seconds: float = _LIFE_SECONDS) -> list[str]:
-        """`python -m streaming verify`: no line if it finds mart and lake equal."""
-        with self.life("streaming", "verify") as life:
+        """`retail-mart verify`: no line if it finds mart and lake equal."""
+        with self.life("cli", "verify") as life:
             return [] if life.wait(seconds) == 0 else [f"verify: {life.tail()}"]
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_fixed
 
+from conf.errors import AwayError, OperatorError
 from conf.masking import MaskedError, conceal, masked
 
 _REQUEST_SECONDS = 60  # a database that is added is connected to before Metabase answers
@@ -19,11 +20,11 @@ _LONGEST_MESSAGE = 300
 _ADMINISTRATOR = "METABASE_ADMIN_EMAIL must name an administrator"
 
 
-class MetabaseError(MaskedError):
+class MetabaseError(OperatorError):
     """Metabase refused something, or an operator has something to do; the message says what and the fix."""
 
 
-class MetabaseAwayError(MetabaseError):
+class MetabaseAwayError(MetabaseError, AwayError):
     """Metabase does not answer, or not in time."""
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from dashboards.metabase.questions import Question, key_of
 
-MARK = "Written by `python -m dashboards metabase apply`, which overwrites edits made here."
+MARK = "Written by `retail-mart metabase apply`, which overwrites edits made here."
+_MARKS = (MARK, "Written by `python -m dashboards metabase apply`, which overwrites edits made here.")  # an older one
 
 Thing = Mapping[str, Any]
 
@@ -34,7 +35,7 @@ class Found:
 
 def is_ours(thing: Thing) -> bool:
     """Whether a collection or a dashboard is ours, by its description."""
-    return str(thing.get("description") or "").endswith(MARK)
+    return str(thing.get("description") or "").endswith(_MARKS)
 
 
 def original(things: Iterable[Thing]) -> Thing | None:

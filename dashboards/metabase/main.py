@@ -82,7 +82,7 @@ def _connection(settings: Settings) -> dict[str, Any]:
     if settings.mart_reader_dsn is None:
         raise SettingsError(
             "MART_READER_DSN is not set: Metabase reads the mart as analytics_reader, never as the writer. "
-            "Start the embedded PostgreSQL with `python -m stack up`, or set it"
+            "Start the embedded PostgreSQL with `retail-mart up`, or set it"
         )
     try:
         reader = parse_dsn(settings.mart_reader_dsn.get_secret_value())

@@ -71,15 +71,15 @@ function showAll() { for (const entry of known.values()) show(entry); }
 
 /** What the viewer must know first: [state, words, headline of the notice, its text]. */
 function state() {
-  if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `python -m dashboards` runs again."];
+  if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
   if (!status) return ["connecting", "connecting"];
   if (status.mart === "away") return ["away", "PostgreSQL is away", "PostgreSQL is away.", `Since ${format.moment(status.since)}: ${status.reason}. What you see is the last that it said; the page goes on by itself when it is back.`];
-  if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`python -m streaming migrate\`.`];
+  if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
     const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
     const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
-    return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`python -m streaming run\`.`];
+    return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`retail-mart run\`.`];
   }
   if (status.blockers?.length) {
     const { since: from, relation } = status.blockers[0], what = relation ? `of ${relation}` : "of a row";

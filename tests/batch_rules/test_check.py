@@ -8,15 +8,14 @@ from decimal import Decimal
 
 import psycopg2
 import pytest
-from typer.testing import CliRunner
 
-from batch_rules import __main__ as commands
 from batch_rules.check import Quality, checks, quality
 from batch_rules.errors import RulesError
 from batch_rules.publish import mart
 from sql import statement
 from tests.batch_rules.conftest import DAY, sales
 from tests.batch_rules.test_main import BREAKFAST, published
+from tests.integration.verbs import run
 
 SOUND = Quality(2, DAY, 100, 9, 30, 20, 20, 0, 0, 0, 1, 100, 20, 4, 4)
 
@@ -118,11 +117,12 @@ def test_a_fault_in_the_mart_is_found(shop, spark):
 @pytest.mark.stack
 @pytest.mark.spark
 def test_the_command(shop, spark, monkeypatch):
-    monkeypatch.setattr(commands, "settings", lambda: shop.settings)
+    monkeypatch.setattr("conf.settings.settings", lambda: shop.settings)
+    monkeypatch.setenv("COLUMNS", "200")
 
     def check(*arguments):
-        result = CliRunner(env={"COLUMNS": "200"}).invoke(commands.app, ["check", *arguments])
-        return result.exit_code, result.output
+        ended = run("check", *arguments)
+        return ended.code, ended.text
 
     assert check()[0] == 1
     shop.land(sales(*BREAKFAST))

@@ -1,20 +1,22 @@
 """The command line: usage, exit codes and what is shown."""
 
 import pytest
-from typer.testing import CliRunner
 
-from batch_rules import __main__ as commands
 from batch_rules import main
 from batch_rules.errors import AwayError, KeptBackError, RulesError
 from tests.batch_rules.conftest import DAY, sales
 from tests.batch_rules.test_main import BREAKFAST, published
+from tests.integration import verbs
 
-runner = CliRunner(env={"COLUMNS": "200"})
+
+@pytest.fixture(autouse=True)
+def _wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def run(*arguments):
-    result = runner.invoke(commands.app, list(arguments))
-    return result.exit_code, " ".join((result.output).split())
+    ended = verbs.run(*arguments)
+    return ended.code, " ".join(ended.text.split())
 
 
 @pytest.mark.parametrize(
@@ -31,36 +33,39 @@ def run(*arguments):
     ],
 )
 def test_usage(option, value, says):
-    code, output = run("run", "--business-date", "2026-01-31", option, value)
+    code, output = run("mine", "--business-date", "2026-01-31", option, value)
     assert code == 2
     assert says in output.replace("│ ", "")
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"), [(KeptBackError("why"), 3), (AwayError("why"), 4), (RulesError("why"), 1)]
+    ("error", "expected", "before"),
+    [
+        (KeptBackError("why"), 3, "kept back, the current rules stay: "),
+        (AwayError("why"), 4, "gave up: "),
+        (RulesError("why"), 1, ""),
+    ],
 )
-def test_exit_codes(monkeypatch, error, expected):
+def test_exit_codes(monkeypatch, error, expected, before):
     def fail(settings, options):
         assert (options.window_days, str(options.support), options.engine) == (30, "0.01", "fpgrowth")
         raise error
 
     monkeypatch.setattr(main, "run", fail)
-    monkeypatch.setattr(commands, "configure_logs", lambda settings: None)
     code, output = run(
-        "run", "--business-date", "2026-01-31", "--window", "30d", "--support", "0.01", "--engine=fpgrowth"
+        "mine", "--business-date", "2026-01-31", "--window", "30d", "--support", "0.01", "--engine=fpgrowth"
     )
-    assert (code, output.removeprefix("kept back, the current rules stay: ")) == (expected, "why")
+    assert (code, output) == (expected, f"{before}why")
 
 
 @pytest.mark.stack
 @pytest.mark.spark
 def test_against_a_mart(shop, spark, monkeypatch):
-    monkeypatch.setattr(commands, "settings", lambda: shop.settings)
-    monkeypatch.setattr(commands, "configure_logs", lambda settings: None)  # it would bind the runner's stderr
+    monkeypatch.setattr("conf.settings.settings", lambda: shop.settings)
     monkeypatch.setattr(main, "run", lambda settings, options: main.run_in(spark, settings, options))
     assert run("recommend", "butter1")[1].startswith("no current rule begins with butter1")
     shop.land(sales(*BREAKFAST))
-    code, output = run("run", "--business-date", str(DAY), "--support", "0.2", "--confidence", "0.3")
+    code, output = run("mine", "--business-date", str(DAY), "--support", "0.2", "--confidence", "0.3")
     assert code == 0, output
     assert "run 1: 4 rules from 10 itemsets of 10 baskets (5 products, eclat), lake version 0" in output
     assert "Name of butter1 + Name of jam1" in output
@@ -69,7 +74,7 @@ def test_against_a_mart(shop, spark, monkeypatch):
     assert "Name of bread1" in output
     assert "100.0%" in output
     published(shop, spark)
-    assert run("run", "--business-date", "2020-01-01")[0] == 3
+    assert run("mine", "--business-date", "2020-01-01")[0] == 3
     assert run("rollback", "1") == (0, "run 1 is the current one")
     assert run("rollback", "3")[0] == 1
     code, output = run("runs")

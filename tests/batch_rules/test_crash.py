@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 def start_job(shop, home) -> subprocess.Popen[str]:
     settings = shop.settings
     return subprocess.Popen(
-        [sys.executable, "-m", "batch_rules", "run", "--business-date", DAY.isoformat(), "--support", "0.1"],
+        [sys.executable, "-m", "cli", "mine", "--business-date", DAY.isoformat(), "--support", "0.1"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

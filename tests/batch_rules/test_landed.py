@@ -7,13 +7,12 @@ from datetime import date, datetime, time, timedelta
 
 import psycopg2
 import pytest
-from typer.testing import CliRunner
 
-from batch_rules import __main__ as commands
 from batch_rules import landed as landing
 from batch_rules.errors import NotLandedError, RulesError
 from batch_rules.landed import Freshness, freshness, landed_invoices, newest_business_date, wait_until_landed
 from tests.batch_rules.conftest import DAY, sale, sales
+from tests.integration.verbs import run
 
 NEXT_DAY = DAY + timedelta(days=1)
 
@@ -102,11 +101,12 @@ def test_waiting_ends_when_the_rest_lands(shop, monkeypatch):
 @pytest.mark.stack
 @pytest.mark.spark
 def test_the_command(shop, monkeypatch):
-    monkeypatch.setattr(commands, "settings", lambda: shop.settings)
+    monkeypatch.setattr("conf.settings.settings", lambda: shop.settings)
+    monkeypatch.setenv("COLUMNS", "200")
 
     def landed(*arguments):
-        result = CliRunner(env={"COLUMNS": "200"}).invoke(commands.app, ["landed", *arguments])
-        return result.exit_code, result.output.strip()
+        ended = run("landed", *arguments)
+        return ended.code, ended.text.strip()
 
     assert landed("--business-date", str(DAY))[0] == 1
     yesterday = datetime.now(shop.settings.zone).date() - timedelta(days=1)

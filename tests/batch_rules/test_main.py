@@ -223,7 +223,7 @@ def test_clear_errors(shop, spark):
     shop.land(sales(*BREAKFAST))
     with mart(shop.settings.require_mart("owner")) as connection, connection, connection.cursor() as cursor:
         cursor.execute("DROP TABLE mart.rule_run CASCADE")
-    with pytest.raises(RulesError, match="python -m streaming migrate"):
+    with pytest.raises(RulesError, match="retail-mart migrate"):
         published(shop, spark)
     with pytest.raises(AwayError, match="does not answer"), mart("postgresql://nobody@127.0.0.1:1/none"):
         pass

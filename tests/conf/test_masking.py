@@ -166,7 +166,7 @@ def test_a_log_that_cannot_be_written_stops_nobody_and_says_what_it_lacks():
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_a_command_whose_standard_error_is_full_ends_as_it_would():
     program = (
-        "import structlog, typer; from conf.command import run_command; from conf.logs import configure_logs\n"
+        "import structlog, typer; from cli.run import run_command; from conf.logs import configure_logs\n"
         "from conf.settings import Settings\n"
         "def command():\n"
         "    configure_logs(Settings())\n"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from conf.__main__ import settings_table
 from conf.dsn import in_utf8
 from conf.settings import Settings, SettingsError, settings
+from conf.table import settings_table
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -49,9 +49,9 @@ def test_external_mart_hides_every_dsn_of_the_embedded_one(own_home, monkeypatch
 
 
 def test_missing_servers_name_the_fix():
-    with pytest.raises(SettingsError, match=r"`python -m stack up`, or set KAFKA_BOOTSTRAP_SERVERS"):
+    with pytest.raises(SettingsError, match=r"`retail-mart up`, or set KAFKA_BOOTSTRAP_SERVERS"):
         settings().require_kafka()
-    with pytest.raises(SettingsError, match=r"`python -m stack up`, or set MART_DSN"):
+    with pytest.raises(SettingsError, match=r"`retail-mart up`, or set MART_DSN"):
         settings().require_mart()
 
 
@@ -113,4 +113,6 @@ def test_passwords_do_not_show(monkeypatch):
 
 
 def test_readme_shows_the_table_of_settings():
-    assert settings_table() in README.read_text(encoding="utf-8"), "put the output of `python -m conf` into README.md"
+    assert settings_table() in README.read_text(encoding="utf-8"), (
+        "put the output of `retail-mart settings` into README.md"
+    )

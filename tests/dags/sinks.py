@@ -101,7 +101,7 @@ def listening() -> Iterator[Sinks]:
             }
         ),
         "AIRFLOW_CONN_SLACK_DEFAULT": json.dumps({"conn_type": "slackwebhook", "password": webhook}),
-        # The same for `python -m streaming watch`.
+        # The same for `retail-mart watch`.
         "SMTP_HOST": "127.0.0.1",
         "SMTP_PORT": str(smtp.port),
         "SMTP_SECURITY": "none",

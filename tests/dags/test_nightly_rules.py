@@ -49,11 +49,9 @@ def test_the_dag_is_imported_without_a_warning_and_has_its_shape(airflow):
 
 def test_every_task_is_a_command_that_the_project_has(airflow):
     for task in describe(airflow)["tasks"].values():
-        module, command, *_ = task["arguments"]
-        if (module, command) == ("streaming", "compact"):
-            needs_compact()
+        command, *_ = task["arguments"]
         shown = subprocess.run(
-            [sys.executable, "-m", module, command, "--help"], capture_output=True, text=True, env={"COLUMNS": "200"}
+            [sys.executable, "-m", "cli", command, "--help"], capture_output=True, text=True, env={"COLUMNS": "200"}
         )
         assert shown.returncode == 0, shown.stderr
         options = [argument for argument in task["arguments"] if argument.startswith("-")]
@@ -79,12 +77,6 @@ def test_the_business_date_is_the_day_before_the_run_in_the_shops_zone(airflow):
     new_york = describe(airflow, [(None, "2026-03-09T06:00:00+00:00")], SHOP_TIME_ZONE="America/New_York")
     assert new_york["business_dates"] == ["2026-03-08"]  # the day when clocks went forward
     assert new_york["time_zone"] == "America/New_York"
-
-
-def needs_compact():
-    shown = subprocess.run([sys.executable, "-m", "streaming", "--help"], capture_output=True, text=True)
-    if "compact" not in shown.stdout:
-        pytest.skip("this checkout has no `python -m streaming compact` yet")
 
 
 @pytest.fixture
@@ -121,7 +113,7 @@ def open_for_business(shop, invoices):  # noqa: F811
 
 
 def commands_run(log):
-    return re.findall(r"Running command: \['[^']+', '-m', '\w+', '(\w+)'", log)
+    return re.findall(r"Running command: \['[^']+', '-m', 'cli', '(\w+)'", log)
 
 
 def current_runs(shop):  # noqa: F811
@@ -147,7 +139,7 @@ def test_a_failure_is_told_after_the_last_try(airflow, shop, night):  # noqa: F8
         assert "Business date: 2026-03-10" in told
         assert "ended with exit code 1: no lake at" in told
         assert "/dags/nightly_rules/runs/manual__" in told
-        assert "-m batch_rules landed --business-date 2026-03-10 --wait 10m --no-allow-empty" in told
+        assert "-m cli landed --business-date 2026-03-10 --wait 10m --no-allow-empty" in told
         assert """airflow dags trigger nightly_rules --conf '{"business_date": "2026-03-10"}'""" in told
     assert slack.startswith("*nightly_rules failed: landed, business date 2026-03-10*\n")
     assert current_runs(shop) == []
@@ -157,16 +149,15 @@ def test_a_failure_is_told_after_the_last_try(airflow, shop, night):  # noqa: F8
 @pytest.mark.stack
 @pytest.mark.spark
 def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, shop, night):  # noqa: F811
-    needs_compact()
     open_for_business(shop, [sale(f"single{i}", "a1") for i in range(5)])
     with listening() as sinks:
         code, log = night(sinks.environment)
         assert code != 0
-        assert commands_run(log) == ["landed", "compact", "run"], log[-5000:]  # no second try
+        assert commands_run(log) == ["landed", "compact", "mine"], log[-5000:]  # no second try
         assert [mail["Subject"] for mail in sinks.mails] == [
             "nightly_rules failed: run_rules, business date 2026-03-10"
         ]
-        assert "Why: `python -m batch_rules run" in sinks.slack_texts[0]
+        assert "Why: `retail-mart mine" in sinks.slack_texts[0]
         assert "exit code 3: kept back, the current rules stay: no baskets" in sinks.slack_texts[0]
         assert current_runs(shop) == [(DAY, False, "kept back")]
 
@@ -179,7 +170,7 @@ def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, 
         (slack,) = sinks.slack_texts
         assert "What had failed: task run_rules, business date 2026-03-10, run manual__" in slack
         assert current_runs(shop)[-1] == (DAY, True, "published")
-        assert commands_run(log) == ["landed", "compact", "run", "check", "runs"]
+        assert commands_run(log) == ["landed", "compact", "mine", "check", "runs"]
 
         sinks.clear()
         code, log = night(sinks.environment)

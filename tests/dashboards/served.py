@@ -15,13 +15,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Page:
-    """A running `python -m dashboards`."""
+    """A running `retail-mart page`."""
 
     def __init__(self, reader_dsn: str | None, *options: str, **environment: str) -> None:
         known = {k: v for k, v in os.environ.items() if not k.startswith(("MART_", "KAFKA_"))}
         dsn = {"MART_READER_DSN": reader_dsn} if reader_dsn else {}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "dashboards", *options],
+            [sys.executable, "-m", "cli", "page", *options],
             env={**known, "MART_HOME": "/nonexistent", **dsn, **environment, "PYTHONUNBUFFERED": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -1,4 +1,4 @@
-"""`python -m dashboards` as a process: how it starts, refuses and ends, and to whom it answers."""
+"""`retail-mart page` as a process: how it starts, refuses and ends, and to whom it answers."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def test_without_a_mart_it_says_how_to_have_one(tmp_path):
     with served(None, MART_HOME=str(tmp_path)) as page:
         code, errors = page.ended()
     assert code == 1
-    assert errors == "no PostgreSQL: start the embedded one with `python -m stack up`, or set MART_DSN\n"
+    assert errors == "no PostgreSQL: start the embedded one with `retail-mart up`, or set MART_DSN\n"
 
 
 def test_taken_port_is_refused():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with served(REFUSED, "serve", "--port", str(port)) as page:
+        with served(REFUSED, "--port", str(port)) as page:
             code, errors = page.ended()
     assert code == 1
     assert f"cannot listen on 127.0.0.1 port {port}: Address already in use; try another --port" in errors

@@ -291,4 +291,4 @@ def test_empty_mart_has_empty_states(browser, fresh_mart, screenshots):
 
 def test_database_without_a_mart_names_the_command(browser, fresh_mart):
     with served(fresh_mart.reader_dsn) as page, tab(browser, page.url()) as opened:
-        opened.wait_for_text("#notice", "python -m streaming migrate")
+        opened.wait_for_text("#notice", "retail-mart migrate")

@@ -1,4 +1,4 @@
-"""`python -m demo`, as a new user runs it, on a shop of two days."""
+"""`retail-mart demo`, as a new user runs it, on a shop of two days."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 def test_demo_ends_equal(tmp_path):
     demo = subprocess.run(
-        [sys.executable, "-m", "demo", "--days", "2", "--rate", "200/s"],
+        [sys.executable, "-m", "cli", "demo", "--days", "2", "--rate", "200/s"],
         env={**os.environ, "MART_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -27,7 +27,7 @@ def test_demo_ends_equal(tmp_path):
     assert "Customers who buy" in demo.stdout, "one recommendation"
     assert "equal: every customer, every column, to the cent" in demo.stdout, "mart against CSV files"
     status = subprocess.run(
-        [sys.executable, "-m", "stack", "status"],
+        [sys.executable, "-m", "cli", "servers"],
         env={**os.environ, "MART_HOME": str(tmp_path / "demo")},
         capture_output=True,
         text=True,
@@ -37,7 +37,7 @@ def test_demo_ends_equal(tmp_path):
 
 def test_demo_on_a_folder_that_is_not_there_is_a_usage_error(tmp_path):
     demo = subprocess.run(
-        [sys.executable, "-m", "demo", "--data", str(tmp_path / "nowhere")], capture_output=True, text=True
+        [sys.executable, "-m", "cli", "demo", "--data", str(tmp_path / "nowhere")], capture_output=True, text=True
     )
     assert demo.returncode == 2
     assert "does not exist" in " ".join(demo.stderr.replace("│", " ").split())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 class Job:
-    """A running `python -m streaming run …` (or another verb) whose log goes to a file."""
+    """A running `retail-mart run …` (or another verb) whose log goes to a file."""
 
     verb = "run"
 
@@ -21,7 +21,7 @@ class Job:
         self.log = log
         with log.open("ab") as out:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "streaming", self.verb, *options],
+                [sys.executable, "-m", "cli", self.verb, *options],
                 env={**environment, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -57,7 +57,7 @@ class Job:
 
 
 class WatchProcess(Job):
-    """A running `python -m streaming watch …`."""
+    """A running `retail-mart watch …`."""
 
     verb = "watch"
 

@@ -24,7 +24,7 @@ from tests.integration.records import encode, event, random_events, send
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = ("run", "--available-now", "--warm-up-rounds", "2", "--max-invoices-per-batch", "1000")
-RULES = ("run", "--business-date", "2025-12-31", "--window", "365d", "--support", "0.01", "--engine", "fpgrowth")
+RULES = ("mine", "--business-date", "2025-12-31", "--window", "365d", "--support", "0.01", "--engine", "fpgrowth")
 
 
 @pytest.fixture(scope="module")
@@ -93,14 +93,14 @@ def test_streaming_and_rules_on_two_workers(cluster, line, spark, tmp_path):
     send(line.bootstrap_servers, line.topic, encode(events))
     settings = environment(line, SPARK_MASTER=cluster.master)
 
-    streaming = [sys.executable, "-m", "streaming", *RUN, "--master", cluster.master]
+    streaming = [sys.executable, "-m", "cli", *RUN, "--master", cluster.master]
     at_work = run_on(cluster, streaming, environment(line), tmp_path / "streaming.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
     assert workers_that_ran_tasks(cluster, newest_application(cluster)) == 2
     assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
     assert lake_rows.counts(line.settings.lake) == (4600, 4600)
 
-    rules = [sys.executable, "-m", "batch_rules", *RULES]
+    rules = [sys.executable, "-m", "cli", *RULES]
     at_work = run_on(cluster, rules, settings, tmp_path / "rules.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
     on_cluster = current_rules(line)
@@ -121,7 +121,7 @@ def test_spark_submit_to_the_cluster(cluster, line, tmp_path):
     command = [
         str(home / "bin" / "spark-submit"),
         *("--master", cluster.master, "--jars", ",".join(map(str, spark_jars()))),
-        *("--executor-memory", "512m", "--driver-memory", "600m", "streaming/__main__.py", *RUN),
+        *("--executor-memory", "512m", "--driver-memory", "600m", "cli/__main__.py", *RUN),
     ]
     settings = environment(line, SPARK_HOME=str(home), JAVA_HOME=str(java_home()), PYSPARK_PYTHON=sys.executable)
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))

@@ -31,7 +31,7 @@ def run(line: Line, spark, **changes) -> None:
 
 
 def read_all_again(line: Line, spark) -> None:
-    """`python -m streaming rewind`, then a run: the lake takes a second copy of each record."""
+    """`retail-mart rewind`, then a run: the lake takes a second copy of each record."""
     topic = describe_topic(line.bootstrap_servers, line.topic, 30)
     with closing(psycopg2.connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         forget_applied(cursor, topic.name)

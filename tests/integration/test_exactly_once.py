@@ -136,7 +136,7 @@ def test_recreated_topic_and_missing_topic_are_clear_errors(line, catch_up, serv
         catch_up()
     stack.ensure_topic(line.bootstrap_servers, line.topic, 2)
     send(line.bootstrap_servers, line.topic, encode(random_events(20, customers=5, seed=9)))
-    with pytest.raises(TopicChangedError, match="python -m streaming rewind"):
+    with pytest.raises(TopicChangedError, match="retail-mart rewind"):
         catch_up()
     assert snapshot(line.mart.owner_dsn) == before
     rewind(line)

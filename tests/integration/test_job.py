@@ -211,7 +211,7 @@ def test_runs_under_spark_submit(line, tmp_path):
     events = random_events(300, customers=50, seed=14)
     send(line.bootstrap_servers, line.topic, encode(events))
     submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local[1]"]
-    command = ["streaming/__main__.py", "run", "--available-now", "--warm-up-rounds", "0"]
+    command = ["cli/__main__.py", "run", "--available-now", "--warm-up-rounds", "0"]
     environment = {
         **line.environment(),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
@@ -221,7 +221,7 @@ def test_runs_under_spark_submit(line, tmp_path):
     }
     without = subprocess.run([*submit, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert without.returncode == 1
-    assert 'add --jars "$(python -m jvm spark-jars)"' in without.stdout + without.stderr  # spark-submit merges them
+    assert 'add --jars "$(retail-mart jvm spark-jars)"' in without.stdout + without.stderr  # spark-submit merges them
     jars = ["--jars", ",".join(map(str, spark_jars()))]
     done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -49,7 +49,7 @@ def catch_up(spark, line: Line):
 
 def command(line: Line, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "streaming", *arguments],
+        [sys.executable, "-m", "cli", *arguments],
         env={**line.environment(), "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
@@ -156,7 +156,7 @@ def test_recreated_topic_is_an_error_of_landing_too(line, catch_up, servers):
     stack.ensure_topic(line.bootstrap_servers, line.topic, 2)
     more = [{**e, "invoice": f"new-{e['invoice']}"} for e in random_events(20, customers=5, seed=26)]
     send(line.bootstrap_servers, line.topic, encode(more))
-    with pytest.raises(TopicChangedError, match=r"the lake's positions are of .* `python -m streaming rewind`"):
+    with pytest.raises(TopicChangedError, match=r"the lake's positions are of .* `retail-mart rewind`"):
         catch_up(LAND)
     assert lake_rows.counts(line.settings.lake) == (10, 10)
     assert command(line, "rewind", "--only", "land").returncode == 0

@@ -73,7 +73,7 @@ def test_repair_beside_the_running_job(line: Line, spark):
         assert found.differing["customer"] >= 1
 
         repair = subprocess.Popen(
-            [sys.executable, "-m", "streaming", "verify", "--repair"],
+            [sys.executable, "-m", "cli", "verify", "--repair"],
             env={**os.environ, **line.environment(), "LAKE_PATH": settings.lake},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -89,7 +89,7 @@ def killed_in_the_middle(settings: Settings, mart: Mart, dump: Path) -> None:
     make a table of the same name, which holds it up."""
     with closing(psycopg2.connect(mart.owner_dsn)) as other, other.cursor() as cursor:
         cursor.execute("CREATE TABLE public.migration (number integer)")
-        command = [sys.executable, "-m", "streaming", "restore", str(dump)]
+        command = [sys.executable, "-m", "cli", "restore", str(dump)]
         process = subprocess.Popen(command, env=environment(settings))
         until(lambda: rows(mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
         process.kill()
@@ -186,7 +186,7 @@ def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
     folder = tmp_path / "backups"
 
     def begun() -> tuple[subprocess.Popen[bytes], Path]:
-        command = [sys.executable, "-m", "streaming", "backup", str(folder)]
+        command = [sys.executable, "-m", "cli", "backup", str(folder)]
         process = subprocess.Popen(command, env=line.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: list(folder.glob(f"*{process.pid}.partial")))
         [partial] = folder.glob(f"*{process.pid}.partial")
@@ -211,7 +211,7 @@ def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
         of_a_running_one.touch()
         other.rollback()
     done = subprocess.run(
-        [sys.executable, "-m", "streaming", "backup", str(folder)],
+        [sys.executable, "-m", "cli", "backup", str(folder)],
         env=line.environment(),
         capture_output=True,
         text=True,

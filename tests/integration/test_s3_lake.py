@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 import threading
@@ -14,11 +15,8 @@ from unittest.mock import patch
 
 import pytest
 from deltalake import DeltaTable
-from typer.testing import CliRunner
 
-from batch_rules import __main__ as rules
 from conf.errors import AwayError, StreamingError
-from conf.settings import settings
 from lake.files import compact
 from lake.table import existing_lake, lake_exists, open_lake, read_positions
 from operations.erase import erase
@@ -26,7 +24,6 @@ from operations.export import export
 from operations.prune import look, prune
 from operations.repair import repair
 from operations.verify import verify
-from streaming import __main__ as streaming
 from streaming.land import land_batch
 from streaming.main import RunOptions, stream
 from tests.conftest import Line
@@ -36,6 +33,7 @@ from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from tests.integration.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
+from tests.integration.verbs import run
 from tests.streaming.test_land import batch, valid
 from topic.describe import Topic, describe_topic
 
@@ -85,16 +83,12 @@ def sold_together(count: int) -> list[dict]:
     return [event(f"T{n}", f"{DAY}", f"{n % 40}", ("A1", 1, "2.50"), ("B2", 1, "1.00")) for n in range(count)]
 
 
-def command(app, *arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+def command(*arguments: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
     """(exit code, what it said) of a command, in this process: pyspark is loaded already."""
-    settings.cache_clear()
-    try:  # the logs would be bound to the runner's own stderr, for good
-        with patch.object(streaming, "configure_logs"), patch.object(rules, "configure_logs"):
-            done = CliRunner(env={"COLUMNS": "250", **(environment or {})}).invoke(app, list(arguments))
-    finally:
-        settings.cache_clear()
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    return done.exit_code, done.output
+    with patch.dict(os.environ, {"COLUMNS": "250", **(environment or {})}):
+        ended = run(*arguments)
+    assert "Traceback" not in ended.text
+    return ended.code, ended.text
 
 
 @pytest.mark.stack
@@ -110,10 +104,10 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     stream(spark, current, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
     assert lake_rows.counts(lake) == (600, 600)
 
-    assert command(streaming.app, "compact", environment=at)[0] == 0
+    assert command("compact", environment=at)[0] == 0
     assert len(DeltaTable(lake).file_uris()) == len({e["invoice_date"][:10] for e in events})
     assert lake_rows.counts(lake) == (600, 600)
-    assert command(streaming.app, "verify", environment=at)[0] == 0
+    assert command("verify", environment=at)[0] == 0
     assert_mart_equals(on_s3.mart.owner_dsn, expected_customers(lines_of_events(events)))
 
     assert len(export(current, "7")["lake"]["invoices"]) == 5
@@ -127,10 +121,10 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     assert repaired.verified.equal
     assert (repaired.removed["invoice"], repaired.corrected["invoice"], repaired.added["invoice"]) == (0, 0, 0)
 
-    code, said = command(rules.app, "landed", "--business-date", str(DAY), environment=at)
+    code, said = command("landed", "--business-date", str(DAY), environment=at)
     assert (code, "landed" in said) == (0, True), said
     nightly = subprocess.run(
-        [sys.executable, "-m", "batch_rules", "run", "--business-date", "newest", "--window", "365d"],
+        [sys.executable, "-m", "cli", "mine", "--business-date", "newest", "--window", "365d"],
         env=on_s3.environment(), capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert nightly.returncode == 0, nightly.stderr
@@ -144,7 +138,7 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     bounds, old = look(current)
     assert prune(current, bounds).lake == old.lake > 0
     assert verify(current, wait_seconds=0).equal
-    note = command(streaming.app, "watch", "--once", environment=at)[1]
+    note = command("watch", "--once", environment=at)[1]
     assert f"lake is at {lake}" in note.replace("\n", " ")
 
 
@@ -210,7 +204,7 @@ def test_a_refusal_is_one_line_with_the_fix_and_without_a_secret(lake, proxy, mo
             touch(lake)
         assert "\n" not in str(error.value)
         assert SECRET not in str(error.value)
-    exit_code, said = command(rules.app, "run", "--business-date", "newest")
+    exit_code, said = command("mine", "--business-date", "newest")
     assert exit_code == 1
     assert SECRET not in said
 
@@ -221,8 +215,8 @@ def test_what_is_away_ends_a_command_with_4_and_wrong_settings_with_1(lake, prox
     proxy.rule = lambda method, path: (503, refused("SlowDown"))
     with pytest.raises(AwayError, match="does not answer: SlowDown"):
         existing_lake(lake)
-    for app, arguments in ((streaming.app, ["compact"]), (rules.app, ["run", "--business-date", "newest"])):
-        code, said = command(app, *arguments)
+    for arguments in (["compact"], ["mine", "--business-date", "newest"]):
+        code, said = command(*arguments)
         assert (code, "does not answer: SlowDown" in " ".join(said.split())) == (4, True), said
     proxy.rule = lambda method, path: None
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")

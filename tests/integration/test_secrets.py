@@ -50,29 +50,29 @@ OTHERS = {
 }
 # Which arguments make a verb do its work; a verb that needs some and is not here fails the test.
 ARGUMENTS = {
-    "streaming run": ("--available-now", "--warm-up-rounds", "0"),
-    "streaming verify": ("--wait", "0"),
-    "streaming explain": ("c1",),
-    "streaming restore": ("{dump}",),
-    "streaming watch": ("--once",),
-    "streaming export": ("c1",),
-    "streaming erase": ("c1", "--yes"),
-    "streaming prune": ("--yes",),
-    "streaming rejected show": ("0:1",),
-    "streaming rejected redrive": ("--all",),
-    "producer generate": ("--lines", "1000", "--days", "2", "--output", "{home}/made", "--overwrite", "--no-progress"),
-    "producer replay": ("{shop}", "--no-progress"),
-    "producer live": ("--duration", "0.2", "--no-progress"),
-    "batch_rules recommend": ("A1",),
-    "batch_rules rollback": ("1",),
-    "stack env": ("{home}/env",),
-    "stack reset": ("--yes",),
-    "stack airflow": ("version",),
+    "run": ("--available-now", "--warm-up-rounds", "0"),
+    "verify": ("--wait", "0"),
+    "explain": ("c1",),
+    "restore": ("{dump}",),
+    "watch": ("--once",),
+    "export": ("c1",),
+    "erase": ("c1", "--yes"),
+    "prune": ("--yes",),
+    "rejected show": ("0:1",),
+    "rejected redrive": ("--all",),
+    "generate": ("--lines", "1000", "--days", "2", "--output", "{home}/made", "--overwrite", "--no-progress"),
+    "replay": ("{shop}", "--no-progress"),
+    "live": ("--duration", "0.2", "--no-progress"),
+    "recommend": ("A1",),
+    "rollback": ("1",),
+    "env": ("{home}/env",),
+    "reset": ("--yes",),
+    "airflow": ("version",),
 }
 OWN_SERVERS = ("bench", "torture", "demo")  # make servers of their own, whatever DSN the environment names
-FOR_EVER = ("dashboards serve",)
+FOR_EVER = ("page",)
 # What they do needs no setting.
-READ_NO_SETTING = {"producer generate", "stack env", "jvm java", "bench", "torture mutants", "torture run"}
+READ_NO_SETTING = {"settings", "generate", "env", "jvm java", "bench", "torture mutants", "torture run"}
 ALL = sorted(verbs())
 
 
@@ -108,9 +108,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "b.dump").write_bytes(b"dump")
     (tmp_path / "b.json").write_text(json.dumps({"sha256": hashlib.sha256(b"dump").hexdigest()}))
     shop = tmp_path / "made"
-    assert (
-        run("producer generate", *ARGUMENTS["producer generate"][:4], "--output", str(shop), "--no-progress").code == 0
-    )
+    assert run("generate", *ARGUMENTS["generate"][:4], "--output", str(shop), "--no-progress").code == 0
     return tmp_path
 
 
@@ -161,15 +159,15 @@ def test_a_server_that_is_not_there(home, monkeypatch):
     monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_PLAINTEXT")
     monkeypatch.setenv("KAFKA_SASL_USERNAME", "someone")
     said = told(home, monkeypatch)
-    assert "Connection refused" in said["streaming migrate"]
-    assert "mart_unreachable" in said["streaming watch"]
+    assert "Connection refused" in said["migrate"]
+    assert "mart_unreachable" in said["watch"]
 
 
 def test_a_server_that_refuses_the_password(home, monkeypatch, servers):
     with_every_dsn(monkeypatch, account_of(servers.mart_dsn, urlsplit(servers.mart_dsn).username, PASSWORD))
     said = told(home, monkeypatch)
-    assert "password authentication failed" in said["streaming migrate"]
-    assert "password authentication failed" in said["batch_rules runs"]
+    assert "password authentication failed" in said["migrate"]
+    assert "password authentication failed" in said["runs"]
 
 
 def test_a_database_that_is_not_there(home, monkeypatch, servers):
@@ -184,7 +182,7 @@ def test_a_database_that_is_not_there(home, monkeypatch, servers):
             said = told(home, monkeypatch)
         finally:
             admin.cursor().execute("DROP ROLE hostile")
-    assert '"nowhere" does not exist' in said["streaming migrate"]
+    assert '"nowhere" does not exist' in said["migrate"]
 
 
 def account_of(dsn: str, user: str | None, password: str) -> str:
@@ -202,7 +200,7 @@ def told(home, monkeypatch) -> dict[str, str]:
             monkeypatch.setenv(name, value)
         webhook = os.environ["SLACK_WEBHOOK_URL"]
         for verb in ALL:
-            if verb.startswith(OWN_SERVERS) or verb in (*FOR_EVER, "streaming run"):
+            if verb.startswith(OWN_SERVERS) or verb in (*FOR_EVER, "run"):
                 continue  # the last two: below, as processes
             ended = run_in(home, verb)
             assert shown(ended.text) == [], (verb, ended)
@@ -224,7 +222,7 @@ def test_the_job_that_is_refused(home, monkeypatch, servers, fresh_topic):
     monkeypatch.setenv("KAFKA_TIMEOUT_SECONDS", "20")
     with_every_dsn(monkeypatch, account_of(servers.mart_dsn, "mart_writer", PASSWORD))
     done = subprocess.run(
-        [sys.executable, "-m", "streaming", "run", *ARGUMENTS["streaming run"]],
+        [sys.executable, "-m", "cli", "run", *ARGUMENTS["run"]],
         cwd=ROOT, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
     assert done.returncode == 1, done.stderr
@@ -267,7 +265,7 @@ def test_what_nobody_foresaw_is_told_without_a_secret(home, monkeypatch):
 
     monkeypatch.setattr("psycopg2.connect", fail)
     monkeypatch.setattr("lake.table.lake_exists", fail)
-    for verb in ("streaming migrate", "streaming explain", "batch_rules runs", "streaming rejected list"):
+    for verb in ("migrate", "explain", "runs", "rejected list"):
         ended = run_in(home, verb)
         assert ended.code == 1
         assert "RuntimeError" in ended.text, (verb, ended)

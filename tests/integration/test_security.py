@@ -94,7 +94,7 @@ def settings_of(variables: dict[str, str], **more) -> Settings:
 
 def command(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *arguments],
+        [sys.executable, "-m", "cli", *arguments],
         cwd=ROOT,
         env={**environment, "COLUMNS": "200"},
         stdout=subprocess.PIPE,
@@ -106,9 +106,9 @@ def command(environment: dict[str, str], *arguments: str) -> subprocess.Complete
 
 def fill(environment: dict[str, str], folder: Path) -> int:
     """A small shop onto the topic by the producer; the number of its invoices."""
-    made = command(environment, "producer", "generate", "--lines", "3000", "--output", str(folder), "--no-progress")
+    made = command(environment, "generate", "--lines", "3000", "--output", str(folder), "--no-progress")
     assert made.returncode == 0, made.stdout
-    sent = command(environment, "producer", "replay", str(folder), "--no-progress")
+    sent = command(environment, "replay", str(folder), "--no-progress")
     assert sent.returncode == 0, sent.stdout
     current = Settings(**{n.lower(): environment[n] for n in environment if n.startswith("KAFKA_")})
     topic = describe_topic(current.require_kafka(), current.kafka_topic, 20, current.kafka_security())
@@ -162,7 +162,7 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
     assert len(set(secrets)) == 4  # each role has its own
     with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
         job.wait_for('"event": "applied"')
-        redriven = command(environment, "streaming", "rejected", "redrive", "--all")
+        redriven = command(environment, "rejected", "redrive", "--all")
         assert (redriven.returncode, "sent to the topic again" in redriven.stdout) == (0, True), redriven.stdout
         assert leaked(redriven.stdout, *secrets) == []
         deadline = time.monotonic() + 120
@@ -175,7 +175,7 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
             assert time.monotonic() < deadline, job.text()[-3000:]
             time.sleep(0.2)
         shown = command_lines()
-        assert "streaming run" in shown
+        assert "-m cli run" in shown
         assert leaked(shown, *secrets) == []
         base = f"http://127.0.0.1:{ui_port}"
         [application] = json.loads(get(f"{base}/api/v1/applications"))
@@ -191,7 +191,7 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
         assert {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
         assert job.stop() == 0
         assert leaked(job.text(), *secrets) == []
-    verified = command(environment, "streaming", "verify")
+    verified = command(environment, "verify")
     assert verified.returncode == 0, verified.stdout
     assert leaked(verified.stdout, *secrets) == []
 
@@ -213,11 +213,11 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
     # A login that is refused may look like a hang-up: then the job tries again until it knows.
     environment |= {"KAFKA_TIMEOUT_SECONDS": "5", "OUTAGE_PATIENCE_SECONDS": "60" if code == 1 else "1"}
     shop = str(tmp_path / "shop")
-    command(line.environment(), "producer", "generate", "--lines", "1000", "--output", shop, "--no-progress")
+    command(line.environment(), "generate", "--lines", "1000", "--output", shop, "--no-progress")
     tools = {
-        ("streaming", "run", "--warm-up-rounds", "0"): {code},
-        ("streaming", "rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
-        ("producer", "replay", shop, "--no-progress"): {1},
+        ("run", "--warm-up-rounds", "0"): {code},
+        ("rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
+        ("replay", shop, "--no-progress"): {1},
     }
     with ThreadPoolExecutor() as pool:  # at once: most of their time is waiting for an answer
         ended = list(pool.map(lambda tool: command(environment, *tool), tools))

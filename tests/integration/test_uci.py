@@ -46,7 +46,7 @@ def test_mart_equals_the_oracle(line: Line, spark, returns_policy):
     if returns_policy == "net":
         files = files[:60]
     replay = subprocess.run(
-        [sys.executable, "-m", "producer", "replay", "--no-progress", *map(str, files)],
+        [sys.executable, "-m", "cli", "replay", "--no-progress", *map(str, files)],
         env=line.environment(),
         capture_output=True,
         text=True,

@@ -104,7 +104,7 @@ def test_command_and_its_exit_codes(filled):
     environment = {**os.environ, **filled.environment(), "LAKE_PATH": filled.settings.lake}
 
     def run() -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streaming", "verify", "--wait", "0"]
+        command = [sys.executable, "-m", "cli", "verify", "--wait", "0"]
         return subprocess.run(command, env=environment, capture_output=True, text=True)
 
     done = run()

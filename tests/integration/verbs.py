@@ -1,25 +1,25 @@
-"""Every command of the project, found by itself, and run in this process as `python -m` runs it."""
+"""Every command of the project, found by itself, and run in this process as the interpreter runs it."""
 
 from __future__ import annotations
 
 import io
 import runpy
 import sys
-import tomllib
 import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from typing import Any
 from unittest.mock import patch
 
-import click
 import structlog
 import typer.main
 
 from conf import settings as settings_module
-from tests.conftest import ROOT
+
+_TOOLS = ("bench", "torture")  # of developers, with a door of their own
 
 
 @dataclass(frozen=True)
@@ -36,34 +36,35 @@ class Ended:
 
 
 def verbs() -> Iterator[str]:
-    """Each one as `package verb [verb]`, of every package that can be run and has commands."""
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    for package in packages:
-        if (ROOT / package / "__main__.py").exists():
-            main = import_module(f"{package}.__main__")
-            if hasattr(main, "app"):
-                yield from _below(package, typer.main.get_command(main.app))
+    """Each one of `retail-mart` as `verb [verb]`, and each of the developers' tools as `tool [verb]`."""
+    yield from _below("", typer.main.get_command(import_module("cli.main").app))
+    for tool in _TOOLS:
+        yield from _below(tool, typer.main.get_command(import_module(f"{tool}.__main__").app))
 
 
-def _below(path: str, command: click.Command) -> Iterator[str]:
+def _below(path: str, command: Any) -> Iterator[str]:
     commands = getattr(command, "commands", None)
     if commands is None:
         yield path
         return
     for name, one in commands.items():
-        yield from _below(f"{path} {name}", one)
+        yield from _below(f"{path} {name}".strip(), one)
 
 
 def run(verb: str, *arguments: str) -> Ended:
-    """What `python -m VERB ARGUMENTS` does, to the exit code and the traceback that the interpreter would print."""
-    package, *names = verb.split()
-    settings_module.settings.cache_clear()
+    """What `retail-mart VERB ARGUMENTS` does, to the exit code and the traceback that the interpreter would print."""
+    first, *others = verb.split()
+    package, names = (first, others) if first in _TOOLS else ("cli", [first, *others])
+    forget = getattr(settings_module.settings, "cache_clear", lambda: None)  # a test may have its own in this place
+    forget()
+    for module in [name for name in sys.modules if name.split(".")[0] == "cli"]:
+        del sys.modules[module]  # its consoles are as wide as the environment said when they were made
     try:
         with _streams([package, *names, *arguments]) as (out, err):
             code = _interpreted(package)
         return Ended(code, _text(out), _text(err))
     finally:
-        settings_module.settings.cache_clear()
+        forget()
         structlog.reset_defaults()
 
 

@@ -110,7 +110,7 @@ def test_the_signals_are_as_before_after_it(line):
 
 def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "streaming", *arguments],
+        [sys.executable, "-m", "cli", *arguments],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,

@@ -174,7 +174,7 @@ def test_a_server_that_is_away_is_part_of_the_answer(line, settings, monkeypatch
     assert "PostgreSQL refuses: permission denied" in observe(settings).mart_problem
     with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("DROP VIEW mart.nightly_status")
-    assert "run `python -m streaming migrate`" in observe(settings).mart_problem
+    assert "run `retail-mart migrate`" in observe(settings).mart_problem
 
 
 def test_disks_of_folders_that_may_not_be_there_yet(settings, tmp_path):

@@ -201,7 +201,7 @@ def test_only_the_owner_may(shop, fresh_mart):
 
 def test_a_mart_without_tables_is_told(fresh_mart, tmp_path):
     settings = Settings(mart_dsn=fresh_mart.owner_dsn, lake_path=str(tmp_path / "none"))
-    with pytest.raises(StreamingError, match="python -m streaming migrate"):
+    with pytest.raises(StreamingError, match="retail-mart migrate"):
         erase(settings, "kim3")
 
 
@@ -381,7 +381,7 @@ def test_commands(shop):
     }
 
     def run(*arguments: str, answer: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streaming", *arguments]
+        command = [sys.executable, "-m", "cli", *arguments]
         return subprocess.run(command, env=environment, input=answer, capture_output=True, text=True)
 
     assert json.loads(run("export", "kim3").stdout)["customer_id"] == "kim3"

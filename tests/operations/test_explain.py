@@ -11,14 +11,12 @@ import pandas as pd
 import psycopg2
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from conf.errors import StreamingError
 from conf.settings import settings
 from operations.explain import describe, explain, ways_up
-from streaming import __main__ as commands
-from streaming.__main__ import app
 from tests.integration.oracle import quintile
+from tests.integration.verbs import run
 from tests.streaming.test_apply import Mart, cleaned
 
 pytestmark = pytest.mark.stack
@@ -142,7 +140,7 @@ def test_unknown_customer_and_missing_tables_are_clear_errors(mart, reader, fres
         explain(reader, "nobody")
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("DROP SCHEMA mart CASCADE")
-    with pytest.raises(StreamingError, match="python -m streaming migrate"):
+    with pytest.raises(StreamingError, match="retail-mart migrate"):
         explain(reader, "nobody")
 
 
@@ -155,13 +153,12 @@ def test_command_reads_as_the_reader_or_the_writer(mart, fresh_mart, monkeypatch
         if variable == "MART_READER_DSN":
             monkeypatch.setenv(variable, fresh_mart.reader_dsn)
         settings.cache_clear()
-        monkeypatch.setattr(commands, "configure_logs", lambda settings: None)  # it would bind the runner's stderr
-        result = CliRunner().invoke(app, ["explain", "c3"])
-        assert result.exit_code == 0, result.output
-        assert "Loyal Customers" in result.output
-        unknown = CliRunner().invoke(app, ["explain", "nobody"])
-        assert unknown.exit_code == 1
-        assert "not in the mart" in unknown.output
+        ended = run("explain", "c3")
+        assert ended.code == 0, ended.text
+        assert "Loyal Customers" in ended.out
+        unknown = run("explain", "nobody")
+        assert unknown.code == 1
+        assert "not in the mart" in unknown.err
     settings.cache_clear()
 
 

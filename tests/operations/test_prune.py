@@ -281,7 +281,7 @@ def test_only_the_owner_and_only_a_mart_of_this_version(shop, servers):
         prune(settings, look(settings)[0])
     with closing(psycopg2.connect(shop.mart.dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("DROP SCHEMA mart CASCADE")
-    with pytest.raises(StreamingError, match="python -m streaming migrate"):
+    with pytest.raises(StreamingError, match="retail-mart migrate"):
         look(shop.settings)
 
 
@@ -297,7 +297,7 @@ def test_command(shop):
     }
 
     def run(*arguments: str, answer: str = "") -> tuple[int, str]:
-        command = [sys.executable, "-m", "streaming", "prune", *arguments]
+        command = [sys.executable, "-m", "cli", "prune", *arguments]
         done = subprocess.run(command, env=environment, input=answer, capture_output=True, text=True)
         return done.returncode, done.stdout + done.stderr
 

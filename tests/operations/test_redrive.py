@@ -194,7 +194,7 @@ def test_a_broker_that_is_away_leaves_them_in_quarantine(shelf):
 def command(line: Line, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     environment = {**line.environment(), "COLUMNS": "160", "MAX_MESSAGE_BYTES": "1000000"}
     return subprocess.run(
-        [sys.executable, "-m", "streaming", "rejected", *arguments],
+        [sys.executable, "-m", "cli", "rejected", *arguments],
         env={**os.environ, **environment},
         capture_output=True,
     )

@@ -382,7 +382,7 @@ def test_an_invoice_ahead_of_the_clock_is_no_difference(shop):
 def test_a_lake_that_knows_of_more_erasures_comes_first(shop):
     erase(shop.settings, rows(shop.mart.dsn, ONE)[0][0])
     shop.spoil("DELETE FROM mart.erased_customer")  # restored from before
-    with pytest.raises(StreamingError, match="python -m streaming erase --listed"):
+    with pytest.raises(StreamingError, match="retail-mart erase --listed"):
         shop.repair()
     erase_listed(shop.settings)
     shop.repair()
@@ -511,7 +511,7 @@ def test_killed_in_the_middle_it_has_changed_nothing_and_is_run_again(shop):
     wrong = snapshot(shop.mart.dsn)
     with closing(psycopg2.connect(shop.mart.dsn)) as holding, holding.cursor() as cursor:
         cursor.execute("LOCK TABLE mart.score_total IN EXCLUSIVE MODE")  # what the repair needs last
-        command = [sys.executable, "-m", "streaming", "verify", "--repair", "--wait", "0"]
+        command = [sys.executable, "-m", "cli", "verify", "--repair", "--wait", "0"]
         process = subprocess.Popen(command, env=environment(shop), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         while rows(shop.mart.dsn, WAITING) != [(1,)]:
             assert process.poll() is None, process.communicate()
@@ -529,7 +529,7 @@ def test_killed_in_the_middle_it_has_changed_nothing_and_is_run_again(shop):
 @pytest.mark.slow
 def test_command_and_its_exit_codes(shop):
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "streaming", "verify", "--wait", "0", *options]
+        command = [sys.executable, "-m", "cli", "verify", "--wait", "0", *options]
         return subprocess.run(command, env=environment(shop), capture_output=True, text=True)
 
     done = run("--repair")

@@ -196,7 +196,10 @@ def test_it_stops_at_once_when_it_is_told_to(settings, seen):
     assert len(seen) == 1
 
 
-IMPATIENT = "from streaming import observe, __main__; observe._PATIENCE_SECONDS = 1; __main__.app(['watch', '--once'])"
+IMPATIENT = (
+    "import sys; from mart import status; status._PATIENCE_SECONDS = 1; "
+    "from cli.main import main; sys.argv[1:] = ['watch', '--once']; main()"
+)
 
 
 def watch_once(tmp_path, **environment):

@@ -1,4 +1,4 @@
-"""`python -m producer …` as a user runs it, against a real broker."""
+"""`retail-mart …` as a user runs it, against a real broker."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Shell:
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "-m", "producer", *map(str, arguments)],
+            [sys.executable, "-m", "cli", *map(str, arguments)],
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -221,7 +221,7 @@ def test_a_missing_topic_is_said_before_anything_is_sent(shell: Shell, shop: Pat
         done = missing.run(*command)
         assert done.returncode == 1
         assert f"Kafka at {shell.bootstrap} has no topic 'no-such-topic'" in done.stderr
-        assert "python -m stack up" in done.stderr
+        assert "retail-mart up" in done.stderr
         assert "--create --topic no-such-topic" in done.stderr
         assert "Traceback" not in done.stderr
 
@@ -235,7 +235,7 @@ def test_a_broker_that_is_away(tmp_path: Path, shop: Path) -> None:
             done = shell.run(*command)
             assert done.returncode == 1
             assert f"no answer from Kafka at {shell.bootstrap} within 1 s" in done.stderr
-            assert "python -m stack up" in done.stderr
+            assert "retail-mart up" in done.stderr
             assert "Traceback" not in done.stderr
             assert len(done.stderr.splitlines()) == 1
 
@@ -271,7 +271,7 @@ def test_a_broker_that_goes_away_in_the_middle(shell: Shell, shop: Path, broker:
 def test_no_kafka_at_all(tmp_path: Path, shop: Path) -> None:
     done = Shell(tmp_path).run("replay", shop)
     assert done.returncode == 1
-    assert "python -m stack up" in done.stderr
+    assert "retail-mart up" in done.stderr
 
 
 @pytest.mark.parametrize(

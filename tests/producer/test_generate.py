@@ -120,7 +120,7 @@ def digest(folder: Path) -> str:
 def test_the_same_options_give_the_same_bytes(tmp_path: Path) -> None:
     options = ["--days", "2", "--products", "50", "--returns-share", "0.1"]
     for name, seed in (("a", "42"), ("b", "42"), ("c", "43")):
-        command = [sys.executable, "-m", "producer", "generate", "--output", str(tmp_path / name)]
+        command = [sys.executable, "-m", "cli", "generate", "--output", str(tmp_path / name)]
         subprocess.run([*command, *options, "--seed", seed], check=True, capture_output=True)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
 

@@ -70,7 +70,7 @@ def test_start_look_and_stop(tmp_path):
     log = tmp_path / "output"
     home = tmp_path / "home"
     variables = {"MART_HOME": str(home), "AIRFLOW_PYTHON": str(needed_airflow_python()), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "stack", "airflow"]
+    command = [sys.executable, "-m", "cli", "airflow"]
     with log.open("w") as output:
         server = subprocess.Popen(command, env={**os.environ, **variables}, stdout=output, stderr=output)
     family = []

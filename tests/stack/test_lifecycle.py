@@ -152,7 +152,7 @@ def test_a_pid_that_another_process_has_today_is_no_server(home):
 
 def test_two_ups_at_once_start_one_stack(home, monkeypatch):
     monkeypatch.setenv("MART_HOME", str(home))
-    ups = [subprocess.Popen([sys.executable, "-m", "stack", "up"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    ups = [subprocess.Popen([sys.executable, "-m", "cli", "up"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [up.communicate(timeout=120)[0] for up in ups]
     assert [up.returncode for up in ups] == [0, 0]
     assert sorted(output.count("was running") for output in outputs) == [0, 2]
@@ -162,7 +162,7 @@ def test_two_ups_at_once_start_one_stack(home, monkeypatch):
 @pytest.mark.parametrize("seconds", [0.5, 0.7, 0.9, 1.1, 1.5, 2.2])
 def test_an_up_that_is_killed_is_no_obstacle(home, monkeypatch, seconds):
     monkeypatch.setenv("MART_HOME", str(home))
-    first = subprocess.Popen([sys.executable, "-m", "stack", "up"], stdout=subprocess.DEVNULL)
+    first = subprocess.Popen([sys.executable, "-m", "cli", "up"], stdout=subprocess.DEVNULL)
     with contextlib.suppress(subprocess.TimeoutExpired):
         first.wait(seconds)
     first.kill()

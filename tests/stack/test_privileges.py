@@ -39,14 +39,14 @@ def closed(tmp_path) -> Iterator[Path]:
 
 
 def run_stack(closed: Path, servers: stack.State, *command: str, before: tuple[str, ...] = ()) -> str:
-    """`python -m stack COMMAND…` with that environment; Kafka is the tests'."""
+    """`retail-mart COMMAND…` with that environment; Kafka is the tests'."""
     environment = os.environ | {
         "MART_HOME": str(closed / ".mart"),
         "PYTHONPATH": f"{closed / 'site'}{os.pathsep}{ROOT}",
         "KAFKA_BOOTSTRAP_SERVERS": str(servers.kafka_bootstrap_servers),
     }
     run = subprocess.run(
-        [*before, sys.executable, "-m", "stack", *command],
+        [*before, sys.executable, "-m", "cli", *command],
         env=environment,
         cwd=closed,
         capture_output=True,

@@ -171,7 +171,7 @@ def test_a_recreated_topic_is_an_error_until_a_rewind(table, path):
     check_topic(table, TOPIC)
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
     check_topic(open_lake(path), TOPIC)
-    with pytest.raises(TopicChangedError, match=r"re-created: it has id 2222.*python -m streaming rewind"):
+    with pytest.raises(TopicChangedError, match=r"re-created: it has id 2222.*retail-mart rewind"):
         check_topic(open_lake(path), RECREATED)
     forget(existing_lake(path), RECREATED)
     check_topic(open_lake(path), RECREATED)
@@ -215,7 +215,7 @@ def test_a_table_that_is_not_a_lake_is_refused_by_name(tmp_path):
 def test_no_lake_yet_is_said_with_the_way_to_have_one(tmp_path):
     path = str(tmp_path / "nothing")
     assert not lake_exists(path)
-    with pytest.raises(StreamingError, match=r"no lake at .*nothing yet: .*python -m streaming run"):
+    with pytest.raises(StreamingError, match=r"no lake at .*nothing yet: .*retail-mart run"):
         compact(path, 168)
 
 

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from conf.settings import settings
 from dashboards.cards import Card
-from dashboards.metabase import commands
 from tests.dashboards.metabase.fake import FakeMetabase, serving
+from tests.integration.verbs import run
 
 READER = {"host": "10.0.0.5", "port": 5433, "user": "analytics_reader", "password": "sec/ret", "dbname": "mart"}
 EMAIL = "admin@mart.example"
@@ -25,7 +24,7 @@ def card(name: str, chart: str = "bar", columns: str = "customer_segment text, c
 
 
 class CommandLine:
-    """`python -m dashboards metabase …` with the cards that a test has put into `cards`."""
+    """`retail-mart metabase …` with the cards that a test has put into `cards`."""
 
     def __init__(self) -> None:
         self.cards = [
@@ -35,11 +34,8 @@ class CommandLine:
         ]
 
     def __call__(self, command: str) -> tuple[int, str]:
-        settings.cache_clear()
-        result = CliRunner(env={"COLUMNS": "200"}).invoke(commands.app, [command])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result.exit_code, result.output
+        ended = run(f"metabase {command}")
+        return ended.code, ended.text
 
 
 @pytest.fixture
@@ -63,9 +59,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def command_line(home: Path, monkeypatch: pytest.MonkeyPatch) -> CommandLine:
-    run = CommandLine()
-    monkeypatch.setattr(commands, "cards", lambda: run.cards)
-    return run
+    command_line = CommandLine()
+    monkeypatch.setattr("dashboards.cards.cards", lambda: command_line.cards)
+    monkeypatch.setenv("COLUMNS", "200")
+    return command_line
 
 
 @pytest.fixture

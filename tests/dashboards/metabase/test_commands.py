@@ -6,6 +6,7 @@ import stat
 import pytest
 
 from conf.settings import Settings
+from dashboards.cards import cards
 from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
 from tests.dashboards.metabase.fake import EVERYONE, FakeMetabase, RefusalError, serving
 
@@ -65,8 +66,6 @@ def test_a_second_apply_says_no_changes_and_only_reads(metabase, command_line):
 
 
 def test_the_kept_cards_of_the_project_reach_a_standstill_too(metabase, command_line):
-    from dashboards.cards import cards
-
     command_line.cards = cards()
     applied(command_line)
     count = len(metabase.cards)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.metabase.identity import MARK, find
+from dashboards.metabase.identity import MARK, find, is_ours
 from dashboards.metabase.questions import key_of, questions
 from tests.dashboards.metabase.conftest import card
 from tests.dashboards.metabase.test_commands import applied, dashboard_of
@@ -158,7 +158,14 @@ def test_each_question_has_a_key_of_its_own_that_can_be_read_back():
     found = questions(cards(), "Rp")
     assert [key_of(one.description) for one in found] == [one.key for one in found]
     assert len({one.key for one in found}) == len(found)
-    assert MARK.startswith("Written by `python -m dashboards metabase apply`")
+    assert MARK.startswith("Written by `retail-mart metabase apply`")
+
+
+def test_what_an_earlier_version_made_is_ours():
+    edits = "which overwrites edits made here."
+    assert is_ours({"description": f"The cards. Written by `python -m dashboards metabase apply`, {edits}"})
+    assert is_ours({"description": f"The cards. {MARK}"})
+    assert not is_ours({"description": f"Written by hand, {edits}"})
 
 
 DESCRIPTIONS = ("One row a thing.", "Theirs.", None)

@@ -1,4 +1,4 @@
-"""`python -m stack`: a real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1."""
+"""Servers: a real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1; Airflow; Java and its jars."""
 
 from __future__ import annotations
 
@@ -9,44 +9,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.filesize import decimal
-from rich.table import Table
 
-from conf.command import run_command
-from conf.settings import STATE_FILE_NAME, external_servers, settings
-from jvm.jars import JarDownloadError
-from jvm.java import JavaNotFoundError
-from stack import lifecycle
-from stack.airflow import command as airflow_command
-from stack.airflow import running
-from stack.env_file import write_env_file
-from stack.process import tail
-from stack.state import StackError
+from cli.console import console, say
 
 _NOT_RUNNING = 3
 
-app = typer.Typer(
-    help="A real Kafka broker and a real PostgreSQL as plain processes on 127.0.0.1, their data below MART_HOME. "
-    "KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and none started for it.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-console = Console(highlight=False)
-
-
-def _say(line: str) -> None:
-    console.print(line, markup=False, soft_wrap=True)
+app = typer.Typer()
+jvm = typer.Typer(help="The Java in use, and the download of the jars.", no_args_is_help=True)
+app.add_typer(jvm, name="jvm")
 
 
 @app.command()
 def up() -> None:
-    """Start what does not run yet and create the topic; the other commands find the servers by themselves."""
+    """Start what does not run yet and create the topic; the other commands find the servers by themselves.
+
+    Their data live below MART_HOME. KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and
+    none started for it.
+    """
+    from conf.settings import STATE_FILE_NAME, external_servers, settings
+    from stack import lifecycle
+
     with console.status("Starting Kafka and PostgreSQL"):
-        lifecycle.up_as_configured(_say)
+        lifecycle.up_as_configured(say)
     if not all(external_servers()):
-        _say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
+        say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
 
 
 @app.command("env")
@@ -54,13 +40,21 @@ def env_file(
     path: Annotated[Path, typer.Argument(help="The file that docker-compose.yml reads.")] = Path(".env"),
 ) -> None:
     """Write the random passwords of docker-compose.yml into a file of mode 600; what it holds already stays."""
+    from stack.env_file import write_env_file
+
     written = write_env_file(path)
-    _say(f"{path}: {'wrote ' + ', '.join(written) if written else 'has every password already'}")
+    say(f"{path}: {'wrote ' + ', '.join(written) if written else 'has every password already'}")
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what runs where. Exit code 3 if a server of the stack is down."""
+    from rich.filesize import decimal
+    from rich.table import Table
+
+    from conf.settings import external_servers, settings
+    from stack import lifecycle
+
     kafka, mart = external_servers()
     external = {"Kafka": kafka, "PostgreSQL": mart}
     servers = [s for s in lifecycle.status(settings().mart_home) if not external[s.name]]
@@ -85,8 +79,11 @@ def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 @app.command()
 def down() -> None:
     """Stop both servers cleanly; the data stay for the next `up`."""
+    from conf.settings import settings
+    from stack import lifecycle
+
     with console.status("Stopping Kafka and PostgreSQL"):
-        lifecycle.down(settings().mart_home, _say)
+        lifecycle.down(settings().mart_home, say)
 
 
 @app.command()
@@ -94,13 +91,16 @@ def reset(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Stop both servers and delete their data, and the lake and checkpoints that were made from the topic."""
+    from conf.settings import settings
+    from stack import lifecycle
+
     home = settings().mart_home
     folders = lifecycle.doomed(home)
     for folder in folders:
-        _say(f"delete {folder}")
+        say(f"delete {folder}")
     if folders and not yes:
         typer.confirm("Delete these for good?", abort=True)
-    lifecycle.reset(home, _say)
+    lifecycle.reset(home, say)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -113,6 +113,12 @@ def airflow(
 
     With a COMMAND, such as `dags unpause nightly_rules`, that is what `airflow` does to the same database.
     """
+    from conf.settings import settings
+    from stack.airflow import command as airflow_command
+    from stack.airflow import running
+    from stack.process import tail
+    from stack.state import StackError
+
     current, python = settings(), Path(sys.executable)
     if command:
         raise typer.Exit(airflow_command(current, python, command))
@@ -123,22 +129,52 @@ def airflow(
         starting.start()
         with running(current, python) as server:
             starting.stop()
-            _say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
-            _say(f"log: {server.log}")
-            _say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
+            say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
+            say(f"log: {server.log}")
+            say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
             if not current.mart_dsn:
-                _say("No PostgreSQL yet: `python -m stack up`, or MART_DSN here, before the first run.")
+                say("No PostgreSQL yet: `retail-mart up`, or MART_DSN here, before the first run.")
             try:
                 server.wait()
             except KeyboardInterrupt:
-                _say("Stopping Airflow; a second Ctrl-C does not wait for it")
+                say("Stopping Airflow; a second Ctrl-C does not wait for it")
                 raise
             raise StackError(f"a part of Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
     except KeyboardInterrupt:
-        _say("Airflow is stopped")
+        say("Airflow is stopped")
     finally:
         starting.stop()
 
 
-if __name__ == "__main__":
-    run_command(app, "stack", (StackError, JavaNotFoundError, JarDownloadError))
+@jvm.command()
+def java() -> None:
+    """Print the home and the version of the Java that Spark and the broker use."""
+    from jvm.java import java as find_java
+
+    found = find_java()
+    typer.echo(f"{found.home}\t{found.version}")
+
+
+@jvm.command()
+def jars() -> None:
+    """Download the jars of Spark's connectors and of the broker, once, and print where each one is."""
+    from jvm.jars import broker_classpath, spark_jars
+
+    for jar in (*spark_jars(), *broker_classpath()):
+        typer.echo(jar)
+
+
+@jvm.command("spark-jars")
+def submitted_jars() -> None:
+    """Print the jars of Spark's connectors in one line: `spark-submit --jars "$(retail-mart jvm spark-jars)"`."""
+    from jvm.jars import spark_jars
+
+    typer.echo(",".join(map(str, spark_jars())))
+
+
+@jvm.command("s3-jars")
+def jars_of_s3() -> None:
+    """Print in one line the jars that Spark needs beside those to read a lake on S3, for spark-submit's --jars, too."""
+    from jvm.jars import s3_jars
+
+    typer.echo(",".join(map(str, s3_jars())))

@@ -10,23 +10,18 @@ import webbrowser
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
 import psycopg2
-import typer
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-import stack
-from conf.command import run_command
-from conf.settings import Settings, SettingsError, mart_home, settings
+from conf.settings import Settings, mart_home, settings
 from demo.line import STREAMING_IS_READY, Line, LineError, line
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
-from jvm.jars import JarDownloadError, broker_classpath, spark_jars
-from jvm.java import JavaNotFoundError
+from jvm.jars import broker_classpath, spark_jars
 from sql import one_row, statement
 
 console = Console(highlight=False, soft_wrap=True)
@@ -38,25 +33,10 @@ _PAGE_IS_READY = r"live page: (\S+)"
 _WINDOW_DAYS = 90
 
 
-def main(
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of your own daily CSV files (this generator's, or UCI Online Retail's columns).",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    days: Annotated[int, typer.Option(min=1, help="Days of the generated shop, 500 invoices each.")] = 45,
-    rate: Annotated[str, typer.Option(help="Replay speed, invoices in a time: 500/s.")] = "500/s",
-    browser: Annotated[bool, typer.Option("--browser", help="Open the live page in the browser.")] = False,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and PostgreSQL running at the end.")] = False,
-) -> None:
-    """Generate a shop, stream it through Kafka and Spark into PostgreSQL, watch segments move, prove the result.
+def demo(data: Path | None, days: int, rate: str, browser: bool, keep: bool) -> bool:
+    """Show it all, on the files of `data` or of a shop made up; whether the mart equals a recompute of the files.
 
-    Beside it the live page, at the end the mart against the lake, and tonight's association rules. Everything lives in
-    MART_HOME/demo, made anew by each run. Exit code 0 only if the mart equals a batch recompute of the CSV files,
-    every customer and every cent.
+    Raises LineError, StackError, SettingsError, JavaNotFoundError, JarDownloadError.
     """
     home = mart_home() / "demo"
     os.environ.setdefault("LANDING_TRIGGER_SECONDS", "5")  # a demo is not long
@@ -64,30 +44,26 @@ def main(
         spark_jars(), broker_classpath()  # downloaded once, with a word about it, before anything waits for them
         with line(home, console, keep) as parts:
             folder = data or _generated(parts, days)
-            with parts.running("live page", _PAGE_IS_READY, "dashboards"):
+            with parts.running("live page", _PAGE_IS_READY, "page"):
                 _show_page(parts.log("live page").read_text(), browser)
-                with parts.running(_JOB, STREAMING_IS_READY, "streaming", "run") as job:
+                with parts.running(_JOB, STREAMING_IS_READY, "run") as job:
                     seconds, last = _replay_and_watch(parts, settings(), job, folder, rate)
-                    verified = parts.run("verifying the mart against the lake", "streaming", "verify", "--wait", "120")
+                    verified = parts.run("verifying the mart against the lake", "verify", "--wait", "120")
                 console.print(verified.strip())
                 rules = parts.run(
-                    "mining what sells together", "batch_rules", "run", "--business-date", "newest",
+                    "mining what sells together", "mine", "--business-date", "newest",
                     "--window", f"{_WINDOW_DAYS}d",
                 )  # fmt: skip
                 console.print(f"\nTonight's rules, of the newest {_WINDOW_DAYS} business dates\n{rules.strip()}")
                 _recommend(parts, settings())
             comparison, unsendable, recompute_seconds = _prove(settings(), folder)
-    except (LineError, SettingsError, JavaNotFoundError, JarDownloadError, stack.StackError) as error:
-        console.print(str(error), style="red", markup=False)
-        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
-        raise typer.Exit(130) from None
+        raise
     _summary(comparison, last, seconds, unsendable, recompute_seconds)
     if keep:
-        console.print(f"Kafka and PostgreSQL run on; look again with: MART_HOME={home} python -m dashboards")
-    if not comparison.equal or unsendable != _rejected_lines(home):
-        raise typer.Exit(1)
+        console.print(f"Kafka and PostgreSQL run on; look again with: MART_HOME={home} retail-mart page")
+    return comparison.equal and unsendable == _rejected_lines(home)
 
 
 def _show_page(log: str, browser: bool) -> None:
@@ -103,14 +79,14 @@ def _recommend(parts: Line, current: Settings) -> None:
     with closing(psycopg2.connect(current.require_mart("reader"))) as reader, reader.cursor() as cursor:
         cursor.execute(statement("demo/leading_product"))
         code, name = one_row(cursor)
-    found = parts.run("asking for a recommendation", "batch_rules", "recommend", code, "-n", "3")
+    found = parts.run("asking for a recommendation", "recommend", code, "-n", "3")
     console.print(f"Customers who buy {name} ({code}) also take\n{found.strip()}", markup=False)
 
 
 def _generated(parts: Line, days: int) -> Path:
     folder = parts.home / "shop"
     made = parts.run(
-        "generating the shop", "producer", "generate",
+        "generating the shop", "generate",
         "--days", str(days), "--output", str(folder), "--overwrite", "--no-progress",
     )  # fmt: skip
     console.print(f"generated a shop: {made.strip()}")
@@ -123,7 +99,7 @@ def _replay_and_watch(
     """Replay the folder while the table moves; returns the seconds until all was applied and the last snapshot."""
     start = time.monotonic()
     replay = parts.start(
-        "replay", "producer", "replay", str(folder),
+        "replay", "replay", str(folder),
         "--rate", rate, "--no-progress", "--rejects", str(_rejects(parts.home)),
     )  # fmt: skip
     owner = psycopg2.connect(current.require_mart("owner"))
@@ -204,10 +180,3 @@ def _summary(comparison: Comparison, last: Snapshot, seconds: float, unsendable:
         console.print("[bold red]NOT equal[/]; the first differences:")
         console.print(comparison.different.head(10).to_string(index=False))
         console.print(f"missing: {list(comparison.missing)[:5]}, unexpected: {list(comparison.unexpected)[:5]}")
-
-
-app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-app.command()(main)
-
-if __name__ == "__main__":
-    run_command(app, "demo")

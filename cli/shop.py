@@ -1,111 +1,57 @@
-"""The producer's command line."""
+"""Shop: where the invoices come from: the guided demo, generated files, replayed files, live traffic."""
 
 from __future__ import annotations
 
-import logging
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from threading import Event
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
-from conf.command import run_command
-from conf.settings import SettingsError, settings
-from producer.csv_invoices import HeaderError, check_header, csv_files
-from producer.pace import Pace, parse_rate, parse_speed
-from producer.position import PositionError, load, position_file, save
-from producer.send import DeliveryError, Sender
+from cli.console import errors
+from cli.errors import OPERATOR
+from conf.errors import OperatorError, UsageError
 
-app = typer.Typer(
-    help="Where the invoices come from: generate a shop's daily files, replay files into Kafka, sell live.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+if TYPE_CHECKING:
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-USAGE, FAILED, INTERRUPTED = 2, 1, 130
+    from producer.send import Sender
+
+app = typer.Typer()
+_INTERRUPTED = 130
 ShowProgress = Annotated[bool, typer.Option(help="Show a progress bar, if this is a terminal.")]
 T = TypeVar("T")
 
 
-def _fail(message: str, code: int) -> NoReturn:
-    err.print(f"error: {message}", style="red", markup=False)
-    raise typer.Exit(code)
+@app.command()
+def demo(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of your own daily CSV files (this generator's, or UCI Online Retail's columns).",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    days: Annotated[int, typer.Option(min=1, help="Days of the generated shop, 500 invoices each.")] = 45,
+    rate: Annotated[str, typer.Option(help="Replay speed, invoices in a time: 500/s.")] = "500/s",
+    browser: Annotated[bool, typer.Option("--browser", help="Open the live page in the browser.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and PostgreSQL running at the end.")] = False,
+) -> None:
+    """Generate a shop, stream it through Kafka and Spark into PostgreSQL, watch segments move, prove the result.
 
+    Beside it the live page, at the end the mart against the lake, and tonight's association rules. Everything lives in
+    MART_HOME/demo, made anew by each run. Exit code 0 only if the mart equals a batch recompute of the CSV files,
+    every customer and every cent.
+    """
+    from demo.show import demo as show
 
-def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
-    """The parsed option; a value that makes no sense ends the program with the reason."""
-    try:
-        return None if text is None else parse(text)
-    except ValueError as error:
-        _fail(f"{name} {error}", USAGE)
-
-
-@contextmanager
-def _stop_on_signals() -> Iterator[Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
-    stop = Event()
-
-    def on_signal(number: int, _frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
-
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _connected() -> Iterator[Sender[Any]]:
-    """A sender to the settings' topic; what goes wrong with it ends the program with one message."""
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself; the errors say it all
-    try:
-        conf = settings()
-        with Sender[Any](
-            conf.require_kafka(),
-            conf.kafka_topic,
-            conf.kafka_timeout_seconds,
-            conf.max_message_bytes,
-            conf.kafka_security(),
-        ) as sender:
-            try:
-                yield sender
-            except DeliveryError as error:
-                _fail(f"{error}\n{sender.acknowledged:,} of {sender.sent:,} invoices sent were acknowledged", FAILED)
-    except (SettingsError, DeliveryError) as error:
-        _fail(str(error), FAILED)
-
-
-def _bar(show: bool, *columns: TextColumn | MofNCompleteColumn) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        *columns,
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        disable=not (show and err.is_terminal),
-    )
+    if not show(data, days, rate, browser, keep):
+        raise typer.Exit(OPERATOR)
 
 
 @app.command()
@@ -137,27 +83,28 @@ def generate(
     Shares that hold: P(IND-002|IND-001) = 0.70, P(HHLD-002|HHLD-001) = 0.60, P(BEV-002|BEV-001) = 0.50;
     10 % of invoices without a customer, 2 % of lines with price 0, 1 % admin lines. Prices are in rupiah.
     """
-    from producer import generate as shop  # numpy and pyarrow, which the other commands do without
+    from rich.progress import MofNCompleteColumn
 
+    from conf.settings import settings
+    from producer import generate as shop
+
+    options = shop.Options(
+        output=output or settings().mart_home / "shop",
+        lines=lines,
+        days=days,
+        invoices_per_day=invoices_per_day,
+        start_date=shop.iso_date(start_date),
+        customers=customers,
+        products=products,
+        seed=seed,
+        returns_share=returns_share,
+    )
     try:
-        options = shop.Options(
-            output=output or settings().mart_home / "shop",
-            lines=lines,
-            days=days,
-            invoices_per_day=invoices_per_day,
-            start_date=shop.iso_date(start_date),
-            customers=customers,
-            products=products,
-            seed=seed,
-            returns_share=returns_share,
-        )
         with _bar(progress, MofNCompleteColumn()) as bar:
             task = bar.add_task("lines", total=options.expected_lines)
             summary = shop.generate(options, overwrite, lambda written: bar.advance(task, written))
-    except (shop.OptionError, SettingsError) as error:
-        _fail(str(error), USAGE)
     except OSError as error:
-        _fail(f"cannot write the files: {error}", FAILED)
+        raise OperatorError(f"cannot write the files: {error}") from None
     typer.echo(
         f"{summary.lines:,} lines, {summary.invoices:,} invoices, {summary.days:,} days "
         f"({summary.first_day} to {summary.last_day}) in {summary.output}: "
@@ -212,25 +159,29 @@ def replay(
 
     Exit code: 0 everything readable was acknowledged, 1 the delivery failed, 2 wrong usage, 130 interrupted.
     """
+    from rich.progress import TextColumn
+
+    from conf.settings import settings
+    from producer.csv_invoices import check_header, csv_files
+    from producer.pace import Pace, parse_rate, parse_speed
+    from producer.position import load, position_file, save
     from producer.replay import Progress as Sent
     from producer.replay import RejectFile, date_span
     from producer.replay import replay as send_files
 
     if rate and speed:
-        _fail("--rate and --speed: give one of the two", USAGE)
+        raise UsageError("--rate and --speed: give one of the two")
     pace = Pace(_option("--rate", parse_rate, rate), _option("--speed", parse_speed, speed))
     last_day = _option("--shift-to", _day, shift_to)
+    conf = settings()
     try:
-        conf = settings()
         files = csv_files(paths)
         for file in files:
             check_header(file)
         state = position_file(conf.mart_home / "producer", conf.kafka_topic, paths)
         start = load(state) if resume else None
-    except SettingsError as error:
-        _fail(str(error), FAILED)
-    except (OSError, HeaderError, PositionError) as error:
-        _fail(str(error), USAGE)
+    except OSError as error:
+        raise UsageError(str(error)) from None
 
     with _stop_on_signals() as stop, _connected() as sender:
         span = date_span(files) if last_day or loop else None
@@ -238,7 +189,7 @@ def replay(
         if start:
             shift_days = start.shift_days
         if loop and span and span.last + timedelta(days=shift_days + span.days) > date.today():
-            err.print(
+            errors.print(
                 f"note: from round 2 on the dates run ahead of today ({span.days} days a round): the streaming "
                 "job rejects invoices of the future; give an earlier --shift-to"
             )
@@ -267,10 +218,8 @@ def replay(
                     on_progress=show,
                     on_position=lambda position: save(state, position),
                 )
-        except (HeaderError, PositionError) as error:
-            _fail(str(error), USAGE)
         except OSError as error:
-            _fail(f"{error.filename}: {error.strerror}", FAILED)
+            raise OperatorError(f"{error.filename}: {error.strerror}") from None
     typer.echo(
         f"{summary.invoices:,} invoices ({summary.lines:,} lines) of {len(files):,} files acknowledged by "
         f"{sender.topic!r}: {summary.seconds:.1f} s, {summary.invoices / summary.seconds:,.0f} invoices/s"
@@ -279,10 +228,12 @@ def replay(
         typer.echo(f"{summary.rejected:,} lines rejected: see {bad.path}")
     if summary.stopped:
         typer.echo("interrupted: go on with --resume")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(_INTERRUPTED)
 
 
 def _day(text: str) -> date:
+    from conf.settings import settings
+
     if text == "today":
         return datetime.now(settings().zone).date()
     try:
@@ -314,14 +265,18 @@ def live(
 
     Invoice numbers begin with the start of the run, so that no two runs share one.
     """
+    from rich.progress import TextColumn
+
+    from conf.settings import settings
     from producer import live as shop_live
+    from producer.pace import parse_rate
     from producer.shop import Shelf, catalogue, generator
     from producer.shop import customers as on_the_books
 
     per_second = _option("--rate", parse_rate, rate) or 0.0
     for name, value in (("--burst", burst), ("--duration", duration)):
         if value is not None and value <= 0:
-            _fail(f"{name} {value}: give seconds, more than 0", USAGE)
+            raise UsageError(f"{name} {value}: give seconds, more than 0")
     with (
         _stop_on_signals() as stop,
         _connected() as sender,
@@ -349,8 +304,76 @@ def live(
         f"in {summary.seconds:.1f} s"
     )
     if summary.stopped:
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(_INTERRUPTED)
 
 
-if __name__ == "__main__":
-    run_command(app, "producer")
+def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
+    """The parsed option. Raises UsageError, with the reason, for a value that makes no sense."""
+    try:
+        return None if text is None else parse(text)
+    except ValueError as error:
+        raise UsageError(f"{name} {error}") from None
+
+
+@contextmanager
+def _stop_on_signals() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
+    stop = Event()
+
+    def on_signal(number: int, _frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _connected() -> Iterator[Sender[Any]]:
+    """A sender to the settings' topic. Raises DeliveryError, which says how much was acknowledged before it."""
+    import logging
+
+    from conf.settings import settings
+    from producer.send import DeliveryError, Sender
+
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself; the errors say it all
+    conf = settings()
+    with Sender[Any](
+        conf.require_kafka(),
+        conf.kafka_topic,
+        conf.kafka_timeout_seconds,
+        conf.max_message_bytes,
+        conf.kafka_security(),
+    ) as sender:
+        try:
+            yield sender
+        except DeliveryError as error:
+            raise DeliveryError(
+                f"{error}\n{sender.acknowledged:,} of {sender.sent:,} invoices sent were acknowledged"
+            ) from None
+
+
+def _bar(show: bool, *columns: TextColumn | MofNCompleteColumn) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=errors,
+        disable=not (show and errors.is_terminal),
+    )

@@ -1,32 +1,20 @@
-"""Command line of the nightly rules."""
+"""Rules: lake → baskets → frequent itemsets → rules → PostgreSQL, by versions, each night."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from batch_rules.errors import AwayError, KeptBackError, NotLandedError, QualityError, RulesError
-from conf.command import run_command
-from conf.logs import configure_logs
-from conf.settings import SettingsError, settings
+from batch_rules.errors import QualityError
+from cli.console import configured, console
 
-app = typer.Typer(
-    help="The nightly association rules: lake → baskets → frequent itemsets → rules → PostgreSQL, by versions.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-_console = Console(highlight=False)
-_errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+app = typer.Typer()
 _MOST_DECIMALS = 6
 _NEWEST = "newest"
 
@@ -50,6 +38,8 @@ def _date_or_newest(text: str) -> date | str:
 
 def _yesterday() -> date:
     """The business date that ended last, in the shop's zone."""
+    from conf.settings import settings
+
     return datetime.now(settings().zone).date() - timedelta(days=1)
 
 
@@ -85,7 +75,7 @@ def _positive_share(text: str) -> Decimal:
 
 
 @app.command()
-def run(
+def mine(
     business_date: Annotated[
         Any,
         typer.Option(
@@ -129,37 +119,36 @@ def run(
     Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
     last good run are still the current ones), 4 PostgreSQL or the lake's storage does not answer.
     """
+    current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
     from batch_rules.landed import newest_business_date
     from batch_rules.main import RunOptions
-    from batch_rules.main import run as run_job  # pyspark takes a second to import: not for --help
+    from batch_rules.main import run as run_job
 
-    with _clear_errors():
-        configure_logs(settings())
-        if business_date == _NEWEST:
-            business_date = newest_business_date(settings().lake)
-        options = RunOptions(
-            business_date=business_date or _yesterday(),
-            window_days=window,
-            support=support,
-            confidence=confidence,
-            max_items=max_items,
-            max_itemsets=max_itemsets,
-            max_drop=max_drop,
-            engine=engine.value,
-            lake_version=lake_version,
+    if business_date == _NEWEST:
+        business_date = newest_business_date(current.lake)
+    options = RunOptions(
+        business_date=business_date or _yesterday(),
+        window_days=window,
+        support=support,
+        confidence=confidence,
+        max_items=max_items,
+        max_itemsets=max_itemsets,
+        max_drop=max_drop,
+        engine=engine.value,
+        lake_version=lake_version,
+    )
+    published = run_job(current, options)
+    done = published.run
+    console.print(
+        f"run {published.run_id}: {done.rules:,} rules from {done.itemsets:,} itemsets of {done.baskets:,} baskets "
+        f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
+    )
+    if done.conflicting:
+        console.print(
+            f"{done.conflicting:,} invoices of the window have copies of other content in the lake: the earliest "
+            "counts here, in the mart the one applied first (`retail-mart rejected list`)"
         )
-        published = run_job(settings(), options)
-        done = published.run
-        _console.print(
-            f"run {published.run_id}: {done.rules:,} rules from {done.itemsets:,} itemsets of {done.baskets:,} baskets "
-            f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
-        )
-        if done.conflicting:
-            _console.print(
-                f"{done.conflicting:,} invoices of the window have copies of other content in the lake: the earliest "
-                "counts here, in the mart the one applied first (`python -m streaming rejected list`)"
-            )
-        _show_top(top)
+    _show_top(top)
 
 
 @app.command()
@@ -180,9 +169,8 @@ def landed(
     """
     from batch_rules.landed import wait_until_landed
 
-    with _clear_errors():
-        found = wait_until_landed(settings(), business_date or _yesterday(), wait, allow_empty, _console.print)
-        _console.print(f"{found}: landed")
+    found = wait_until_landed(configured(), business_date or _yesterday(), wait, allow_empty, console.print)
+    console.print(f"{found}: landed")
 
 
 @app.command()
@@ -206,16 +194,15 @@ def check(
     from batch_rules.check import checks, quality
     from batch_rules.publish import mart
 
-    with _clear_errors():
-        with mart(settings().require_mart()) as connection:
-            run = quality(connection)
-        made = checks(run, max_drift, business_date)
-        table = Table("check", "found", "result", title=f"run {run.run_id}")
-        for one in made:
-            table.add_row(one.name, one.found, "good" if one.good else "[red]BAD[/red]")
-        _console.print(table)
-        if bad := [one for one in made if not one.good]:
-            raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))
+    with mart(configured().require_mart()) as connection:
+        run = quality(connection)
+    made = checks(run, max_drift, business_date)
+    table = Table("check", "found", "result", title=f"run {run.run_id}")
+    for one in made:
+        table.add_row(one.name, one.found, "good" if one.good else "[red]BAD[/red]")
+    console.print(table)
+    if bad := [one for one in made if not one.good]:
+        raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))
 
 
 @app.command()
@@ -226,7 +213,7 @@ def recommend(
     """What customers who buy these also take, by the current rules (highest confidence x lift first)."""
     from batch_rules.publish import mart, rows
 
-    with _clear_errors(), mart(settings().require_mart("reader")) as connection:
+    with mart(configured().require_mart("reader")) as connection:
         found = rows(connection, "recommend", {"stock_codes": codes, "n": n})
         if not found:
             typer.echo(f"no current rule begins with {', '.join(codes)}: is it a stock code, and was there a run?")
@@ -234,7 +221,7 @@ def recommend(
         table = Table("code", "product", "because of", "confidence", "lift")
         for code, name, because, confidence, lift, _support in found:
             table.add_row(code, name, " + ".join(because), f"{confidence:.1%}", f"{lift:.2f}")
-        _console.print(table)
+        console.print(table)
 
 
 @app.command()
@@ -242,7 +229,7 @@ def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")
     """List the runs, newest first; a star marks the current one. Thresholds: support / confidence."""
     from batch_rules.publish import mart, rows
 
-    with _clear_errors(), mart(settings().require_mart()) as connection:
+    with mart(configured().require_mart()) as connection:
         table = Table("run", "window", "thresholds", "lake", "baskets", "rules")
         table.add_column("status", overflow="fold")
         for row in rows(connection, "select_runs", {"n": n}):
@@ -255,7 +242,7 @@ def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")
                 *("" if number is None else f"{number:,}" for number in (baskets, count)),
                 f"{status}: {reason}" if reason else status,
             )
-        _console.print(table)
+        console.print(table)
 
 
 @app.command()
@@ -263,7 +250,7 @@ def rollback(run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number o
     """Make another published run the current one, at once and whole."""
     from batch_rules.publish import mart, roll_back
 
-    with _clear_errors(), mart(settings().require_mart()) as connection:
+    with mart(configured().require_mart()) as connection:
         roll_back(connection, run_id)
         typer.echo(f"run {run_id} is the current one")
 
@@ -271,7 +258,7 @@ def rollback(run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number o
 def _show_top(n: int) -> None:
     from batch_rules.publish import mart, rows
 
-    with mart(settings().require_mart()) as connection:
+    with mart(configured().require_mart()) as connection:
         found = rows(connection, "top", {"n": n})
     if found:
         table = Table("who buys", "also takes", "support", "confidence", "lift")
@@ -279,30 +266,4 @@ def _show_top(n: int) -> None:
             table.add_row(
                 " + ".join(antecedent), " + ".join(consequent), f"{support:.2%}", f"{confidence:.1%}", f"{lift:.2f}"
             )
-        _console.print(table)
-
-
-@contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Known failures as one message and an exit code, without a traceback."""
-    try:
-        yield
-    except KeptBackError as error:
-        _errors.print(f"kept back, the current rules stay: {error}", style="red")
-        raise typer.Exit(3) from None
-    except QualityError as error:
-        _errors.print(f"not sound: {error}", style="red")
-        raise typer.Exit(3) from None
-    except AwayError as error:
-        _errors.print(str(error), style="red")
-        raise typer.Exit(4) from None
-    except NotLandedError as error:
-        _errors.print(f"not landed: {error}", style="red")
-        raise typer.Exit(5) from None
-    except (RulesError, SettingsError) as error:
-        _errors.print(str(error), style="red")
-        raise typer.Exit(1) from None
-
-
-if __name__ == "__main__":
-    run_command(app, "batch_rules")
+        console.print(table)

@@ -1,4 +1,4 @@
-"""Print the settings as a Markdown table, the one that the README shows."""
+"""The settings as a Markdown table, the one that the README shows."""
 
 from conf.settings import Settings
 
@@ -13,7 +13,3 @@ def settings_table() -> str:
         shown = "" if default is None else f"`{default}`"
         rows.append(f"| `{name.upper()}` | {shown} | {field.description} |")
     return "\n".join(rows)
-
-
-if __name__ == "__main__":
-    print(settings_table())

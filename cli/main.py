@@ -1,0 +1,38 @@
+"""Every verb of the front door, in panels by who needs it."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import typer
+
+from cli import look, operate, rules, servers, shop, stream
+from cli.run import run_command
+
+_PANELS = {
+    "Shop: where invoices come from": shop.app,
+    "Servers: Kafka, PostgreSQL, Airflow and Java on this machine": servers.app,
+    "Stream: invoices into mart and lake": stream.app,
+    "Look: what is there, and why": look.app,
+    "Rules: what sells together, each night": rules.app,
+    "Operate: prove, repair, keep and remove": operate.app,
+}
+
+app = typer.Typer(
+    help="A near-real-time retail data mart: Kafka → Spark Structured Streaming → PostgreSQL and a Delta lake.",
+    epilog="Exit codes: 0 done, 1 an operator has something to do, 2 usage, 3 fenced or kept back, 4 a server does "
+    "not answer, 5 not equal or not yet; 128 + n: ended by signal n.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for _panel, _part in _PANELS.items():
+    for _command in _part.registered_commands:
+        _command.rich_help_panel = _panel
+    for _group in _part.registered_groups:
+        _group.rich_help_panel = _panel
+    app.add_typer(_part)
+
+
+def main() -> NoReturn:
+    run_command(app, "retail-mart")

@@ -1,0 +1,75 @@
+"""What every command has in common: its terminal, its arguments, its help."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.integration.verbs import run, verbs
+
+_OURS = sorted(verb for verb in verbs() if verb.split()[0] not in ("bench", "torture"))
+linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
+
+
+def shell(script: str) -> subprocess.CompletedProcess[bytes]:
+    """A script of bash in which $MART is `retail-mart`."""
+    environment = os.environ | {"MART": f"{sys.executable} -m cli"}
+    return subprocess.run(["bash", "-o", "pipefail", "-c", script], cwd=ROOT, env=environment, capture_output=True)
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_utf_8_is_told_all_the_same(encoding):
+    environment = os.environ | {"PYTHONIOENCODING": f"{encoding}:strict", "PYTHONUTF8": "0"}
+    told = subprocess.run([sys.executable, "-m", "cli", "--help"], cwd=ROOT, capture_output=True, env=environment)
+    assert (told.returncode, told.stderr) == (0, b"")
+    assert b"Kafka \\u2192 Spark" in told.stdout
+
+
+@linux
+@pytest.mark.parametrize("verb", ["--help", "settings"])
+def test_a_full_disk_behind_standard_output_is_one_sentence(verb):
+    ended = shell(f"$MART {verb} >/dev/full")
+    assert (ended.returncode, ended.stderr) == (1, b"standard output cannot be written: No space left on device\n")
+
+
+@pytest.mark.parametrize("verb", ["--help", "settings"])
+def test_a_reader_that_has_gone_ends_it_silently_as_sigpipe_does(verb):
+    ended = shell(f"(sleep 0.5; $MART {verb}) | true")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (141, b"", b"")
+
+
+def test_a_closed_standard_output_is_no_reason_to_fail():
+    ended = shell("$MART settings >&-")
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
+def test_an_argument_that_is_no_utf_8_is_refused():
+    ended = shell(r"$MART explain $'c\xff'")
+    assert (ended.returncode, ended.stderr) == (2, b"argument 2 is not UTF-8: c\\xff; give it in UTF-8\n")
+
+
+@pytest.mark.parametrize("verb", _OURS)
+def test_each_verb_has_a_help(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    ended = run(verb, "--help")
+    assert (ended.code, ended.err) == (0, "")
+    assert f"Usage: retail-mart {verb}" in ended.out
+
+
+def test_help_imports_nothing_of_what_the_verbs_do():
+    program = (
+        "import sys; from cli.main import main\n"
+        "sys.argv[1:] = ['--help']\n"
+        "try: main()\n"
+        "except SystemExit: print(sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 0
+    imported = set(eval(ended.stderr))
+    heavy = {"pyspark", "psycopg2", "kafka", "deltalake", "duckdb", "pyarrow", "numpy", "pandas", "pydantic", "httpx"}
+    assert imported & heavy == set()
+    assert imported & {"streaming", "operations", "dashboards", "producer", "stack", "demo", "jvm", "lake"} == set()
