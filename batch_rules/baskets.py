@@ -1,6 +1,7 @@
 """Baskets: the lake's invoices of a window → what was bought together, and what each product is called.
 
-What counts as a line is `sql/spark/counting_line.sql`; the tests hold streaming.clean, which does the same, against it.
+What counts as a line is counting_line in `sql/spark.sql`; the tests hold streaming.clean, which does the same,
+against it.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from batch_rules.publish import rows
 
 @dataclass(frozen=True)
 class Quality:
-    """The current run as recorded and as counted; the fields are the columns of `sql/rules/select_quality.sql`.
+    """The current run as recorded and as counted; the fields are the columns of rules/select_quality.
 
     `before…`, None where there is no run to compare with: the run that was current before, if it was asked for with
     the same window and thresholds. `appeared` and `vanished` are rules.

@@ -118,7 +118,7 @@ def roll_back(connection: Connection, run_id: int) -> None:
 
 
 def rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-    """All rows of one of the statements `sql/rules/*.sql` that read."""
+    """All rows of one of the statements of `sql/rules.sql` that read."""
     with connection, connection.cursor() as cursor:
         cursor.execute(statement(f"rules/{name}"), parameters)
         return cursor.fetchall()

@@ -69,10 +69,9 @@ def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
     with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
         engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
         engine.register("lake", table.to_pyarrow_dataset())
-        product_line = statement("duckdb/product_line")
         with reading(table.table_uri):
             engine.execute(
-                statement("duckdb/sold_lines").format(product_line=product_line),
+                statement("duckdb/sold_lines"),
                 {"after": after, "until": until, "admin_codes": list(admin_codes())},
             )
         engine.execute(statement("duckdb/baskets"))

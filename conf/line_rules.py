@@ -1,4 +1,4 @@
-"""Which invoice lines count: the parameters of streaming.clean and `sql/spark/*.sql`, from `line_rules.toml`."""
+"""Which invoice lines count: the parameters of streaming.clean and `sql/spark.sql`, from `line_rules.toml`."""
 
 import tomllib
 from functools import cache

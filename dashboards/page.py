@@ -174,7 +174,7 @@ class Page:
         if not codes or len(codes) > _MOST_CODES:
             return JSONResponse({"error": f"Give 1 to {_MOST_CODES} stock codes."}, 400)
         asked = {"stock_codes": codes, "n": 5}
-        return JSONResponse(await run_in_threadpool(self._questions.rows, statement("dashboards/recommend"), asked))
+        return JSONResponse(await run_in_threadpool(self._questions.rows, statement("rules/recommend"), asked))
 
 
 def _explain(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:

@@ -67,8 +67,7 @@ def recompute(lines: pd.DataFrame) -> pd.DataFrame:
     with duckdb.connect() as engine:
         engine.register("csv_line", lines)
         engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
-        recomputed = statement("duckdb/recompute").format(product_line=statement("duckdb/product_line"))
-        rows = engine.execute(recomputed, {"admin_codes": list(admin_codes())}).fetchall()
+        rows = engine.execute(statement("duckdb/recompute"), {"admin_codes": list(admin_codes())}).fetchall()
         columns = [column[0] for column in engine.description or ()]
     return pd.DataFrame(rows, columns=columns).set_index("customer_id").sort_index()
 

@@ -111,7 +111,7 @@ def _move_cuts(cursor: Cursor) -> bool:
 
 
 def _write_scores(cursor: Cursor, way: str, cause: Cause | None = None) -> int:
-    cursor.execute(statement(way).format(moves=statement("score/moves")), {"cause": cause})
+    cursor.execute(statement(way), {"cause": cause})
     (moved,) = one_row(cursor)
     cursor.execute(statement("score/record_history"))
     return int(moved)

@@ -242,12 +242,9 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, 
     )
     engine.register("lake", table.to_pyarrow_dataset())
     engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
-    product_line = statement("duckdb/product_line")
     with reaching(table.table_uri):
         engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
-        engine.execute(
-            statement("verify/landed_invoices").format(product_line=product_line), {"admin_codes": list(admin_codes())}
-        )
+        engine.execute(statement("verify/landed_invoices"), {"admin_codes": list(admin_codes())})
     found.pruned = _count(engine, "SELECT count(*) FROM pruned")
     found.lake_kept_since = kept_since(table)
     if found.lake_kept_since:

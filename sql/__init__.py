@@ -1,5 +1,15 @@
-"""All SQL of the project: migrations, the statements that the jobs run, Spark expressions."""
+"""All SQL of the project: migrations, the statements that the jobs run, Spark expressions.
 
+`sql/<module>.sql` holds a module's statements in the order in which they run, each below a line `-- name: <name>`
+(aiosql's convention) and a comment that says why; `sql/migrations/` holds the migrations, one numbered file each.
+
+The loader is our own: aiosql (15.0), tried on these very files, does not give the text as it is written. It takes
+`:name` for a parameter in any dialect, so DuckDB's slice `[:5]` became `[%(5)s]`; comments inside three statements were
+lost; it binds a file to one driver, and has none for Spark, while ours go to psycopg2, DuckDB and Spark with parameters
+in the style of each; a statement cannot include another; and its names carry operators, such as `!`, or it warns.
+"""
+
+import re
 from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
@@ -8,12 +18,41 @@ from typing import Any
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 FOLDER = Path(__file__).parent
+_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
+_HEADER = re.compile(r"(?:--.*\n)*")
+_INCLUDED = re.compile(r"\{(\w+/\w+)\}")  # the slash tells it from the places that str.format fills
 
 
 @cache
 def statement(name: str) -> str:
-    """The text of one SQL file, e.g. `statement("apply/fence")`. Raises FileNotFoundError for an unknown name."""
-    return (FOLDER / f"{name}.sql").read_text(encoding="utf-8").strip()
+    """The text of a statement without its header, e.g. `statement("apply/fence")`, what it includes filled in.
+
+    `{apply/invoice_columns}` in a statement includes another one. Raises LookupError for an unknown name.
+    """
+    module, _, own_name = name.partition("/")
+    texts = statements(module)
+    if own_name not in texts:
+        raise LookupError(f"no statement {own_name!r} in sql/{module}.sql, only: {', '.join(texts)}")
+    return _INCLUDED.sub(lambda included: statement(included[1]), texts[own_name])
+
+
+@cache
+def statements(module: str) -> dict[str, str]:
+    """Name and text of each statement of a module, in the file's order, what they include not yet filled in."""
+    path = FOLDER / f"{module}.sql"
+    if not path.is_file():
+        raise LookupError(f"no file sql/{path.name}, only: {', '.join(modules())}")
+    _, *parts = _NAME.split(path.read_text(encoding="utf-8"))
+    names, texts = parts[::2], parts[1::2]
+    twice = {name for name in names if names.count(name) > 1}
+    if twice:
+        raise LookupError(f"sql/{path.name} has more than one statement of the name {', '.join(sorted(twice))}")
+    return {name: _HEADER.sub("", text, count=1).strip() for name, text in zip(names, texts, strict=True)}
+
+
+def modules() -> list[str]:
+    """The names of the files of statements."""
+    return sorted(path.stem for path in FOLDER.glob("*.sql"))
 
 
 def literals(values: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 import uuid
 from collections import Counter
@@ -31,19 +32,9 @@ from topic.moment import as_text, is_storable, storable
 from topic.offsets import Covered, due_records, next_offsets, spanned
 
 log = structlog.get_logger()
-STAGED_COLUMNS = [
-    "invoice",
-    "invoice_date",
-    "customer_id",
-    "line_count",
-    "counting_lines",
-    "purchased",
-    "returned",
-    "content_sha256",
-    "partition",
-    "offset",
-    "kafka_timestamp",
-]
+# Of the rows as they came: there the record's place has shorter names.
+_NAME_OF_ROWS = {"kafka_partition": "partition", "kafka_offset": "offset"}
+STAGED_COLUMNS = [_NAME_OF_ROWS.get(column, column) for column in re.split(r",\s*", statement("apply/invoice_columns"))]
 
 Coordinates = tuple[int, int]  # partition, offset
 RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]

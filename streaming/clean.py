@@ -1,6 +1,6 @@
 """Clean: what of each invoice counts, by the rules of `conf/line_rules.toml`. Runs on the executors, after parse.
 
-The same rules as in `sql/spark/`, by which the nightly job keeps lines; the tests hold both against each other. Here
+The same rules as in `sql/spark.sql`, by which the nightly job keeps lines; the tests hold both against each other. Here
 without Spark: its SQL works out a condition on the lines of an array value by value, which took more processor time
 than all of the rest of a batch.
 """

@@ -154,7 +154,7 @@ class Line:
         return code
 
     def query(self, name: str, role: str = "owner") -> tuple[Any, ...]:
-        """The one row of a statement of sql/torture."""
+        """The one row of a statement of sql/torture.sql."""
         with closing(psycopg2.connect(self.dsn(role))) as connection, connection, connection.cursor() as cursor:
             cursor.execute(statement(f"torture/{name}"))
             return one_row(cursor)

@@ -1,4 +1,4 @@
 """The same work in other ways, each a program of its own: `python -m bench.peers.<way>` until it is stopped.
 
-They keep frequency, money and last purchase of each customer in `peer.customer` (sql/bench/peer_tables.sql).
+They keep frequency, money and last purchase of each customer in `peer.customer` (bench/peer_tables in sql/).
 """

@@ -27,7 +27,7 @@ CONFIDENCE = Fraction("0.05")
 
 
 def baskets_by_hand(folder: Path) -> list[list[str]]:
-    """The baskets by plain Python, independent of batch_rules.baskets and of sql/spark."""
+    """The baskets by plain Python, independent of batch_rules.baskets and of sql/spark.sql."""
     baskets = []
     for invoice in csv_invoices([folder]):
         codes = {

@@ -271,14 +271,14 @@ def test_landing_knows_the_list(lake):
 
 
 def test_a_landing_that_prepared_its_commit_before_the_erasure_looks_again(lake, monkeypatch):
-    listed, commit, erased = listing("kim1"), land._commit, []
+    listed, commit, erased = listing("kim1"), land.append, []
 
     def erase_first(*arguments):
         if not erased:
             erased.append(erase_from_lake(lake, listed, listed.digests))
         commit(*arguments)
 
-    monkeypatch.setattr(land, "_commit", erase_first)
+    monkeypatch.setattr(land, "append", erase_first)
     assert land_batch(open_lake(lake), TOPIC, batch({**valid(6), "customer_id": "kim1"})).rows == 1
     assert landed_coordinates(lake).count((0, 6)) == 1
     compact(lake, 0)  # the refused commit left its file, which no version holds

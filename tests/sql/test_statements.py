@@ -9,24 +9,46 @@ import psycopg2
 import pytest
 
 from mart.migrate import migrate
-from sql import FOLDER, line_condition, literals, statement
+from sql import FOLDER, line_condition, literals, modules, statement, statements
 from tests.integration.mart_rows import rows
 
 ROOT = FOLDER.parent
 
 
+ALL = [(module, name) for module in modules() for name in statements(module)]
+
+
 def test_every_statement_is_used():
-    """By its name, or by one that is put together: statement(f"rules/{name}"), statement(f"verify/copy_{name}")."""
+    """By its name, by one that is put together (statement(f"rules/{name}")), or by a statement that includes it."""
     sources = [path.read_text() for path in ROOT.glob("[!.]*/**/*.py") if "tests" not in path.parts]
     whole = {name for text in sources for name in re.findall(r'"([a-z]+/[a-z_]+)"', text)}
     last = {name for text in sources for name in re.findall(r'"([a-z_]+)"', text)}
     begun = {name for text in sources for name in re.findall(r'statement\(f["\'](\w+/\w*)\{', text)}
-    for path in FOLDER.glob("[!m]*/*.sql"):
-        folder, name = path.parent.name, path.stem
-        put_together = any(
-            f"{folder}/{name}".startswith(start) and f"{folder}/{name}".removeprefix(start) in last for start in begun
-        )
-        assert f"{folder}/{name}" in whole or put_together, f"no code runs {path}"
+    included = {name for module, own in ALL for name in re.findall(r"\{([a-z]+/[a-z_]+)\}", statements(module)[own])}
+    for module, own in ALL:
+        name = f"{module}/{own}"
+        put_together = any(name.startswith(start) and name.removeprefix(start) in last for start in begun)
+        assert name in whole | included or put_together, f"no code runs {name}"
+
+
+def test_statements_include_what_there_is():
+    for module, own in ALL:
+        assert not re.search(r"\{\w+/\w+\}", statement(f"{module}/{own}"))
+    assert statement("apply/invoice_columns") in statement("apply/copy_staged")
+
+
+@pytest.mark.parametrize("module", modules())
+def test_a_file_says_what_its_module_does_and_each_longer_statement_why(module):
+    """And is laid out as all are: the file's comment, then for each statement a blank line, name, comment and text."""
+    text = (FOLDER / f"{module}.sql").read_text()
+    header, *parts = re.split(r"\n^-- name: (\w+)\n", text, flags=re.MULTILINE)
+    assert all(line.startswith("-- ") for line in header.splitlines()), "the file begins with a comment"
+    assert header.strip()
+    assert not re.search(r"[ \t]$", text, re.MULTILINE)
+    assert text.count("-- name:") == len(parts[::2]) == len(statements(module))
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        assert body == body.strip() + "\n", f"{name}: one blank line between two statements"
+        assert body.startswith("-- ") or len(body.splitlines()) <= 8, f"{name}: a comment that says why"
 
 
 def test_literals_are_quoted_for_spark():
@@ -35,8 +57,17 @@ def test_literals_are_quoted_for_spark():
 
 
 def test_unknown_statement_is_an_error():
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(LookupError, match=r"'none_such' in sql/apply\.sql, only: create_stage, take_over\b"):
         statement("apply/none_such")
+    with pytest.raises(LookupError, match=r"no file sql/none\.sql, only: apply, backup\b"):
+        statement("none/such")
+
+
+def test_two_statements_of_a_name_are_an_error(tmp_path, monkeypatch):
+    (tmp_path / "twice.sql").write_text("-- Twice.\n\n-- name: a\nSELECT 1\n\n-- name: a\nSELECT 2\n")
+    monkeypatch.setattr("sql.FOLDER", tmp_path)
+    with pytest.raises(LookupError, match=r"sql/twice\.sql has more than one statement of the name a"):
+        statement("twice/a")
 
 
 @pytest.mark.stack

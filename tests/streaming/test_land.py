@@ -223,14 +223,14 @@ def test_storage_that_fails_is_worth_another_try_and_a_commit_that_never_succeed
     def no_space(*_, **__):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(land, "write_deltalake", no_space)
+    monkeypatch.setattr(table_module, "write_deltalake", no_space)
     with pytest.raises(AwayError, match="does not answer: No space left on device"):
         land_batch(table, TOPIC, batch(valid(0)))
 
     def conflict(*_, **__):
         raise CommitFailedError("conflict")
 
-    monkeypatch.setattr(land, "write_deltalake", conflict)
+    monkeypatch.setattr(table_module, "write_deltalake", conflict)
     with pytest.raises(AwayError, match="took no commit: conflict"):
         land_batch(table, TOPIC, batch(valid(0)))
 

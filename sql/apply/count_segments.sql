@@ -1,1 +1,0 @@
-SELECT customer_segment, customers FROM mart.segment_count

@@ -1,1 +1,0 @@
-DELETE FROM mart.stream_position WHERE topic = %(topic)s

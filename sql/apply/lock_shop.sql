@@ -1,1 +1,0 @@
-SELECT returns_policy FROM mart.shop FOR UPDATE

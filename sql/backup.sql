@@ -1,0 +1,15 @@
+-- Backup and restore: a snapshot that pg_dump and the positions share; on the way back an empty database, and older
+-- jobs fenced.
+
+-- name: is_empty
+SELECT to_regnamespace('mart') IS NULL AND to_regclass('public.migration') IS NULL
+
+-- name: export_snapshot
+SELECT pg_export_snapshot()
+
+-- name: select_newest_migration
+SELECT max(number), (SELECT count(*) FROM mart.invoice) FROM public.migration
+
+-- name: fence_older_jobs
+-- Past any epoch that jobs may have reached since the backup.
+UPDATE mart.stream_writer SET epoch = epoch + 1000, application = 'restore', started_at = now()

@@ -1,1 +1,0 @@
-SELECT max(number), (SELECT count(*) FROM mart.invoice) FROM public.migration

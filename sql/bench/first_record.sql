@@ -1,1 +1,0 @@
-SELECT min(kafka_timestamp) FROM mart.invoice WHERE kafka_timestamp >= %(start)s - interval '1 second'

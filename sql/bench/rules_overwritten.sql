@@ -1,1 +1,0 @@
-SELECT antecedent, consequent, support, confidence, lift FROM peer.overwritten_rule

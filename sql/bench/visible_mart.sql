@@ -1,1 +1,0 @@
-SELECT coalesce(sum(frequency), 0) FROM mart.customer

@@ -1,1 +1,0 @@
-LISTEN mart_batch

@@ -1,1 +1,0 @@
-SELECT "partition", next_offset FROM mart.stream_position WHERE topic = %(topic)s

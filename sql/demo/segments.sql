@@ -1,1 +1,0 @@
-SELECT customer_segment, customers, monetary FROM mart.segment_count

@@ -1,1 +1,0 @@
-DELETE FROM mart.customer_carried WHERE customer_id = ANY(%(customers)s)

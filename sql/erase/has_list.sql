@@ -1,1 +1,0 @@
-SELECT to_regclass('mart.erased_customer') IS NOT NULL

@@ -1,1 +1,0 @@
-UPDATE mart.erasure_salt SET salt = decode(%(salt)s, 'hex')

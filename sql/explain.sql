@@ -1,0 +1,23 @@
+-- Explain: how one customer came to the scores; a query a section of the answer, in its order.
+
+-- name: customer
+SELECT customer_id, recency, frequency, monetary, last_purchase, r, f, m, customer_segment, as_of_date
+FROM mart.customer_segmentation
+CROSS JOIN mart.as_of
+WHERE customer_id = %(customer)s
+
+-- name: scores
+SELECT metric, score, value, rank, customers, tile_begins, tile_ends, value_below, value_above, places_to_next,
+       next_value, more_to_next
+FROM mart.explain_scores(%(customer)s)
+
+-- name: purchases
+SELECT invoice, invoice_date, line_count, counting_lines, purchased, returned, applied_at
+FROM mart.explain_purchases(%(customer)s, %(newest)s)
+
+-- name: moves
+SELECT changed_at, event_time, from_segment, to_segment, from_r, from_f, from_m, to_r, to_f, to_m, cause, invoice
+FROM mart.explain_moves(%(customer)s, %(newest)s)
+
+-- name: carried
+SELECT frequency, purchased, returned, last_purchase FROM mart.explain_carried(%(customer)s)

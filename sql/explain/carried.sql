@@ -1,1 +1,0 @@
-SELECT frequency, purchased, returned, last_purchase FROM mart.explain_carried(%(customer)s)

@@ -1,3 +1,0 @@
-INSERT INTO mart.reject_reason (reason, meaning) VALUES %s
-ON CONFLICT (reason) DO UPDATE SET meaning = excluded.meaning
-WHERE reject_reason.meaning <> excluded.meaning

@@ -1,1 +1,0 @@
-SELECT name, checksum, applied_at FROM public.migration WHERE number = %(number)s

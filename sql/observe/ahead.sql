@@ -1,1 +1,0 @@
-SELECT coalesce((SELECT invoices_ahead FROM mart.as_of), 0) AS invoices

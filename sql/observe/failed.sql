@@ -1,1 +1,0 @@
-SELECT coalesce(sum(records), 0)::bigint AS records FROM mart.quarantine_count WHERE reason = %(reason)s

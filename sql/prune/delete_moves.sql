@@ -1,1 +1,0 @@
-DELETE FROM mart.segment_change WHERE event_time < %(moves)s::date

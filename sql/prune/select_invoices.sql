@@ -1,1 +1,0 @@
-SELECT invoice FROM mart.invoice WHERE invoice_date < %(invoices)s::date

@@ -1,0 +1,15 @@
+-- A batch that PostgreSQL refuses: what of it is wrong is found by trying parts of it, each in a savepoint.
+
+-- name: begin_trial
+SAVEPOINT trial
+
+-- name: undo_trial
+-- The savepoint itself stays after a rollback to it, so it is released, too.
+ROLLBACK TO SAVEPOINT trial;
+RELEASE SAVEPOINT trial
+
+-- name: keep_trial
+RELEASE SAVEPOINT trial
+
+-- name: empty_stage
+TRUNCATE staged_invoice, fresh_invoice, due_customer

@@ -1,1 +1,0 @@
-TRUNCATE staged_invoice, fresh_invoice, due_customer

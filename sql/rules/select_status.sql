@@ -1,1 +1,0 @@
-SELECT status FROM mart.rule_run WHERE id = %(run_id)s

@@ -1,2 +1,0 @@
-DELETE FROM mart.quintile_cut;
-DELETE FROM mart.score_total;

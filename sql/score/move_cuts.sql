@@ -1,1 +1,0 @@
-SELECT mart.move_cuts()

@@ -1,3 +1,0 @@
-{line}.quantity > 0
-AND NOT startswith({invoice}, 'C')
-AND {product_line}

@@ -1,1 +1,0 @@
-SELECT count(*)::int FROM mart.invoice

@@ -1,1 +1,0 @@
-COPY (SELECT invoice FROM mart.pruned_invoice) TO STDOUT (FORMAT csv, HEADER)

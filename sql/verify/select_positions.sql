@@ -1,1 +1,0 @@
-SELECT topic, topic_id::text, "partition", next_offset FROM mart.stream_position ORDER BY topic, "partition"

@@ -1,1 +1,0 @@
-SELECT returns_policy, clock_limit FROM mart.shop
