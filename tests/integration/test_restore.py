@@ -53,7 +53,7 @@ KILLS = (
 KILLED = """
 import os, pathlib, signal, sys
 from conf.settings import settings
-from streaming import backup
+from operations import backup
 name, times, when, dump = sys.argv[1:]
 real, calls = getattr(backup, name), []
 def deadly(*arguments):
