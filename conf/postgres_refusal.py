@@ -1,8 +1,7 @@
 """What a failure of PostgreSQL means: it passes by itself, an operator has to see to it, or the statement is at fault.
 
-By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2, for libpq keeps it to itself
-until the login is done: there the message decides, in English. A server with another `lc_messages` is not understood: it reads
-the client's options after the login, too.
+By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2: there the message decides, in
+English. A server with another `lc_messages` is not understood: it takes a client's options only after the login.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A command's session of PostgreSQL: who makes it wait for a lock is said, and Ctrl-C or SIGTERM ends what it runs.
 
 psycopg2 waits in C, where Python runs no handler of a signal, and its wait callback knows no COPY. So another thread
-hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement, or shuts the connection where no
-answer comes; the signal's own handler then ends the command.
+hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement (mart/watchdog.py: or shuts
+the connection, where no answer comes); the signal's own handler then ends the command.
 """
 
 from __future__ import annotations
