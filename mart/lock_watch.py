@@ -21,7 +21,7 @@ from conf.settings import Settings
 from mart.connection import Session, Writing
 from mart.locks import PATIENCE_SECONDS, read_wait
 from mart.status import connect
-from mart.watchdog import Watchdog
+from mart.watchdog import Watchdog, cancel
 from sql import statement
 
 lock_wait = Gauge(
@@ -129,7 +129,7 @@ class LockWatch:
         except psycopg2.OperationalError:
             if time.monotonic() - busy.wait.began < _GRACE_SECONDS or self._busy is not busy:
                 raise
-            connection.cancel()
+            cancel(connection, self._settings.require_mart())
 
 
 class _Busy:

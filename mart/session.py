@@ -12,13 +12,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
 import structlog
 
 from conf.stop_signals import cleared_away
 from mart.connection import Session, connect_plainly
 from mart.lock_watch import TICK_SECONDS, LongWait
-from mart.watchdog import Watchdog
+from mart.watchdog import Watchdog, cancel
 
 log = structlog.get_logger()
 _END = 0  # no signal's number
@@ -64,6 +65,8 @@ def _watch(connection: Session, dsn: str, heard: socket.socket) -> None:
             stopping = True
             log.info("stopping: what runs in PostgreSQL is cancelled")
         if stopping:
-            watchdog.end(connection.cancel)  # at each tick: the statement may have been on its way there only
+            watchdog.end(
+                partial(cancel, connection, dsn)
+            )  # at each tick: the statement may have been on its way there only
         else:
             watchdog.ask(wait.look)

@@ -15,8 +15,10 @@ import psycopg2
 import structlog
 
 from mart.connection import Session
+from mart.status import connect
 
 SILENCE_SECONDS = 5.0
+_TIMED_OUT = "timeout expired"  # libpq's own words
 log = structlog.get_logger()
 
 
@@ -53,6 +55,17 @@ class Watchdog:
             log.debug("locks unknown", reason=" ".join(str(error).split()))
         else:
             self._answered_at = time.monotonic()
+
+
+def cancel(connection: Session, dsn: str) -> None:
+    """Cancel what runs, where the server answers just now, if only by refusing another session: psycopg2 lets no
+    thread run while it waits for the answer to a cancel, and knows no timeout there. Raises psycopg2.Error."""
+    try:
+        connect(dsn, "retail-mart cancel").close()
+    except psycopg2.OperationalError as error:
+        if _TIMED_OUT in str(error):
+            raise
+    connection.cancel()
 
 
 def _shut(connection: Session) -> None:

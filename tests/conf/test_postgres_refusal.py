@@ -99,7 +99,7 @@ def test_how_a_session_was_ended_is_said(fresh_mart):
     with pytest.raises(psycopg2.InterfaceError) as raised:
         ended()
     assert refusal(raised.value) is Refusal.PASSES
-    assert "terminating connection" in in_words(raised.value)
+    assert "server closed the connection" in in_words(raised.value)
 
 
 @pytest.mark.stack

@@ -66,7 +66,10 @@ def test_a_signal_ends_a_command_whose_server_has_fallen_silent(line):
             until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(1,)])
             to_server.silent.set()
             process.send_signal(signal.SIGTERM)
-            said = process.communicate(timeout=45)[1]
+            try:
+                said = process.communicate(timeout=45)[1]
+            finally:
+                process.kill()
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "Traceback" not in said
 
