@@ -37,6 +37,8 @@ def fault(dsn: str) -> str | None:
         parts = parse_dsn(dsn)
     except (psycopg2.Error, ValueError):
         return f"PostgreSQL cannot read it; give it as postgresql://name:password@host:port/database, and {fix}"
+    if not parts:
+        return "it names no server; give it as postgresql://name:password@host:port/database"
     for name, wrong in (("host", _hosts(parts)), ("port", _ports(parts)), ("database", _database(dsn, parts))):
         if wrong:
             return f"its {name} cannot be one: is a character of the password not escaped? Then {fix}"

@@ -1,6 +1,7 @@
 """What a failure of PostgreSQL means: it passes by itself, an operator has to see to it, or the statement is at fault.
 
-By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2: there the message decides.
+By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2: there the message decides, in
+English. A server with another `lc_messages` is not understood: it takes a client's options only after the login.
 """
 
 from __future__ import annotations
@@ -50,11 +51,13 @@ _REFUSED_LOGIN = re.compile(
     r"|is not permitted to log in|permission denied for database|unsupported (?:frontend protocol|startup parameter)"
     r"|certificate verify failed|does not support SSL, but SSL was required|no password supplied"
     r"|root certificate file .* does not exist"
+    r"|definition of service .* not found|service file .* not found|in service file"
 )
 
 
 def refusal(error: psycopg2.Error) -> Refusal:
     """What kind of failure it is."""
+    error = _first(error)
     code = error.pgcode
     if code is None:
         # A connection that broke in the middle of an answer is a bare DatabaseError.
@@ -69,12 +72,21 @@ def refusal(error: psycopg2.Error) -> Refusal:
 
 def in_words(error: psycopg2.Error) -> str:
     """What PostgreSQL said, in one line, after what it means."""
+    error = _first(error)
     message = masked(" ".join(str(error).split()))
     if error.pgcode == errorcodes.READ_ONLY_SQL_TRANSACTION:
         return f"PostgreSQL is read-only, as a standby, or a service with a full disk, is: {message}"
     if refusal(error) is Refusal.PASSES:
         return f"PostgreSQL does not answer: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
     return f"PostgreSQL refuses: {message}"
+
+
+def _first(error: psycopg2.Error) -> psycopg2.Error:
+    """Of a session that PostgreSQL has ended, why it has: the end of a `with` block rolls back what is closed by then,
+    and fails with no more than that."""
+    while isinstance(error, psycopg2.InterfaceError) and isinstance(error.__context__, psycopg2.Error):
+        error = error.__context__
+    return error
 
 
 def is_pooled(cursor: Cursor) -> bool:

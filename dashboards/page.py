@@ -66,7 +66,7 @@ class Page:
                 Route("/", self._index),
                 Route("/api/page", self._describe),
                 Route("/api/events", self._events),
-                Route("/api/customer/{customer_id}", self._customer),
+                Route("/api/customer/{customer_id:path}", self._customer),
                 Route("/api/products", self._products),
                 Route("/api/recommend", self._recommend),
                 Mount("/static", StaticFiles(directory=STATIC)),

@@ -6,6 +6,7 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import TracebackType
 from typing import Self, TypeVar
 
 import psycopg2
@@ -24,6 +25,17 @@ class Session(Connection):
     PostgreSQL."""
 
     pooled = False
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Where a session is lost, so is its transaction: the rollback's failure does not take the place of why."""
+        try:
+            super().__exit__(kind, error, trace)
+        except psycopg2.Error:
+            if error is None:
+                raise
+            self.close()
 
 
 class Writing(Session):

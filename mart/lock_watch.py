@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
 import psycopg2
 import structlog
@@ -20,6 +21,7 @@ from conf.settings import Settings
 from mart.connection import Session, Writing
 from mart.locks import PATIENCE_SECONDS, read_wait
 from mart.status import connect
+from mart.watchdog import Watchdog, cancel
 from sql import statement
 
 lock_wait = Gauge(
@@ -73,7 +75,7 @@ class LockWatch:
     def __init__(self, settings: Settings, stopping: threading.Event) -> None:
         self._settings, self._stopping = settings, stopping
         self._closed = threading.Event()
-        self._busy: tuple[Writing, LongWait] | None = None
+        self._busy: _Busy | None = None
         self._thread: threading.Thread | None = None
 
     @contextmanager
@@ -82,7 +84,7 @@ class LockWatch:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="locks", daemon=True)
             self._thread.start()
-        self._busy = (connection, LongWait(connection, self._settings.require_mart()))
+        self._busy = _Busy(connection, self._settings.require_mart())
         try:
             yield
         finally:
@@ -100,18 +102,20 @@ class LockWatch:
             busy = self._busy
             if busy is None:
                 continue
-            connection, wait = busy
-            try:
-                if self._stopping.is_set():
-                    self._end_wait(connection, wait.began)
-                else:
-                    lock_wait.set(wait.look())
-            except psycopg2.Error as error:
-                log.debug("locks unknown", reason=" ".join(str(error).split()))
+            if self._stopping.is_set():
+                busy.watchdog.end(partial(self._end_wait, busy))
+            else:
+                busy.watchdog.ask(partial(self._look, busy))
 
-    def _end_wait(self, connection: Writing, began: float) -> None:
+    def _look(self, busy: _Busy) -> None:
+        seconds = busy.wait.look()
+        if self._busy is busy:
+            lock_wait.set(seconds)
+
+    def _end_wait(self, busy: _Busy) -> None:
         """Only a statement that waits is cancelled: what runs goes on to its commit. If PostgreSQL takes no second
         connection, after a moment whatever runs is: the transaction is then as if it had never begun."""
+        connection = busy.connection
         try:
             with (
                 closing(connect(self._settings.require_mart(), _APPLICATION)) as other,
@@ -123,9 +127,18 @@ class LockWatch:
                 if cursor.fetchall():
                     log.info("stopping: a statement that waits for a lock is cancelled")
         except psycopg2.OperationalError:
-            if time.monotonic() - began >= _GRACE_SECONDS and self._busy is not None:
-                connection.cancel()
-            raise
+            if time.monotonic() - busy.wait.began < _GRACE_SECONDS or self._busy is not busy:
+                raise
+            cancel(connection, self._settings.require_mart())
+
+
+class _Busy:
+    """A connection at work, and what watches it."""
+
+    def __init__(self, connection: Writing, dsn: str) -> None:
+        self.connection = connection
+        self.wait = LongWait(connection, dsn)
+        self.watchdog = Watchdog(connection)
 
 
 def _application(connection: Session) -> str:

@@ -1,8 +1,8 @@
 """A command's session of PostgreSQL: who makes it wait for a lock is said, and Ctrl-C or SIGTERM ends what it runs.
 
 psycopg2 waits in C, where Python runs no handler of a signal, and its wait callback knows no COPY. So another thread
-hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement; the signal's own handler
-then ends the command.
+hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement (mart/watchdog.py: or shuts
+the connection, where no answer comes); the signal's own handler then ends the command.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from functools import partial
 
-import psycopg2
 import structlog
 
 from conf.stop_signals import cleared_away
 from mart.connection import Session, connect_plainly
 from mart.lock_watch import TICK_SECONDS, LongWait
+from mart.watchdog import Watchdog, cancel
 
 log = structlog.get_logger()
 _END = 0  # no signal's number
@@ -52,7 +53,7 @@ def _watched(connection: Session, dsn: str) -> Iterator[None]:
 
 
 def _watch(connection: Session, dsn: str, heard: socket.socket) -> None:
-    wait, stopping = LongWait(connection, dsn), False
+    wait, watchdog, stopping = LongWait(connection, dsn), Watchdog(connection), False
     while True:
         try:
             numbers = set(heard.recv(64))
@@ -63,10 +64,9 @@ def _watch(connection: Session, dsn: str, heard: socket.socket) -> None:
         if not stopping and numbers & _STOPS:
             stopping = True
             log.info("stopping: what runs in PostgreSQL is cancelled")
-        try:
-            if stopping:
-                connection.cancel()  # at each tick: the statement may have been on its way there only
-            else:
-                wait.look()
-        except psycopg2.Error as error:
-            log.debug("locks unknown", reason=" ".join(str(error).split()))
+        if stopping:
+            watchdog.end(
+                partial(cancel, connection, dsn)
+            )  # at each tick: the statement may have been on its way there only
+        else:
+            watchdog.ask(wait.look)

@@ -228,16 +228,14 @@ class Job(ABC):
         `started` gets the query, of which the first batch may begin before its start has returned.
         """
         try:
-            # One id in every line that the log has of this batch.
-            with self._in_batch, bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
-                if self.stopping.is_set():
-                    return
-                covered = covered_now(started.result())
-                if not covered:  # a query's first batch, where there is nothing yet
-                    return
-                self.process(records, covered)
-                self.committed_batches += 1
-                self.look_after()
+            if not self._in_batch.acquire(blocking=False):  # the stop has it, and waits for this thread's end
+                return
+            try:
+                # One id in every line that the log has of this batch.
+                with bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
+                    self._process(started, records)
+            finally:
+                self._in_batch.release()
         except AwayError as away:
             if self.stopping.is_set():  # what it waited for is not worth Spark's traceback; the batch was not committed
                 return
@@ -247,6 +245,16 @@ class Job(ABC):
             self._failure = failure
             raise
 
+    def _process(self, started: Future[StreamingQuery], records: DataFrame) -> None:
+        if self.stopping.is_set():
+            return
+        covered = covered_now(started.result())
+        if not covered:  # a query's first batch, where there is nothing yet
+            return
+        self.process(records, covered)
+        self.committed_batches += 1
+        self.look_after()
+
     def _wait(self, query: StreamingQuery) -> bool:
         """Wait for the query's end or a stop signal. True: done; raises what made it fail."""
         try:
@@ -255,7 +263,7 @@ class Job(ABC):
                     return True
             # Not between a batch's transaction and its commit: the next batch sees the signal and does nothing.
             with self._in_batch:
-                query.stop()
+                self._stop(query)
             return True
         except StreamingQueryException as error:
             failure, self._failure = self._failure, None
@@ -270,6 +278,16 @@ class Job(ABC):
                 reason = next(filter(None, of_offsets.groups()))
                 raise AwayError(f"Kafka's offsets are not those that the query knew: {reason}") from error
             raise
+
+    def _stop(self, query: StreamingQuery) -> None:
+        """Stop the query; where that takes longer than spark.sql.streaming.stopTimeout, the end of Spark ends it: what
+        it is in the middle of commits nothing any more."""
+        try:
+            query.stop()
+        except Exception as error:
+            if "java.util.concurrent.TimeoutException" not in str(error):
+                raise
+            log.warning("the query takes long to stop, it ends with Spark", query=self.name)
 
     def _disconnect_topic(self) -> None:
         admin, self._topic_admin = self._topic_admin, None

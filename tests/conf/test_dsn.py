@@ -56,6 +56,8 @@ def test_a_sound_one_is_taken(dsn):
         ("host='ab@cd' dbname=d", "host cannot be one"),
         ("host=h dbname=postgresql://u:ab@cd@h/d", "database cannot be one"),
         ("jdbc:postgresql://h/d?user=u&password=abcd", "begin it with postgresql://"),
+        (" ", "it names no server"),
+        ("postgresql://", "it names no server"),
         ("abcd", "postgresql://name:password@host:port/database"),
     ],
 )

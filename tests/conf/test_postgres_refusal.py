@@ -42,6 +42,7 @@ def test_each_code_has_its_kind(codes, expected):
         ("FATAL:  no such database: mart", Refusal.FOR_GOOD),  # PgBouncer's words
         ("FATAL:  unsupported startup parameter: options", Refusal.FOR_GOOD),
         ("server does not support SSL, but SSL was required", Refusal.FOR_GOOD),
+        ('definition of service "none" not found', Refusal.FOR_GOOD),
         ("FATAL:  sorry, too many clients already", Refusal.PASSES),
         ("FATAL:  the database system is starting up", Refusal.PASSES),
         ("FATAL:  pgbouncer cannot connect to server", Refusal.PASSES),
@@ -85,6 +86,27 @@ def test_real_ones(fresh_mart):
         with pytest.raises(psycopg2.OperationalError) as raised:
             psycopg2.connect(urlunsplit(wrong))
         assert refusal(raised.value) is Refusal.FOR_GOOD
+
+
+@pytest.mark.stack
+def test_how_a_session_was_ended_is_said(fresh_mart):
+    """The end of the `with` block rolls back what is closed by then, and says no more than that."""
+
+    def ended() -> None:
+        with closing(psycopg2.connect(fresh_mart.owner_dsn)) as connection, connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+    with pytest.raises(psycopg2.InterfaceError) as raised:
+        ended()
+    assert refusal(raised.value) is Refusal.PASSES
+    assert "server closed the connection" in in_words(raised.value)
+
+
+@pytest.mark.stack
+def test_a_service_that_no_file_names_is_for_good():
+    with pytest.raises(psycopg2.Error) as raised:
+        psycopg2.connect("service=none")
+    assert refusal(raised.value) is Refusal.FOR_GOOD
 
 
 @pytest.mark.stack

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import resource
 import signal
 import socket
 import time
 from contextlib import closing
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import psutil
 import psycopg2
@@ -228,6 +231,14 @@ def test_any_request_is_answered_and_never_500(serving, method, path, query, mor
         assert answered is None or answered < 500, request[:500]
         if "%00" in path + query and answered is not None and not more:
             assert answered == 400, request[:500]
+
+
+@pytest.mark.stack
+def test_an_id_with_a_slash_is_an_id(serving):
+    _, port = serving
+    with pytest.raises(HTTPError) as raised:
+        urlopen(f"http://127.0.0.1:{port}/api/customer/a%2Fb")
+    assert "knows no customer a/b " in json.load(raised.value)["error"]
 
 
 @pytest.mark.stack

@@ -11,17 +11,24 @@ from unittest.mock import MagicMock
 
 import psycopg2
 import pytest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 from conf.errors import AwayError, StreamingError
-from mart import lock_watch
+from mart import lock_watch, watchdog
 from mart.connection import connect
 from mart.locks import read_wait
 from streaming.apply_job import ApplyJob
 from streaming.job import RunOptions
 from tests.integration.mart_rows import rows
+from tests.mart.silent import way
 
 pytestmark = pytest.mark.stack
+
+_ASLEEP = (  # what another role's session waits for is not shown, its locks are
+    "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+    " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
+)
 
 
 @contextmanager
@@ -135,6 +142,22 @@ def test_a_stop_ends_the_wait_of_a_start(line, job):
             job.stopping.set()
             assert run.result(60) is None  # as any clean stop
     assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.stream_writer") == [(0,)]
+
+
+def test_a_stop_waits_for_no_server_that_has_fallen_silent(line, monkeypatch):
+    monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 0.5)
+    with way(line.mart.writer_dsn) as to_server:
+        job = ApplyJob(
+            line.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)}), RunOptions(), threading.Event()
+        )
+        thread = InThread(job, "SELECT pg_advisory_xact_lock(1), pg_sleep(120)")
+        until(lambda: rows(line.mart.owner_dsn, _ASLEEP) == [(1,)])
+        to_server.silent.set()
+        job.stopping.set()
+        thread.join(30)
+        assert not thread.is_alive()
+        assert isinstance(thread.failure, AwayError)
+        job.close()
 
 
 def test_a_stop_leaves_alone_what_does_not_wait(line, job):

@@ -17,6 +17,7 @@ from operations.backup import backup
 from operations.erase import erase
 from tests.conftest import ROOT, new_mart
 from tests.integration.mart_rows import rows
+from tests.mart.silent import way
 from tests.mart.test_locks import locked, until
 
 pytestmark = pytest.mark.stack
@@ -56,6 +57,21 @@ def test_a_signal_ends_every_command_that_waits(line, number, verbs):
         until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(0,)])
     assert {verb: code for verb, (code, _) in ended.items()} == dict.fromkeys(verbs, 128 + number), ended
     assert not [said for _, said in ended.values() if "Traceback" in said]
+
+
+def test_a_signal_ends_a_command_whose_server_has_fallen_silent(line):
+    with way(line.mart.owner_dsn) as to_server, locked(line.mart.owner_dsn, "mart.stream_writer"):
+        environment = {**line.environment(), "MART_OWNER_DSN": to_server.dsn}
+        with _started(environment, "erase", "c1", "--yes") as process:
+            until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(1,)])
+            to_server.silent.set()
+            process.send_signal(signal.SIGTERM)
+            try:
+                said = process.communicate(timeout=45)[1]
+            finally:
+                process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "Traceback" not in said
 
 
 def test_a_repair_answers_too(line):

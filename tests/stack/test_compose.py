@@ -108,6 +108,38 @@ def test_metabase_takes_every_login_that_the_settings_know():
     assert logins <= set(SERVICES["metabase-cards"]["environment"])
 
 
+# Settings that are not of the whole line: a service's own, with the test or the line above that holds it.
+OF_ONE_SERVICE = {
+    *("MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN", "LAKE_PATH"),
+    *("METRICS_PORT", "METRICS_HOST", "SPARK_MASTER", "SPARK_DRIVER_MEMORY", "SPARK_EXECUTOR_MEMORY"),
+    *("METABASE_URL", "METABASE_ADMIN_EMAIL", "METABASE_ADMIN_PASSWORD", "METABASE_API_KEY"),
+    *(n for n in map(str.upper, Settings.model_fields) if n.startswith(("ALERT_", "SMTP_", "SLACK_"))),
+}
+NOT_FOR_COMPOSE = {
+    *("MART_HOME", "MART_CACHE", "CHECKPOINT_DIR", "MART_PYTHON", "AIRFLOW_PYTHON"),  # places in the image
+    "IVY_SETTINGS",  # the image has its jars
+    # Its broker is its own, and speaks plain text within the network `data`.
+    *(n for n in map(str.upper, Settings.model_fields) if n.startswith("KAFKA_S")),
+    *("METABASE_DATABASE_HOST", "METABASE_DATABASE_PORT", "METABASE_TIMEOUT_SECONDS"),  # as PostgreSQL is reached there
+    "SPARK_UI_PORT",  # on 127.0.0.1 of the container
+}
+
+
+def test_every_setting_of_the_line_reaches_every_service_that_runs_it():
+    """What a new setting is, is to be said here or in the file."""
+    of_the_line = set(map(str.upper, Settings.model_fields)) - OF_ONE_SERVICE - NOT_FOR_COMPOSE
+    assert {"RETURNS_POLICY", "RECENCY_CLOCK", "SHOP_TIME_ZONE", "INVOICES_KEPT_DAYS"} <= of_the_line
+    ours = {
+        name: service["environment"]
+        for name, service in SERVICES.items()
+        if service["image"].startswith("retail-mart") and not name.startswith("spark-")
+    }
+    assert set(ours) >= {"prepare", "streaming", "watch", "page", "producer", "metabase-cards", "airflow"}
+    assert not {name: missing for name, given in ours.items() if (missing := of_the_line - set(given))}
+    assert {n for given in ours.values() for n in given} >= OF_ONE_SERVICE
+    assert not NOT_FOR_COMPOSE & {n for given in ours.values() for n in given}
+
+
 def test_every_needed_service_is_waited_for():
     for name, service in SERVICES.items():
         for needed, condition in service.get("depends_on", {}).items():

@@ -110,6 +110,45 @@ def test_a_broker_that_went_away_is_an_outage_whoever_was_reading(begin, failure
     assert str(raised.value) == reason
 
 
+class Stopping:
+    """A streaming query whose stop waits for its thread, which is about to begin a batch."""
+
+    def __init__(self, job):
+        self.thread = threading.Thread(target=job._micro_batch, args=(Future(), "records", 0), daemon=True)
+
+    def stop(self):
+        self.thread.start()
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+def test_a_stop_does_not_hold_up_the_batch_that_it_waits_for():
+    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job.stopping.set()
+    assert job._wait(Stopping(job))
+    assert job.committed_batches == 0
+
+
+class Lasting:
+    """A streaming query that is not stopped within spark.sql.streaming.stopTimeout."""
+
+    def __init__(self, message):
+        self.message = message
+
+    def stop(self):
+        raise RuntimeError(self.message)
+
+
+def test_a_stop_that_takes_long_is_told_and_is_a_stop():
+    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job.stopping.set()
+    with capture_logs() as lines:
+        assert job._wait(Lasting("java.util.concurrent.TimeoutException: Stream Execution thread for stream [id = 1]"))
+    assert [(line["log_level"], line["query"]) for line in lines] == [("warning", "apply")]
+    with pytest.raises(RuntimeError, match="something else"):
+        job._wait(Lasting("something else"))
+
+
 def test_other_failures_are_none():
     job = TwoLines(Settings(), RunOptions(), threading.Event())
     job._failure = ValueError("of ours")

@@ -17,7 +17,7 @@ from conf.errors import AwayError, GapError, StreamingError, TopicChangedError
 from conf.lake import LAKE_SCHEMA
 from lake.files import compact
 from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
-from streaming import land
+from lake import table as table_module
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
 from topic.describe import Topic

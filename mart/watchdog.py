@@ -1,0 +1,74 @@
+"""The watchdog over a session's work: a server that has fallen silent (its host is gone, or it is stopped) answers no
+request to cancel, and psycopg2 would wait for it as long as it likes. Then our end of the connection is shut.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+import psycopg2
+import structlog
+
+from mart.connection import Session
+from mart.status import connect
+
+SILENCE_SECONDS = 5.0
+_TIMED_OUT = "timeout expired"  # libpq's own words
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """Asks PostgreSQL about a session, one question at a time, each in a thread of its own: whoever has the watchdog
+    never waits for an answer."""
+
+    def __init__(self, connection: Session) -> None:
+        self._connection = connection
+        self._asking: threading.Thread | None = None
+        self._answered_at: float | None = None
+        self._cut = False
+
+    def ask(self, question: Callable[[], object]) -> None:
+        """Put the question, unless the one before is not answered yet. Where it fails is no answer."""
+        if self._asking is None or not self._asking.is_alive():
+            self._asking = threading.Thread(target=self._put, args=(question,), name="question", daemon=True)
+            self._asking.start()
+
+    def end(self, cancel: Callable[[], object]) -> None:
+        """Have PostgreSQL end what runs; called again and again. If it answers nothing for SILENCE_SECONDS, what waits
+        for it fails, as it does where the server closes the connection."""
+        self._answered_at = self._answered_at or time.monotonic()
+        self.ask(cancel)
+        if not self._cut and time.monotonic() - self._answered_at >= SILENCE_SECONDS:
+            self._cut = True
+            log.warning("stopping: PostgreSQL does not answer, the connection is cut", seconds=SILENCE_SECONDS)
+            _shut(self._connection)
+
+    def _put(self, question: Callable[[], object]) -> None:
+        try:
+            question()
+        except psycopg2.Error as error:
+            log.debug("locks unknown", reason=" ".join(str(error).split()))
+        else:
+            self._answered_at = time.monotonic()
+
+
+def cancel(connection: Session, dsn: str) -> None:
+    """Cancel what runs, where the server answers just now, if only by refusing another session: psycopg2 lets no
+    thread run while it waits for the answer to a cancel, and knows no timeout there. Raises psycopg2.Error."""
+    try:
+        connect(dsn, "retail-mart cancel").close()
+    except psycopg2.OperationalError as error:
+        if _TIMED_OUT in str(error):
+            raise
+    connection.cancel()
+
+
+def _shut(connection: Session) -> None:
+    """By a second descriptor of the same socket: the connection's own is its library's to close."""
+    with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
+        line.shutdown(socket.SHUT_RDWR)
