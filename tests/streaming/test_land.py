@@ -15,9 +15,9 @@ from deltalake.exceptions import CommitFailedError
 
 from conf.errors import AwayError, GapError, StreamingError, TopicChangedError
 from conf.lake import LAKE_SCHEMA
+from lake import table as table_module
 from lake.files import compact
 from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
-from lake import table as table_module
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
 from topic.describe import Topic
