@@ -18,6 +18,7 @@ from conf.lake import LAKE_SCHEMA
 from lake import table as table_module
 from lake.files import compact
 from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
+from streaming import land as streaming_land
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
 from topic.describe import Topic
@@ -143,7 +144,7 @@ def test_two_jobs_that_land_the_same_records_at_once_land_them_once(path):
         results.append(land_batch(table, TOPIC, batch(valid(0), valid(1), valid(0, partition=1))))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(land, "read_positions", read_then_wait)
+        patch.setattr(streaming_land, "read_positions", read_then_wait)
         jobs = [threading.Thread(target=job, args=(table,)) for table in (first, second)]
         for thread in jobs:
             thread.start()
