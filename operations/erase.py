@@ -33,7 +33,6 @@ from mart.connection import as_owner, connect
 from mart.erasure_list import ErasureList, read_list
 from mart.score import lock_scores, score
 from mart.session import session
-from operations.customer_id import checked_id
 from sql import one_row, statement
 
 _RAW_AT_ONCE = 100
@@ -79,7 +78,6 @@ def erase(settings: Settings, customer: str) -> Erased:
     Raises AwayError if PostgreSQL or the lake's storage does not answer, StreamingError if the mart has no tables.
     What is done by then stays done: run it again.
     """
-    checked_id(customer)
     with _owner(settings) as connection:
         listed, in_mart = erase_from_mart(connection, lambda known: {known.digest(customer)})
         return Erased(in_mart, _in_lake(settings, listed, {listed.digest(customer)}))
