@@ -50,13 +50,10 @@ def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
 
     Raises RulesError, AwayError if the lake cannot be read.
     """
-    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
-        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
-        engine.register("lake", table.to_pyarrow_dataset())
-        with reading(table.table_uri):
-            [(invoices,)] = engine.execute(
-                statement("duckdb/conflicting_invoices"), {"after": after, "until": until}
-            ).fetchall()
+    with _engine(table) as engine, reading(table.table_uri):
+        [(invoices,)] = engine.execute(
+            statement("duckdb/conflicting_invoices"), {"after": after, "until": until}
+        ).fetchall()
     return int(invoices)
 
 
@@ -66,9 +63,7 @@ def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
 
     Raises RulesError, AwayError if the lake cannot be read.
     """
-    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
-        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
-        engine.register("lake", table.to_pyarrow_dataset())
+    with _engine(table) as engine:
         with reading(table.table_uri):
             engine.execute(
                 statement("duckdb/sold_lines"),
@@ -77,3 +72,12 @@ def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
         engine.execute(statement("duckdb/baskets"))
         [(invoices,)] = engine.execute("SELECT count(DISTINCT invoice) FROM sold_line").fetchall()
         yield Sold(engine, int(invoices))
+
+
+@contextmanager
+def _engine(table: DeltaTable) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with the version of the lake that `table` is at as `lake`, and a disk to spill to."""
+    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
+        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
+        engine.register("lake", table.to_pyarrow_dataset())
+        yield engine

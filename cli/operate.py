@@ -52,9 +52,10 @@ def verify(
 
     if (always or accept_loss) and not repair:
         raise typer.BadParameter("--always and --accept-loss require --repair")
+    current = configured()
     with errors.status("") as status:
         try:
-            verified = verify_mart(configured(), wait, shown, status.update)
+            verified = verify_mart(current, wait, shown, status.update)
         except NothingAppliedError:
             if not repair:
                 raise
@@ -63,7 +64,7 @@ def verify(
         console.print(describe(verified))
     if repair and (always or verified is None or not verified.equal):
         with errors.status("") as status:
-            done = repair_mart(configured(), wait, accept_loss, status.update)
+            done = repair_mart(current, wait, accept_loss, status.update)
         console.print(describe_repair(done))
     elif verified is not None and not verified.equal:
         raise typer.Exit(NOT_EQUAL)
@@ -281,8 +282,9 @@ def list_rejected(
     from mart.session import session
     from operations.rejected import describe_list
 
-    with session(configured().require_mart(), "retail-mart rejected") as connection:
-        topic = configured().kafka_topic
+    current = configured()
+    with session(current.require_mart(), "retail-mart rejected") as connection:
+        topic = current.kafka_topic
         counts = quarantine.count(connection, topic, reason or [], settled)
         records = quarantine.newest(connection, topic, reason or [], settled, newest)
         console.print(describe_list(topic, counts, records))
@@ -300,12 +302,13 @@ def show(
     from mart.session import session
     from operations.rejected import describe_record
 
-    with session(configured().require_mart(), "retail-mart rejected") as connection:
-        found = quarantine.find(connection, configured().kafka_topic, record)
+    current = configured()
+    with session(current.require_mart(), "retail-mart rejected") as connection:
+        found = quarantine.find(connection, current.kafka_topic, record)
         if raw:
             sys.stdout.buffer.write(found.raw or b"")
         else:
-            console.print(describe_record(configured().kafka_topic, found))
+            console.print(describe_record(current.kafka_topic, found))
 
 
 @rejected.command()
@@ -328,11 +331,12 @@ def redrive(
 
     if bool(records) + bool(reason) + every != 1:
         raise typer.BadParameter("say which records: PARTITION:OFFSET, or --reason, or --all")
-    with session(configured().require_mart(), "retail-mart rejected") as connection:
+    current = configured()
+    with session(current.require_mart(), "retail-mart rejected") as connection:
         chosen = quarantine.check_coordinates(records or [])
         if dry_run:
-            done = redrive_records(configured(), connection, reason or [], chosen, dry_run)
+            done = redrive_records(current, connection, reason or [], chosen, dry_run)
         else:
             with errors.status("redriving"):
-                done = redrive_records(configured(), connection, reason or [], chosen)
+                done = redrive_records(current, connection, reason or [], chosen)
         console.print(describe(done, dry_run))

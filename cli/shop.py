@@ -318,18 +318,16 @@ def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
 @contextmanager
 def _stop_on_signals() -> Iterator[Event]:
     """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
+    from conf.stop_signals import handled_by
+
     stop = Event()
 
     def on_signal(number: int, _frame: object) -> None:
         signal.signal(number, signal.SIG_DFL)
         stop.set()
 
-    before = {n: signal.signal(n, on_signal) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with handled_by(on_signal, signal.SIGINT, signal.SIGTERM):
         yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -62,13 +62,14 @@ def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, nicene
         raise UnreadableError(said[1] if said else type(error).__name__) from None
     tables = [pa.ipc.open_stream(rows.as_buffer()).read_all() for rows in packed["rows"] if rows.is_valid]
     return Collected(
-        pa.concat_tables(tables) if tables else pa.Table.from_batches([step(_no_records())]),
+        pa.concat_tables(tables) if tables else pa.Table.from_batches([step(no_records())]),
         pc.sum(packed["weight"]).as_py() or 0,
         whole=not packed["rows"].null_count,
     )
 
 
-def _no_records() -> pa.RecordBatch:
+def no_records() -> pa.RecordBatch:
+    """A batch of which a step makes rows with their columns, and none."""
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
 
 

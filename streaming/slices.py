@@ -17,7 +17,7 @@ import pyarrow as pa
 import structlog
 from pyspark.sql import DataFrame
 
-from streaming.executors import Collected, Step, UnreadableError, collect_up_to
+from streaming.executors import Collected, Step, UnreadableError, collect_up_to, no_records
 from topic.offsets import Covered, spanned
 
 log = structlog.get_logger()
@@ -66,7 +66,8 @@ def slices(
         if not found.whole:
             # A partition's rows come in order: what is before the last one is dealt with, what is after it comes again.
             covered = {partition: (reached[partition], end) for partition, (_, end) in spanned(found.rows).items()}
-            records = read_range(covered)
+            if consumed is None:
+                records = read_range(covered)
         yield Slice(found.rows, covered, records if consumed is None else consumed)
         reached |= {partition: end for partition, (_, end) in covered.items()}
         left = {partition: (reached[partition], end) for partition, end in ends.items() if reached[partition] < end}
@@ -77,8 +78,7 @@ def slices(
 
 def _stepped(step: Step, records: pa.Table) -> pa.Table:
     """An empty table has no batch, and its rows have columns nevertheless."""
-    batches = records.to_batches() or [pa.RecordBatch.from_pylist([], records.schema)]
-    return pa.Table.from_batches([step(batch) for batch in batches])
+    return pa.Table.from_batches([step(batch) for batch in records.to_batches() or [no_records()]])
 
 
 def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:
