@@ -1,4 +1,4 @@
-"""Compact: merge the lake's small files, and delete what its newest version no longer holds."""
+"""Files: the lake's small ones are merged, what its newest version no longer holds is deleted, and old days are."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from deltalake.exceptions import CommitFailedError
 from conf.errors import StreamingError
 from conf.lake import LAKE_PARTITION
 from lake.table import existing_lake, reaching
+
+_KEPT_SINCE, _EPOCH = "kept since", date(1970, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,6 @@ def size_of(table: DeltaTable) -> tuple[int, int]:
     """Files and bytes of the newest version."""
     sizes = pa.table(table.get_add_actions())["size_bytes"]
     return len(sizes), pc.sum(sizes).as_py() or 0
-
-
-_KEPT_SINCE, _EPOCH = "kept since", date(1970, 1, 1)
 
 
 def kept_since(table: DeltaTable) -> date | None:

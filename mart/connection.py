@@ -1,4 +1,4 @@
-"""The connection to the mart, and what it says of the shop."""
+"""The connection to the mart, and PostgreSQL's failures as ours."""
 
 from __future__ import annotations
 

@@ -19,6 +19,8 @@ from sql import statement
 from topic.describe import Topic
 from topic.moment import EARLIEST, LATEST
 
+_COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Rejected:
@@ -131,9 +133,6 @@ def quarantined(cursor: Cursor) -> list[Quarantined]:
 
 def _chosen(topic: str, reasons: Collection[RejectReason], settled: bool) -> dict[str, Any]:
     return {"topic": topic, "reasons": [r.value for r in reasons] or None, "settled": settled}
-
-
-_COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 
 
 def check_coordinates(coordinates: Iterable[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Observe: how the stream, the nightly job and the disks are now, as the servers and this machine tell it."""
+"""Status: how the stream, the nightly job and the disks are now, as the servers and this machine tell it."""
 
 from __future__ import annotations
 
@@ -189,6 +189,13 @@ def read_nightly(connection: Connection) -> Nightly:
     return Nightly(*_ask(connection, "nightly"))
 
 
+def count_segments(connection: Connection) -> dict[str, int]:
+    """Customers in each segment."""
+    with connection, connection.cursor() as cursor:
+        cursor.execute(statement("apply/count_segments"))
+        return dict(cursor.fetchall())
+
+
 def disks(settings: Settings) -> tuple[Disk, ...]:
     """The disks of lake and checkpoints, as far as they are folders of this machine."""
     return tuple(
@@ -257,10 +264,3 @@ def _in_words(error: psycopg2.Error) -> str:
         message = " ".join(str(error).split())
         return f"the mart lacks tables or views: run `retail-mart migrate` ({message})"
     return in_words(error)
-
-
-def count_segments(connection: Connection) -> dict[str, int]:
-    """Customers in each segment."""
-    with connection, connection.cursor() as cursor:
-        cursor.execute(statement("apply/count_segments"))
-        return dict(cursor.fetchall())

@@ -1,4 +1,4 @@
-"""Consumer: records of a range of offsets without Spark, for those that its source cannot turn into rows."""
+"""Consume: records of a range of offsets without Spark, for those that its source cannot turn into rows."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def consume_range(
     patience_seconds: float,
     security: Mapping[str, Any] | None = None,
 ) -> tuple[pa.Table, bool]:
-    """The committed records of a range of offsets, as executors.RECORD_SCHEMA, each partition's in order, and whether
+    """The committed records of a range of offsets, as topic.record.RECORD_SCHEMA, each partition's in order, and if
     they are all of them: it stops after values of `most_bytes`.
 
     A timestamp that microseconds cannot hold is moved to the nearest that they can. `security` is
