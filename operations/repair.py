@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.errors import StreamingError
+from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.erasure_list import lake_list
@@ -39,6 +40,7 @@ from mart.score import lock_scores, score_all
 from mart.session import session
 from mart.shop_rules import adopt_rules
 from operations.verify import (
+    CONFLICT,
     NothingAppliedError,
     Pins,
     Position,
@@ -48,7 +50,6 @@ from operations.verify import (
     read_mart,
     read_pins,
     recompute,
-    timed,
 )
 from sql import one_row, statement
 from topic.describe import Topic, describe_topic
@@ -58,21 +59,27 @@ _MOST_REMOVED_SHARE = 0.01
 _FEW = 10
 
 
-@dataclass
-class Repaired:
-    """What was done to the mart: rows a table removed, corrected and added; customers who `moved` to another segment by
-    it; copies of other content put into `quarantined`; `positions` at which the stream goes on; `kept_in`: the folder
-    that holds the replaced rows as CSV, None if there were none; `verified`: the comparison of the result, before the
-    commit."""
+@dataclass(frozen=True)
+class Replaced:
+    """Rows a table removed, corrected and added, and customers who `moved` to another segment by it."""
 
-    removed: dict[str, int] = field(default_factory=dict)
-    corrected: dict[str, int] = field(default_factory=dict)
-    added: dict[str, int] = field(default_factory=dict)
-    moved: int = 0
-    quarantined: int = 0
-    positions: list[Position] = field(default_factory=list)
-    kept_in: Path | None = None
-    verified: Verified = field(default_factory=Verified)
+    removed: Mapping[str, int]
+    corrected: Mapping[str, int]
+    added: Mapping[str, int]
+    moved: int
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """What was done to the mart: what of it was `replaced`; copies of other content put into `quarantined`; `positions`
+    at which the stream goes on; `kept_in`: the folder that holds the replaced rows as CSV, None if there were none;
+    `verified`: the comparison of the result, before the commit, with the seconds of all phases."""
+
+    replaced: Replaced
+    quarantined: int
+    positions: Sequence[Position]
+    kept_in: Path | None
+    verified: Verified
 
 
 @as_owner("repair")
@@ -89,15 +96,13 @@ def repair(
     `wait_seconds`, if it lacks more than 1 % of the mart's invoices (unless `accept_loss`), or if the result would not
     equal it; AwayError if PostgreSQL does not answer.
     """
-    done = Repaired()
-    kept_in = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    folder = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection:
-            _repair(connection, settings, wait_seconds, accept_loss, kept_in, done, on_phase)
+            return _repair(connection, settings, wait_seconds, accept_loss, folder, Phases(on_phase))
     except StreamingError:
-        shutil.rmtree(kept_in, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
-    return done
 
 
 def _repair(
@@ -105,11 +110,9 @@ def _repair(
     settings: Settings,
     wait_seconds: float,
     accept_loss: bool,
-    kept_in: Path,
-    done: Repaired,
-    on_phase: Callable[[str], None],
-) -> None:
-    seconds = done.verified.seconds
+    keep_in: Path,
+    phases: Phases,
+) -> Repaired:
     with (
         tempfile.TemporaryDirectory(prefix="mart-repair-") as scratch,
         duckdb.connect() as engine,
@@ -117,7 +120,7 @@ def _repair(
         connection.cursor() as cursor,
     ):
         folder = Path(scratch)
-        with timed("wait for the running batch", seconds, on_phase):
+        with phases("wait for the running batch"):
             cursor.execute(statement("erase/lock_writers"))
             lock_scores(cursor)
         try:
@@ -125,30 +128,40 @@ def _repair(
         except NothingAppliedError:
             _begin_where_the_lake_is(cursor, settings)
             pins = read_pins(cursor, folder, engine)
-        done.positions = pins.positions
-        with timed("wait for the lake", seconds, on_phase):
+        with phases("wait for the lake"):
             table = caught_up(settings.lake, pins.positions, wait_seconds)
             _check_erasure_list(pins.erased, table)
-        with timed("recompute from the lake", seconds, on_phase):
+        with phases("recompute from the lake"):
             if kept_since(table):
                 read_mart(cursor, folder, engine)
-            recompute(engine, table, pins, done.verified)
-        with timed("build the mart beside the old one", seconds, on_phase):
-            _stage(cursor, engine, folder, pins, done.verified.lake_kept_since)
-        with timed("put it in place", seconds, on_phase):
+            unlanded = recompute(engine, table, pins)
+        with phases("build the mart beside the old one"):
+            _stage(cursor, engine, folder, pins, unlanded.lake_kept_since)
+        with phases("put it in place"):
             _check_loss(cursor, settings.lake, accept_loss)
-            _keep_replaced(cursor, kept_in, done)
-            _replace(cursor, done)
-        with timed("compare", seconds, on_phase):
+            kept_in = _keep_replaced(cursor, keep_in)
+            replaced = _replace(cursor)
+        with phases("compare"):
             read_mart(cursor, folder, engine)
-            compare(engine, table, done.verified, shown=10)
-            _quarantine_conflicts(cursor, engine, pins, done)
-        if not done.verified.equal:
+            found = compare(engine, table, unlanded, shown=10)
+            quarantined = _quarantine_conflicts(cursor, engine, pins)
+        verified = _with_conflicts_settled(found, quarantined, phases)
+        if not verified.equal:
             raise StreamingError(
-                f"the rebuilt mart would not equal the lake ({_in_words(done.verified)}), so nothing was changed. This "
-                "is a fault of the program: tell its makers, with what `retail-mart verify` prints"
+                f"the rebuilt mart would not equal the lake ({_in_words(verified)}), so nothing was changed. This is a "
+                "fault of the program: tell its makers, with what `retail-mart verify` prints"
             )
         cursor.execute(statement("erase/tell_pages"))
+    return Repaired(replaced, quarantined, pins.positions, kept_in, verified)
+
+
+def _with_conflicts_settled(found: Verified, quarantined: int, phases: Phases) -> Verified:
+    return replace(
+        found,
+        rows={**found.rows, CONFLICT: found.rows[CONFLICT] + quarantined},
+        differing={**found.differing, CONFLICT: 0},
+        seconds=phases.seconds,
+    )
 
 
 def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
@@ -202,38 +215,44 @@ def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
         )
 
 
-def _keep_replaced(cursor: Cursor, folder: Path, done: Repaired) -> None:
+def _keep_replaced(cursor: Cursor, folder: Path) -> Path | None:
+    """What is going to be replaced, as files in the folder; None: nothing is."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("invoices", "customers"):
         file = folder / f"replaced_{name}.csv"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with file.open("wb") as rows:
             cursor.copy_expert(statement(f"repair/copy_replaced_{name}"), rows)
-        if cursor.rowcount:
-            done.kept_in = folder
-        else:
+        if not cursor.rowcount:
             file.unlink()
-    if done.kept_in is None:
-        folder.rmdir()
+    if any(folder.iterdir()):
+        return folder
+    folder.rmdir()
+    return None
 
 
-def _replace(cursor: Cursor, done: Repaired) -> None:
+def _replace(cursor: Cursor) -> Replaced:
     """Make the mart's rows those of the temporary tables. Rows that are right already stay untouched, with their ids
     and times; so do views, rights and history."""
+    removed: dict[str, int] = {}
+    corrected: dict[str, int] = {}
+    added: dict[str, int] = {}
     for table, delete, correct, insert in (
         ("invoice", "repair/delete_invoices", "repair/correct_invoices", "apply/insert_invoices"),
         ("customer", "repair/delete_customers", "repair/correct_customers", "repair/insert_customers"),
     ):
-        for name, rows in ((delete, done.removed), (correct, done.corrected), (insert, done.added)):
+        for name, rows in ((delete, removed), (correct, corrected), (insert, added)):
             cursor.execute(statement(name))
             rows[table] = cursor.rowcount
     cursor.execute(statement("repair/count_shop"))
     cursor.execute(statement("repair/forget_scores"))
     execute_values(cursor, statement("migrate/fill_segment_score"), list(segment_scores()))
-    done.moved = score_all(cursor, "repaired")
+    return Replaced(removed, corrected, added, score_all(cursor, "repaired"))
 
 
-def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pins: Pins, done: Repaired) -> None:
-    """Copies of other content that the quarantine has lost. The lake keeps no raw values, so there is none to show."""
+def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pins: Pins) -> int:
+    """Copies of other content that the quarantine has lost; returns how many. The lake keeps no raw values, so there is
+    none to show."""
+    quarantined = 0
     topics = {p.topic: p.topic_id for p in pins.positions}
     for topic, topic_id in topics.items():
         rows = engine.execute(statement("verify/select_conflicts"), {"topic": topic}).fetchall()
@@ -251,9 +270,8 @@ def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pin
         ]
         if lost:
             quarantine(cursor, Topic(topic, topic_id, {}, {}), lost)
-            done.quarantined += len(lost)
-    done.verified.differing["conflict"] = 0
-    done.verified.rows["conflict"] += done.quarantined
+            quarantined += len(lost)
+    return quarantined
 
 
 def _in_words(verified: Verified) -> str:
@@ -265,11 +283,12 @@ def describe(done: Repaired) -> RenderableType:
     table = Table("", "removed", "corrected", "added", title="repair of the mart", title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name in done.removed:
-        table.add_row(f"{name}s", f"{done.removed[name]:,}", f"{done.corrected[name]:,}", f"{done.added[name]:,}")
+    replaced = done.replaced
+    for name, removed in replaced.removed.items():
+        table.add_row(f"{name}s", f"{removed:,}", f"{replaced.corrected[name]:,}", f"{replaced.added[name]:,}")
     positions = ", ".join(f"{p.topic} {p.partition}:{p.next_offset}" for p in done.positions)
     notes = [
-        f"every customer scored anew, cuts and totals rebuilt; {done.moved:,} customers moved to another segment",
+        f"every customer scored anew, cuts and totals rebuilt; {replaced.moved:,} customers moved to another segment",
         f"the stream goes on at {positions}",
     ]
     if done.quarantined:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from rich.text import Text
 
 from conf.errors import StreamingError
 from conf.line_rules import admin_codes
+from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.files import kept_since
@@ -94,22 +95,26 @@ class Difference:
     invoices: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(frozen=True)
+class Unlanded:
+    """Of the mart's invoices, those that the lake cannot tell of: `invoices` are from before `lake_kept_since` and were
+    taken as they are; `pruned` are no longer in the mart, and what they came to was taken as it is carried there."""
+
+    lake_kept_since: date | None
+    invoices: int
+    pruned: int
+
+
+@dataclass(frozen=True)
 class Verified:
-    """What was compared: rows of the mart, differing rows a table, the first differences, seconds a phase.
+    """What was compared: rows of the mart, differing rows a table, the first differences; `seconds` a phase."""
 
-    Of the mart's invoices `not_in_lake` are from before `lake_kept_since` and were taken as they are; `pruned` are no
-    longer in the mart, and what they came to was taken as it is carried there.
-    """
-
-    lake_version: int = 0
-    lake_kept_since: date | None = None
-    not_in_lake: int = 0
-    pruned: int = 0
-    rows: dict[str, int] = field(default_factory=dict)
-    differing: dict[str, int] = field(default_factory=dict)
-    first: list[Difference] = field(default_factory=list)
-    seconds: dict[str, float] = field(default_factory=dict)
+    lake_version: int
+    unlanded: Unlanded
+    rows: Mapping[str, int]
+    differing: Mapping[str, int]
+    first: Sequence[Difference]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def equal(self) -> bool:
@@ -137,15 +142,6 @@ class Pins:
     erased: ErasureList
 
 
-@contextmanager
-def timed(name: str, seconds: dict[str, float], on_phase: Callable[[str], None]) -> Iterator[None]:
-    """A phase that says that it begins, and leaves its seconds behind."""
-    on_phase(name)
-    start = time.perf_counter()
-    yield
-    seconds[name] = round(time.perf_counter() - start, 2)
-
-
 def verify(
     settings: Settings, wait_seconds: float, shown: int = 10, on_phase: Callable[[str], None] = lambda _: None
 ) -> Verified:
@@ -155,18 +151,18 @@ def verify(
     Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
     or there is no lake; NothingAppliedError if the mart is new; AwayError if PostgreSQL does not answer.
     """
-    found = Verified()
+    phases = Phases(on_phase)
     with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:
-        with timed("read the mart", found.seconds, on_phase), _snapshot(settings.require_mart()) as cursor:
+        with phases("read the mart"), _snapshot(settings.require_mart()) as cursor:
             pins = read_pins(cursor, Path(folder), engine)
             read_mart(cursor, Path(folder), engine)
-        with timed("wait for the lake", found.seconds, on_phase):
+        with phases("wait for the lake"):
             table = caught_up(settings.lake, pins.positions, wait_seconds)
-        with timed("recompute from the lake", found.seconds, on_phase):
-            recompute(engine, table, pins, found)
-        with timed("compare", found.seconds, on_phase):
-            compare(engine, table, found, shown)
-    return found
+        with phases("recompute from the lake"):
+            unlanded = recompute(engine, table, pins)
+        with phases("compare"):
+            verified = compare(engine, table, unlanded, shown)
+    return replace(verified, seconds=phases.seconds)
 
 
 @contextmanager
@@ -232,7 +228,7 @@ def _landed(table: DeltaTable, position: Position) -> int:
     return read_positions(table, topic, [position.partition]).get(position.partition, 0)
 
 
-def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, found: Verified) -> None:
+def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) -> Unlanded:
     """From the lake, as it must be at the mart's positions: the engine's tables landed_copy, landed_invoice,
     recomputed_customer, recomputed_cut, recomputed_score, recomputed_total. Invoices older than a pruned lake are taken
     from mart_invoice."""
@@ -245,19 +241,18 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins, 
     with reaching(table.table_uri):
         engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})
         engine.execute(statement("verify/landed_invoices"), {"admin_codes": list(admin_codes())})
-    found.pruned = _count(engine, "SELECT count(*) FROM pruned")
-    found.lake_kept_since = kept_since(table)
-    if found.lake_kept_since:
-        taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": found.lake_kept_since})
-        [(found.not_in_lake,)] = taken.fetchall()
+    since, not_in_lake = kept_since(table), 0
+    if since:
+        taken = engine.execute(statement("verify/take_unlanded"), {"lake_kept_since": since})
+        [(not_in_lake,)] = taken.fetchall()
     engine.execute(statement("verify/recomputed_customers"), {"returns_policy": pins.returns_policy})
     engine.execute(statement("verify/recomputed_totals"))
     engine.execute(statement("verify/recomputed_shop"), {"clock_limit": pins.clock_limit})
+    return Unlanded(since, not_in_lake, _count(engine, "SELECT count(*) FROM pruned"))
 
 
-def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verified, shown: int) -> None:
+def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, unlanded: Unlanded, shown: int) -> Verified:
     """Hold what was read against what was recomputed."""
-    found.lake_version = table.version()
     for name, compared in _COMPARED.items():
         columns = ", ".join(
             f"{{'difference': '{column}', 'mart': m.{column}::VARCHAR, 'lake': l.{column}::VARCHAR}}"
@@ -265,19 +260,20 @@ def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, found: Verifie
         )
         values = {"table": name, "key": compared.key, "lake": compared.from_lake, "columns": columns}
         engine.execute(statement("verify/differences").format(**values))
-        found.rows[name] = _count(engine, f"SELECT count(*) FROM mart_{name}")  # noqa: S608
     engine.execute(statement("verify/conflict_differences"))
-    found.rows[CONFLICT] = _count(engine, "SELECT count(*) FROM refused WHERE reason = 'conflicting_duplicate'")
-    found.first = []
-    for name in found.rows:
-        found.differing[name] = _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference")  # noqa: S608
-        if found.differing[name]:
-            first = statement("verify/first_differences").format(table=name)
-            rows = engine.execute(first, {"shown": shown}).fetchall()
-            found.first += [
-                Difference(name, key, difference, mart, lake, tuple(invoices or ()))
-                for key, difference, mart, lake, invoices in rows
-            ]
+    rows = {name: _count(engine, f"SELECT count(*) FROM mart_{name}") for name in _COMPARED}  # noqa: S608
+    rows[CONFLICT] = _count(engine, "SELECT count(*) FROM refused WHERE reason = 'conflicting_duplicate'")
+    differing = {name: _count(engine, f"SELECT count(DISTINCT key) FROM {name}_difference") for name in rows}  # noqa: S608
+    first = [difference for name in rows if differing[name] for difference in _first_differences(engine, name, shown)]
+    return Verified(table.version(), unlanded, rows, differing, first)
+
+
+def _first_differences(engine: duckdb.DuckDBPyConnection, table: str, shown: int) -> list[Difference]:
+    found = engine.execute(statement("verify/first_differences").format(table=table), {"shown": shown}).fetchall()
+    return [
+        Difference(table, key, difference, mart, lake, tuple(invoices or ()))
+        for key, difference, mart, lake, invoices in found
+    ]
 
 
 def _count(engine: duckdb.DuckDBPyConnection, query: str) -> int:
@@ -294,13 +290,14 @@ def describe(verified: Verified) -> RenderableType:
     for name, rows in verified.rows.items():
         table.add_row(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
-    if verified.not_in_lake:
+    unlanded = verified.unlanded
+    if unlanded.invoices:
         phases += (
-            f"\n{verified.not_in_lake:,} invoices are older than the lake (since {verified.lake_kept_since}): taken as "
+            f"\n{unlanded.invoices:,} invoices are older than the lake (since {unlanded.lake_kept_since}): taken as "
             "the mart has them"
         )
-    if verified.pruned:
-        phases += f"\n{verified.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
+    if unlanded.pruned:
+        phases += f"\n{unlanded.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
     if verified.equal:
         return Group(
             table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")

@@ -111,7 +111,7 @@ def test_verify_still_finds_what_is_wrong(line):
     prune(line.settings, look(line.settings)[0])
     verified = verify(line.settings, wait_seconds=0)
     assert verified.equal
-    assert verified.pruned == 301 - verified.rows["invoice"]
+    assert verified.unlanded.pruned == 301 - verified.rows["invoice"]
     for statement, difference in WRONG.items():
         change(line, statement)
         found = verify(line.settings, wait_seconds=0, shown=1000)
@@ -133,7 +133,7 @@ def test_repair_keeps_what_was_pruned(line, in_mart, in_lake):
     assert wrong.differing["customer"] >= 1
     done = repair(line.settings, wait_seconds=0)
     assert (done.added["invoice"], done.removed["invoice"], done.corrected["invoice"]) == (1, 0, 0)
-    assert bool(done.verified.not_in_lake) == bool(in_lake)
+    assert bool(done.verified.unlanded.invoices) == bool(in_lake)
     assert_right(line, events)
     assert rows(line.mart.owner_dsn, "SELECT invoices FROM mart.stream_total") == [(301,)]
     send(line.bootstrap_servers, line.topic, encode(events))

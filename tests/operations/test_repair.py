@@ -212,7 +212,7 @@ def test_each_kind_of_wrong_is_found_and_put_right(shop, wrong):
     now = rows(shop.mart.dsn, "SELECT * FROM mart.segment_change ORDER BY id")
     assert now[: len(history)] == history
     assert {row[10] for row in now[len(history) :]} <= {"repaired"}
-    assert len(now) - len(history) == done.moved
+    assert len(now) - len(history) == done.replaced.moved
     stayed = {customer: number for customer, number in left.items() if customer in ids}
     assert stayed.items() <= dict(rows(shop.mart.dsn, "SELECT customer_id, id FROM mart.customer")).items()
     # The stream goes on from where it was.
@@ -228,8 +228,16 @@ def test_what_was_replaced_is_kept_and_told(shop):
     shop.spoil(f"UPDATE mart.invoice SET purchased = purchased + 1 WHERE invoice = ({BOUGHT})")
     shop.spoil("DELETE FROM mart.invoice WHERE invoice = (SELECT max(invoice) FROM mart.invoice WHERE invoice < 'm')")
     done = shop.repair()
-    assert (done.removed["invoice"], done.corrected["invoice"], done.added["invoice"]) == (1, 1, 1)
-    assert (done.removed["customer"], done.corrected["customer"], done.added["customer"]) == (0, 1, 0)
+    assert (done.replaced.removed["invoice"], done.replaced.corrected["invoice"], done.replaced.added["invoice"]) == (
+        1,
+        1,
+        1,
+    )
+    assert (
+        done.replaced.removed["customer"],
+        done.replaced.corrected["customer"],
+        done.replaced.added["customer"],
+    ) == (0, 1, 0)
     assert {(p.partition, p.next_offset) for p in done.positions} == set(shop.next_offsets.items())
     invoices = (done.kept_in / "replaced_invoices.csv").read_text().splitlines()
     assert len(invoices) == 3
@@ -246,7 +254,7 @@ def test_what_was_replaced_is_kept_and_told(shop):
 def test_a_right_mart_is_left_as_it_is(shop):
     everything = [rows(shop.mart.dsn, f"SELECT xmin, t.* FROM mart.{t} t") for t in ("invoice", "customer")]
     done = shop.repair()
-    assert done.moved == 0
+    assert done.replaced.moved == 0
     assert done.kept_in is None
     assert not list((shop.settings.mart_home / "repair").iterdir())
     assert [rows(shop.mart.dsn, f"SELECT xmin, t.* FROM mart.{t} t") for t in ("invoice", "customer")] == everything
@@ -276,7 +284,7 @@ def test_who_only_returned_has_no_row_under_ignore(shop):
     assert rows(shop.mart.dsn, of_theirs) == [(0,)]
     assert shop.verify() == {}
     done = shop.repair()
-    assert (done.added["customer"], rows(shop.mart.dsn, of_theirs)) == (0, [(0,)])
+    assert (done.replaced.added["customer"], rows(shop.mart.dsn, of_theirs)) == (0, [(0,)])
     assert shop.verify() == {}
 
 
@@ -329,7 +337,7 @@ def test_the_copy_that_was_applied_first_is_the_invoice(shop, forgotten):
     assert shop.verify() == {}
     done = shop.repair()
     assert figures(shop) == before
-    assert (done.kept_in, done.moved) == (None, 0)
+    assert (done.kept_in, done.replaced.moved) == (None, 0)
     if forgotten == "erased":  # a mart that took such copies for duplicates, before it could tell
         shop.spoil("DELETE FROM mart.rejected_invoice WHERE kafka_timestamp < '2026-02-01'")
         assert shop.verify() == {}
@@ -416,7 +424,7 @@ def test_a_lake_that_lacks_much_is_not_believed(shop, tmp_path):
     assert snapshot(shop.mart.dsn) == before
     assert not (shop.settings.mart_home / "repair").exists()
     done = repair(settings, wait_seconds=0, accept_loss=True)
-    assert done.removed["invoice"] > 50
+    assert done.replaced.removed["invoice"] > 50
     assert verify(settings, wait_seconds=0).equal
 
 
@@ -445,17 +453,17 @@ def test_a_batch_waits_and_goes_on(shop, monkeypatch):
     shop.land(parsed)
     job = threading.Thread(target=lambda: applied.append(shop.apply(parsed)))
 
-    def with_a_batch_meanwhile(cursor, done):
+    def with_a_batch_meanwhile(cursor):
         job.start()
         while rows(shop.mart.dsn, WAITING) != [(1,)]:
             assert job.is_alive()
             time.sleep(0.01)
-        replace(cursor, done)
+        return replace(cursor)
 
     monkeypatch.setattr(repair_module, "_replace", with_a_batch_meanwhile)
     done = shop.repair()
     job.join(30)
-    assert done.added["customer"] > 30
+    assert done.replaced.added["customer"] > 30
     assert applied[0].invoices == 300
     assert shop.verify() == {}
     assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(EVENTS)))
@@ -468,7 +476,7 @@ def test_readers_see_the_old_mart_until_the_commit(shop, monkeypatch):
 
     def look(*arguments, **options):
         seen.append(snapshot(shop.settings.require_mart("owner")))
-        compare(*arguments, **options)
+        return compare(*arguments, **options)
 
     monkeypatch.setattr(repair_module, "compare", look)
     shop.repair()
@@ -480,9 +488,10 @@ def test_a_result_that_would_be_wrong_is_not_committed(shop, monkeypatch):
     wrong = snapshot(shop.mart.dsn)
     replace = repair_module._replace
 
-    def badly(cursor, done):
-        replace(cursor, done)
+    def badly(cursor):
+        done = replace(cursor)
         cursor.execute("UPDATE mart.customer SET monetary = monetary + 1 WHERE customer_id = (%s)" % ONE)  # noqa: UP031
+        return done
 
     monkeypatch.setattr(repair_module, "_replace", badly)
     with pytest.raises(StreamingError, match=r"would not equal the lake \(customer 1\), so nothing was changed"):
