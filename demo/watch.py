@@ -16,6 +16,7 @@ from rich.text import Text
 
 from conf.segments import segments
 from sql import one_row, statement
+from topic.offsets import behind
 
 LATENCY_WINDOW_SECONDS = 5
 _CHANGE_WINDOW = 10  # snapshots
@@ -57,7 +58,7 @@ class Watcher:
             invoices, rejected, duplicates, newest, p50, p99 = one_row(cursor)
             cursor.execute(statement("demo/segments"))
             counts = {name: (customers, monetary) for name, customers, monetary in cursor.fetchall()}
-        lag = sum(end - positions.get(partition, 0) for partition, end in ends.items())
+        lag = sum(behind(positions, ends).values())
         return Snapshot(at, int(invoices), int(rejected), int(duplicates), lag, newest, p50, p99, counts)
 
     def close(self) -> None:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
 import psycopg2
 import structlog
-from prometheus_client import Gauge
 
 from conf.settings import Settings
 from mart.connection import Session, Writing
@@ -23,10 +22,6 @@ from mart.locks import PATIENCE_SECONDS, read_wait
 from mart.status import connect
 from mart.watchdog import Watchdog, cancel
 from sql import statement
-
-lock_wait = Gauge(
-    "mart_lock_wait_seconds", "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0."
-)
 
 log = structlog.get_logger()
 _APPLICATION = "retail-mart locks"
@@ -70,10 +65,13 @@ class LongWait:
 
 
 class LockWatch:
-    """Watches the blocks of `watching`: says who makes one wait that lasts, and ends a wait for a lock at a stop."""
+    """Watches the blocks of `watching`: says who makes one wait that lasts, and ends a wait for a lock at a stop.
+    `waits`: is told for how many seconds one has waited; 0: it waits no more."""
 
-    def __init__(self, settings: Settings, stopping: threading.Event) -> None:
-        self._settings, self._stopping = settings, stopping
+    def __init__(
+        self, settings: Settings, stopping: threading.Event, waits: Callable[[float], object] = lambda _: None
+    ) -> None:
+        self._settings, self._stopping, self._waits = settings, stopping, waits
         self._closed = threading.Event()
         self._busy: _Busy | None = None
         self._thread: threading.Thread | None = None
@@ -89,7 +87,7 @@ class LockWatch:
             yield
         finally:
             self._busy = None
-            lock_wait.set(0)
+            self._waits(0)
 
     def close(self) -> None:
         """Watch no more."""
@@ -110,7 +108,7 @@ class LockWatch:
     def _look(self, busy: _Busy) -> None:
         seconds = busy.wait.look()
         if self._busy is busy:
-            lock_wait.set(seconds)
+            self._waits(seconds)
 
     def _end_wait(self, busy: _Busy) -> None:
         """Only a statement that waits is cancelled: what runs goes on to its commit. If PostgreSQL takes no second

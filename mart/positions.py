@@ -62,17 +62,10 @@ def check_topic(cursor: Cursor, topic: Topic) -> None:
 
 def advance(cursor: Cursor, writer: Writer, next_offsets: Mapping[int, int]) -> None:
     """Write the next offset to apply of each partition, in the caller's transaction."""
-    for partition, next_offset in sorted(next_offsets.items()):
-        cursor.execute(
-            statement("apply/advance_position"),
-            {
-                "topic_id": writer.topic.topic_id,
-                "topic": writer.topic.name,
-                "partition": partition,
-                "next_offset": next_offset,
-                "epoch": writer.epoch,
-            },
-        )
+    partitions, offsets = zip(*sorted(next_offsets.items()), strict=True) if next_offsets else ((), ())
+    topic = {"topic_id": writer.topic.topic_id, "topic": writer.topic.name, "epoch": writer.epoch}
+    moved = {"partitions": list(partitions), "next_offsets": list(offsets)}
+    cursor.execute(statement("apply/advance_positions"), topic | moved)
 
 
 def forget(cursor: Cursor, topic_name: str) -> None:

@@ -23,6 +23,7 @@ from mart.locks import PATIENCE_SECONDS, LockWait, read_wait
 from mart.reject_reason import RejectReason
 from sql import one_row, statement
 from topic.describe import Topic, describe_topic, written_at
+from topic.offsets import behind
 
 _PATIENCE_SECONDS = 15.0  # a server that restarts is no news
 
@@ -114,9 +115,10 @@ def observe(settings: Settings) -> Observed:
                 [ahead] = _ask(connection, "ahead")
                 if topic is not None:
                     positions, standing = _read_positions(connection, topic)
-                    ends = topic.end_offsets
-                    lag = _unapplied(topic, positions, ends)
-                    waiting = _unapplied(topic, positions, {p: min(at, ends[p]) for p, at in written.items()})
+                    first, ends = topic.first_offsets, topic.end_offsets
+                    old = {p: min(at, ends[p]) for p, at in written.items()}
+                    lag = sum(behind(positions, ends, first).values())
+                    waiting = sum(behind(positions, old, first).values())
                     held = _held(topic, standing, written, settings.alert_stale_seconds)
     except psycopg2.Error as error:
         mart_problem = _in_words(error)
@@ -229,11 +231,6 @@ def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int
         cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
         found = cursor.fetchall()
     return {p: at for p, at, _ in found}, {p: seconds for p, _, seconds in found}
-
-
-def _unapplied(topic: Topic, positions: Mapping[int, int], ends: Mapping[int, int]) -> int:
-    """Records before `ends` that are not applied; a partition that the mart does not know starts at its first."""
-    return sum(max(0, end - positions.get(p, topic.first_offsets[p])) for p, end in ends.items())
 
 
 def _held(topic: Topic, standing: Mapping[int, float], written: Mapping[int, int], patience_seconds: float) -> int:

@@ -185,20 +185,21 @@ INSERT INTO mart.rejected_invoice (
 VALUES %s
 ON CONFLICT (topic_id, "partition", "offset") DO NOTHING
 
--- name: advance_position
+-- name: advance_positions
 -- In the transaction of the batch: what is applied and how far it was read cannot differ.
 INSERT INTO mart.stream_position (topic_id, topic, "partition", next_offset, writer_epoch)
-VALUES (%(topic_id)s, %(topic)s, %(partition)s, %(next_offset)s, %(epoch)s)
+SELECT %(topic_id)s::uuid, %(topic)s, "partition", next_offset, %(epoch)s
+FROM unnest(%(partitions)s::integer[], %(next_offsets)s::bigint[]) moved ("partition", next_offset)
 ON CONFLICT (topic_id, "partition") DO UPDATE
 SET next_offset = excluded.next_offset, writer_epoch = excluded.writer_epoch, updated_at = now()
 
 -- name: record_batch
--- The sums are those of new invoices alone; returns how many of them are ahead of the clock.
+-- Begun when its transaction was. The sums are those of new invoices alone; returns how many of them are ahead of the clock.
 INSERT INTO mart.batch (
     topic, writer_epoch, started_at, records, invoices, duplicates, rejected,
     oldest_kafka_timestamp, newest_kafka_timestamp, purchased, returned
 )
-SELECT %(topic)s, %(epoch)s, %(started_at)s, %(records)s, %(invoices)s, %(duplicates)s, %(rejected)s,
+SELECT %(topic)s, %(epoch)s, now(), %(records)s, %(invoices)s, %(duplicates)s, %(rejected)s,
        %(oldest)s, %(newest)s, coalesce(sum(purchased), 0), coalesce(sum(returned), 0)
 FROM fresh_invoice
 RETURNING id, (SELECT count(*) FROM fresh_invoice JOIN mart.shop ON invoice_date > clock_limit)

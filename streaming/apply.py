@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import io
 import re
-import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,6 +21,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from conf.errors import StreamingError
+from conf.phases import Phases
 from mart.erasure_list import read_list
 from mart.positions import Writer, advance, check_fence, read_positions
 from mart.quarantine import Rejected, quarantine
@@ -40,32 +41,36 @@ Coordinates = tuple[int, int]  # partition, offset
 RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Applied:
-    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `milliseconds` a phase;
-    `kafka_timestamps` of the due records whose latency they tell; `mart_batch`: its row in mart.batch, None without due
-    records; `ahead_of_clock` of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of
-    date."""
+    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `kafka_timestamps` of those
+    whose latency they tell; `mart_batch`: its row in mart.batch, None without due records; `ahead_of_clock` of the
+    invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
 
-    mart_batch: int | None = None
+    next_offsets: Mapping[int, int] = field(default_factory=dict)
     records: int = 0
-    invoices: int = 0
-    duplicates: int = 0
-    rejected: int = 0
     skipped: int = 0
-    ahead_of_clock: int = 0
-    next_offsets: dict[int, int] = field(default_factory=dict)
-    oldest_kafka_timestamp: datetime | None = None
-    newest_kafka_timestamp: datetime | None = None
-    milliseconds: dict[str, float] = field(default_factory=dict)
+    invoices: int = 0
     rejected_by_reason: Counter[RejectReason] = field(default_factory=Counter)
-    kafka_timestamps: pa.ChunkedArray | None = None
+    kafka_timestamps: pa.ChunkedArray = field(default_factory=partial(pa.chunked_array, [], pa.timestamp("us", "UTC")))
+    mart_batch: int | None = None
+    ahead_of_clock: int = 0
 
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.milliseconds[name] = round((time.perf_counter() - start) * 1000, 1)
+    @property
+    def rejected(self) -> int:
+        return self.rejected_by_reason.total()
+
+    @property
+    def duplicates(self) -> int:
+        return self.records - self.invoices - self.rejected
+
+    @property
+    def oldest_kafka_timestamp(self) -> datetime | None:
+        return pc.min(self.kafka_timestamps).as_py()
+
+    @property
+    def newest_kafka_timestamp(self) -> datetime | None:
+        return pc.max(self.kafka_timestamps).as_py()
 
 
 def apply_batch(
@@ -74,6 +79,7 @@ def apply_batch(
     batch: pa.Table,
     raw_values: RawValues,
     covered: Covered | None = None,
+    phases: Phases | None = None,
 ) -> Applied:
     """Apply one cleaned batch (streaming.clean's columns, one row a record) under the mart's own rules, and commit.
 
@@ -84,12 +90,13 @@ def apply_batch(
     refuses the batch for no record's sake. psycopg2.Error leaves the mart as it was, unless the connection broke in the
     commit itself: then trying again skips what was committed.
     """
+    offsets = spanned(batch) if covered is None else covered
     try:
-        return _apply(connection, writer, batch, raw_values, covered)
+        return _apply(connection, writer, batch, raw_values, offsets, phases or Phases())
     except REFUSALS as refusal:
         log.warning("PostgreSQL refuses the batch, looking for the records", reason=primary_message(refusal))
     try:
-        return _apply(connection, writer, batch, raw_values, covered, search=True)
+        return _apply(connection, writer, batch, raw_values, offsets, phases or Phases(), search=True)
     except REFUSALS as refusal:
         raise StreamingError(
             f"PostgreSQL refuses the batch, but none of its records alone: {primary_message(refusal)}. It is the mart "
@@ -102,32 +109,21 @@ def _apply(
     writer: Writer,
     batch: pa.Table,
     raw_values: RawValues,
-    covered: Covered | None,
+    covered: Covered,
+    phases: Phases,
     search: bool = False,
 ) -> Applied:
-    applied = Applied()
-    started_at = datetime.now(UTC)
-    with connection, connection.cursor() as cursor:
-        with applied.phase("positions"):
+    with ExitStack() as committing, connection, connection.cursor() as cursor:
+        with phases("positions"):
             check_fence(cursor, writer)
-            covered = spanned(batch) if covered is None else covered
             positions = read_positions(cursor, writer.topic)
             due = due_records(batch, covered, positions)
-        applied.next_offsets = next_offsets(covered, positions)
-        applied.skipped = batch.num_rows - due.num_rows
-        applied.records = due.num_rows
+        applied = Applied(next_offsets(covered, positions), due.num_rows, batch.num_rows - due.num_rows)
         if due.num_rows:
-            is_valid = pc.is_null(due["reason"])
-            valid, rejected = due.filter(is_valid), _rejected_by_parse(due.filter(pc.invert(is_valid)))
-            if search:
-                with applied.phase("search"):
-                    valid, refused = _without_refused(cursor, writer, valid, raw_values)
-                rejected += refused
-            _apply_due(cursor, writer, due, valid, rejected, raw_values, applied, started_at)
+            applied = _apply_due(cursor, writer, due, applied, raw_values, phases, search)
         elif applied.next_offsets:  # offsets without a record, such as a transaction's marks
             advance(cursor, writer, applied.next_offsets)
-        commit_start = time.perf_counter()
-    applied.milliseconds["commit"] = round((time.perf_counter() - commit_start) * 1000, 1)
+        committing.enter_context(phases("commit"))  # whose end is that of the transaction's block
     return applied
 
 
@@ -135,33 +131,35 @@ def _apply_due(
     cursor: Cursor,
     writer: Writer,
     due: pa.Table,
-    valid: pa.Table,
-    rejected: list[Rejected],
+    begun: Applied,
     raw_values: RawValues,
-    applied: Applied,
-    started_at: datetime,
-) -> None:
-    with applied.phase("copy"):
+    phases: Phases,
+    search: bool,
+) -> Applied:
+    is_valid = pc.is_null(due["reason"])
+    valid, rejected = due.filter(is_valid), _rejected_by_parse(due.filter(pc.invert(is_valid)))
+    if search:
+        with phases("search"):
+            valid, refused = _without_refused(cursor, writer, valid, raw_values)
+        rejected += refused
+    with phases("copy"):
         _stage(cursor, valid)
-    with applied.phase("insert"):
-        applied.invoices = _insert(cursor)
-        if applied.invoices < valid.num_rows:
+    with phases("insert"):
+        invoices = _insert(cursor)
+        if invoices < valid.num_rows:
             rejected += _conflicting_duplicates(cursor, raw_values)
-    with applied.phase("customers"):
+    with phases("customers"):
         _count(cursor)
-    with applied.phase("score"):
+    with phases("score"):
         score(cursor)
-    with applied.phase("bookkeeping"):
+    with phases("bookkeeping"):
         if rejected:
             quarantine(cursor, writer.topic, _without_erased(cursor, rejected))
-        applied.rejected = len(rejected)
-        applied.rejected_by_reason = Counter(r.reason for r in rejected)
-        applied.duplicates = applied.records - applied.invoices - applied.rejected
-        advance(cursor, writer, applied.next_offsets)
-        applied.kafka_timestamps = _telling(due, datetime.now(UTC))
-        extremes = pc.min_max(applied.kafka_timestamps).as_py()
-        applied.oldest_kafka_timestamp, applied.newest_kafka_timestamp = extremes["min"], extremes["max"]
-        _record(cursor, writer, applied, started_at)
+        advance(cursor, writer, begun.next_offsets)
+        reasons = Counter(r.reason for r in rejected)
+        telling = _telling(due, datetime.now(UTC))
+        applied = replace(begun, invoices=invoices, rejected_by_reason=reasons, kafka_timestamps=telling)
+        return _recorded(cursor, writer, applied)
 
 
 def _telling(due: pa.Table, now: datetime) -> pa.ChunkedArray:
@@ -191,22 +189,14 @@ def _count(cursor: Cursor) -> None:
     cursor.execute(statement("apply/upsert_customers"), {"returns_policy": returns_policy})
 
 
-def _record(cursor: Cursor, writer: Writer, applied: Applied, started_at: datetime) -> None:
-    cursor.execute(
-        statement("apply/record_batch"),
-        {
-            "topic": writer.topic.name,
-            "epoch": writer.epoch,
-            "started_at": started_at,
-            "records": applied.records,
-            "invoices": applied.invoices,
-            "duplicates": applied.duplicates,
-            "rejected": applied.rejected,
-            "oldest": applied.oldest_kafka_timestamp,
-            "newest": applied.newest_kafka_timestamp,
-        },
-    )
-    applied.mart_batch, applied.ahead_of_clock = one_row(cursor)
+def _recorded(cursor: Cursor, writer: Writer, applied: Applied) -> Applied:
+    """With its row in mart.batch, and what that told."""
+    counts = {name: getattr(applied, name) for name in ("records", "invoices", "duplicates", "rejected")}
+    extremes = {"oldest": applied.oldest_kafka_timestamp, "newest": applied.newest_kafka_timestamp}
+    values = {"topic": writer.topic.name, "epoch": writer.epoch, **counts, **extremes}
+    cursor.execute(statement("apply/record_batch"), values)
+    mart_batch, ahead_of_clock = one_row(cursor)
+    return replace(applied, mart_batch=mart_batch, ahead_of_clock=ahead_of_clock)
 
 
 def _without_refused(
@@ -231,8 +221,7 @@ def _without_refused(
         invoices = _insert(cursor)
         _count(cursor)
         score(cursor)
-        tried = Applied(records=rows.num_rows, invoices=invoices, duplicates=rows.num_rows - invoices)
-        _record(cursor, writer, tried, datetime.now(UTC))
+        _recorded(cursor, writer, Applied(records=rows.num_rows, invoices=invoices))
 
     refused: list[Rejected] = []
     for trial in (store, apply):

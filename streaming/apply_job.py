@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import math
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import pyarrow as pa
 import structlog
@@ -26,9 +26,9 @@ from mart.shop_rules import adopt_rules
 from streaming.apply import Coordinates, apply_batch
 from streaming.clean import parse_and_clean
 from streaming.executors import Step
-from streaming.job import Job, RunOptions
+from streaming.job import Job, RunOptions, Session
 from streaming.lag import Lag
-from streaming.metrics import lags
+from streaming.metrics import Metrics
 from streaming.progress import report_applied, report_gaps, report_reading
 from streaming.read_topic import read_topic
 from topic.describe import Topic
@@ -38,66 +38,65 @@ log = structlog.get_logger()
 _THIN_SECONDS = 3600
 
 
-class ApplyJob(Job):
-    """Its state beside the query's: the mart connection, and the right to write."""
+@dataclass(frozen=True)
+class ApplySession(Session):
+    """With the right to write, and how far behind the topic's end the mart is."""
+
+    writer: Writer
+    lag: Lag
+
+
+class ApplyJob(Job[ApplySession]):
+    """Its state beside the query's: the mart connection."""
 
     name = "apply"
     # Kafka's default lets an idle fetch wait for half a second, and a record in another partition with it.
     fetch_wait_ms = 5
 
-    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
-        super().__init__(settings, options, stopping)
-        self._writer: Writer | None = None
+    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event, metrics: Metrics) -> None:
+        super().__init__(settings, options, stopping, metrics)
         self._connection: Writing | None = None
-        self._locks = LockWatch(settings, stopping)
-        self._thinned_at: float | None = None
-        self._lag: Lag | None = None
+        self._locks = LockWatch(settings, stopping, metrics.lock_wait.set)
+        self._thinned_at = -math.inf
 
-    def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
-        """Take over the topic and read it from the mart's positions, with a checkpoint folder of this epoch's own."""
+    @contextmanager
+    def prepare(self, spark: SparkSession) -> Iterator[ApplySession]:
+        """Take over the topic and read it from the mart's positions."""
         settings = self.settings
-        topic = self.describe_topic()
-        with self._mart() as connection, connection, connection.cursor() as cursor:
-            self._writer = take_over(cursor, topic, application_name())
-            check_topic(cursor, topic)
-            positions = read_positions(cursor, topic)
-            start = starting_offsets(positions, topic, self.options.accept_gap)
-            report_gaps(self.name, positions, start)
-            advance(cursor, self._writer, {p: at for p, at in start.items() if positions.get(p) != at})
-            adopt_rules(cursor, settings)
-        report_reading(self.name, topic, start, epoch=self._writer.epoch)
-        self._watch(topic, start)
-        records = read_topic(
-            spark,
-            settings.require_kafka(),
-            topic,
-            start,
-            settings.max_invoices_per_batch,
-            security=settings.spark_kafka_security(),
-            fetch_wait_ms=self.fetch_wait_ms,
-            group=self.group,
-        )
-        return records, _fresh_checkpoint(settings, self._writer)
+        with self.topic() as (topic, admin):
+            with self._mart() as connection, connection, connection.cursor() as cursor:
+                with self.options.phases()("take over"):
+                    writer = take_over(cursor, topic, application_name())
+                check_topic(cursor, topic)
+                positions = read_positions(cursor, topic)
+                start = starting_offsets(positions, topic, self.options.accept_gap)
+                report_gaps(self.name, positions, start)
+                advance(cursor, writer, {p: at for p, at in start.items() if positions.get(p) != at})
+                adopt_rules(cursor, settings)
+            report_reading(self.name, topic, start, epoch=writer.epoch)
+            lag = Lag(settings.require_kafka(), topic, start, settings.kafka_security())
+            self.metrics.follow(lag)
+            records = read_topic(
+                spark,
+                settings.require_kafka(),
+                topic,
+                start,
+                settings.max_invoices_per_batch,
+                security=settings.spark_kafka_security(),
+                fetch_wait_ms=self.fetch_wait_ms,
+                group=self.group,
+            )
+            yield ApplySession(topic, admin, records, writer, lag)
 
-    def process(self, records: DataFrame, covered: Covered) -> None:
+    def process(self, session: ApplySession, records: DataFrame, covered: Covered) -> None:
         """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
-        assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
-        settings = self.settings
-        parse_start = time.perf_counter()
-        for part in self.slices(records, covered, self._writer.topic, cleaning(settings)):
-            parse_milliseconds = round((time.perf_counter() - parse_start) * 1000, 1)
+        for part, phases in self.slices(session, records, covered, cleaning(self.settings)):
+            raw_values = partial(_raw_values, part.records)
             for attempt in self.patiently():
                 with attempt, self._mart() as connection:
-                    applied = apply_batch(
-                        connection,
-                        self._writer,
-                        part.rows,
-                        partial(_raw_values, part.records),
-                        covered=part.covered,
-                    )
-            applied.milliseconds = {"parse": parse_milliseconds, **applied.milliseconds}
-            report_applied(applied, self._writer, self._lag)
-            parse_start = time.perf_counter()
+                    applied = apply_batch(connection, session.writer, part.rows, raw_values, part.covered, phases)
+            session.lag.advance(applied.next_offsets)
+            report_applied(applied, session.writer, phases, self.metrics)
 
     def look_after(self) -> None:
         """Check all scores when it is time, and thin the history once an hour."""
@@ -106,35 +105,24 @@ class ApplyJob(Job):
             with self._mart() as connection:
                 if self.options.check_every and self.committed_batches % self.options.check_every == 0:
                     check_scores(connection)
-                if _is_time(self._thinned_at, _THIN_SECONDS):
+                if time.monotonic() - self._thinned_at > _THIN_SECONDS:
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()
         except AwayError as away:  # the next batch waits for PostgreSQL
             log.warning("scores not checked", reason=str(away))
 
-    def check_topic(self, topic: Topic) -> None:
+    def check_topic(self, session: ApplySession, topic: Topic) -> None:  # noqa: ARG002
         with self._mart() as connection, connection, connection.cursor() as cursor:
             check_topic(cursor, topic)
 
-    def check_superseded(self) -> None:
-        """A newer job on this machine also clears away this one's checkpoint: then FencedError says so."""
-        assert self._writer is not None  # noqa: S101
+    def check_superseded(self, session: ApplySession) -> None:
         with self._mart() as connection, connection, connection.cursor() as cursor:
-            check_fence(cursor, self._writer)
+            check_fence(cursor, session.writer)
 
     def close(self) -> None:
-        super().close()
         self._locks.close()
         self._disconnect()
-        if self._lag is not None:
-            self._lag.close()
-        self._lag = lags.lag = None
-
-    def _watch(self, topic: Topic, start: Mapping[int, int]) -> None:
-        """Measure the lag from these positions on."""
-        if self._lag is not None:
-            self._lag.close()
-        self._lag = lags.lag = Lag(self.settings.require_kafka(), topic, start, self.settings.kafka_security())
+        self.metrics.follow(None)
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -161,19 +149,6 @@ def cleaning(settings: Settings) -> Step:
     return partial(
         parse_and_clean, zone=settings.zone, max_bytes=settings.max_message_bytes, admin_codes=frozenset(admin_codes())
     )
-
-
-def _is_time(last: float | None, seconds: float) -> bool:
-    return last is None or time.monotonic() - last > seconds
-
-
-def _fresh_checkpoint(settings: Settings, writer: Writer) -> str:
-    """A checkpoint folder that no earlier run used: a restart begins where the mart says, whatever lies there."""
-    parent = f"{settings.checkpoints}/{writer.topic.name}"
-    if "://" not in parent:
-        for earlier in Path(parent).glob("epoch-*"):
-            shutil.rmtree(earlier, ignore_errors=True)
-    return f"{parent}/epoch-{writer.epoch}"
 
 
 def _raw_values(records: DataFrame | pa.Table, coordinates: Collection[Coordinates]) -> dict[Coordinates, bytes]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
 import pyarrow as pa
 import structlog
@@ -30,9 +32,11 @@ from tenacity import (
 )
 
 from conf.errors import AwayError, StreamingError
+from conf.phases import Phases
 from conf.settings import Settings
-from streaming import metrics
+from streaming.checkpoint import checkpoint
 from streaming.executors import Step
+from streaming.metrics import Metrics
 from streaming.read_topic import covered_now, read_range
 from streaming.slices import MOST_BYTES, Slice, slices
 from topic.consume import consume_range
@@ -41,7 +45,7 @@ from topic.offsets import Covered
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
-_FAILURES_IN_A_ROW = 5
+_WELL_SECONDS = 60  # a query that has run for so long had its servers
 # What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
@@ -60,46 +64,61 @@ _OF_OFFSETS = re.compile(
 class RunOptions:
     """How to run: until the end of the topic as it is now (`available_now`), past records that the broker has
     deleted (`accept_gap`), with so many warm-up rounds before the first batch, checking all scores each `check_every`
-    batches (0: never), both queries or `only` one."""
+    batches (0: never), both queries or `only` one; `phases` makes the timer of each piece of work."""
 
     available_now: bool = False
     accept_gap: bool = False
     warm_up_rounds: int = 8
     check_every: int = 1000
     only: Literal["apply", "land"] | None = None
+    phases: Callable[[], Phases] = Phases
 
 
-class Job(ABC):
+@dataclass(frozen=True)
+class Session:
+    """What one start of a query works with: the topic as it was then, a connection to ask whether it still is the same
+    one, and its records from where the job's own store says."""
+
+    topic: Topic
+    admin: TopicAdmin
+    records: DataFrame
+
+
+_Session = TypeVar("_Session", bound=Session)
+
+
+class Job(ABC, Generic[_Session]):
     """One query's running state: how it is going, and that it is not stopped within a batch."""
 
     name: ClassVar[str]
     trigger_seconds: ClassVar[int] = 0
     fetch_wait_ms: ClassVar[int | None] = None
 
-    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event) -> None:
+    def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event, metrics: Metrics) -> None:
         self.settings = settings
         self.options = options
         self.stopping = stopping
+        self.metrics = metrics
         self.committed_batches = 0
         self._failure: BaseException | None = None
         self._in_batch = threading.Lock()
-        self._topic_admin: TopicAdmin | None = None
         self.group = f"retail-mart-{self.name}-{uuid.uuid4().hex}"
 
     @abstractmethod
-    def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
-        """The stream of records from where the job's own store says, and a checkpoint folder that no run used.
+    def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
+        """The session of a start, until the block's end.
 
         Raises StreamingError when an operator has something to do, AwayError when a server does not answer.
         """
 
     @abstractmethod
-    def process(self, records: DataFrame, covered: Covered) -> None:
+    def process(self, session: _Session, records: DataFrame, covered: Covered) -> None:
         """One micro-batch into the store, slice by slice, each whole or not at all; `covered`: what it is read from."""
 
-    def describe_topic(self) -> Topic:
-        """The topic as it is now, and a kept connection to ask whether it is still the same one. Raises StreamingError
-        if it is compacted, and what source.describe_topic raises."""
+    @contextmanager
+    def topic(self) -> Iterator[tuple[Topic, TopicAdmin]]:
+        """The topic as it is now, and a connection to ask about it. Raises StreamingError if it is compacted, and what
+        describe_topic raises."""
         settings = self.settings
         asked = (
             settings.require_kafka(),
@@ -107,27 +126,31 @@ class Job(ABC):
             settings.kafka_timeout_seconds,
             settings.kafka_security(),
         )
-        self._disconnect_topic()
         topic = describe_topic(*asked)
-        self._topic_admin = TopicAdmin(*asked)
-        self._topic_admin.check_cleanup_policy()
-        return topic
+        with closing(TopicAdmin(*asked)) as admin:
+            admin.check_cleanup_policy()
+            yield topic, admin
 
     @abstractmethod
-    def check_topic(self, topic: Topic) -> None:
+    def check_topic(self, session: _Session, topic: Topic) -> None:
         """Raise TopicChangedError if the store's positions are of an earlier topic of this name."""
 
     def slices(
-        self, records: DataFrame, covered: Covered, topic: Topic, step: Step, one_task: bool = False, niceness: int = 0
-    ) -> Iterator[Slice]:
-        """The micro-batch's slices, until a stop signal.
+        self,
+        session: _Session,
+        records: DataFrame,
+        covered: Covered,
+        step: Step,
+        one_task: bool = False,
+        niceness: int = 0,
+    ) -> Iterator[tuple[Slice, Phases]]:
+        """The micro-batch's slices, until a stop signal, each with the timer of its phases, of which `parse` is over.
 
         After each was read, the broker is asked whether the topic still is the one that the query began with: the
         records of another one may have been read from the old one's offsets. Raises TopicChangedError, or AwayError if
         the store has been told already (`rewind`), so that the query begins again with the new topic.
         """
-        assert self._topic_admin is not None  # noqa: S101
-        settings = self.settings
+        settings, topic = self.settings, session.topic
         servers, security = settings.require_kafka(), settings.spark_kafka_security()
 
         def again(part: Covered) -> DataFrame:
@@ -139,24 +162,27 @@ class Job(ABC):
             return consume_range(servers, topic.name, part, most_bytes, patience, settings.kafka_security())
 
         whole = records.coalesce(1) if one_task else records
-        for part in slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None):
-            topic_id = self._topic_admin.topic_id()
-            if topic_id != topic.topic_id:
-                self.check_topic(replace(topic, topic_id=topic_id))
-                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
-            yield part
-            if self.stopping.is_set():
+        parts = slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None)
+        while not self.stopping.is_set():
+            phases = self.options.phases()
+            with phases("parse"):
+                part = next(parts, None)
+            if part is None:
                 return
+            topic_id = session.admin.topic_id()
+            if topic_id != topic.topic_id:
+                self.check_topic(session, replace(topic, topic_id=topic_id))
+                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
+            yield part, phases
 
-    def look_after(self) -> None:  # noqa: B027
+    def look_after(self) -> None:
         """Between two batches: what the store needs now and then. The batch before it is committed already."""
 
     def close(self) -> None:
-        """Let go of what the job holds; called when it has ended, however it did."""
-        self._disconnect_topic()
+        """Let go of what the job holds over its starts; called when it has ended, however it did."""
 
-    def check_superseded(self) -> None:  # noqa: B027
-        """Raise if a newer job is the reason of a failure in Spark itself."""
+    def check_superseded(self, session: _Session) -> None:
+        """Raise if a newer job has taken over: then the query is not to be started again."""
 
     def patiently(self) -> Retrying:
         """Try again while something is away, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop signal."""
@@ -175,54 +201,58 @@ class Job(ABC):
         Raises StreamingError when an operator has something to do; AwayError when Kafka or the store stayed away for
         longer than OUTAGE_PATIENCE_SECONDS.
         """
+        # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
         try:
-            self._run_until_done(spark)
+            done = self.stopping.is_set()
+            while not done:
+                for attempt in self.patiently():
+                    with attempt:
+                        done = self._run_query(spark)
+        except AwayError:
+            if not self.stopping.is_set():
+                raise
         finally:
             self.close()
 
-    def _run_until_done(self, spark: SparkSession) -> None:
-        # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.
-        spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
-        failures, committed = 0, 0
-        while not self.stopping.is_set():
+    def _run_query(self, spark: SparkSession) -> bool:
+        """Start from the stored positions, and run. True: to the end. False: an outage ended it after it had got on,
+        so that the patience for it begins now."""
+        with (
+            self.prepare(spark) as session,
+            checkpoint(f"{self.settings.checkpoints}/{session.topic.name}", self.name) as folder,
+        ):
+            running, started = self._start(session, folder), time.monotonic()
+            committed = self.committed_batches
             try:
-                for attempt in self.patiently():
-                    with attempt:
-                        records, checkpoint = self.prepare(spark)
-            except AwayError:
-                if self.stopping.is_set():
-                    return
-                raise
-            started: Future[StreamingQuery] = Future()
-            query = (
-                records.writeStream.foreachBatch(partial(self._micro_batch, started))
-                .option("checkpointLocation", checkpoint)
-                .queryName(self.name)
-            )
-            query = (
-                query.trigger(availableNow=True)
-                if self.options.available_now
-                else query.trigger(processingTime=f"{self.trigger_seconds} seconds")
-            )
-            try:
-                running = query.start()
-                started.set_result(running)
-                with metrics.query_running(self.name):
-                    if self._wait(running):
-                        return
+                with self.metrics.query_running(self.name):
+                    self._wait(session, running)
+                return True
             except AwayError as away:
-                if self.stopping.is_set():
-                    return
-                failures = 1 if self.committed_batches > committed else failures + 1
-                committed = self.committed_batches
-                if failures == _FAILURES_IN_A_ROW:
+                got_on = self.committed_batches > committed or time.monotonic() - started > _WELL_SECONDS
+                if not got_on or self.stopping.is_set():
                     raise
-                log.warning(
-                    "query failed, starting it again", query=self.name, reason=str(away), failures_in_a_row=failures
-                )
-                self.stopping.wait(failures)
+                log.warning("query failed, starting it again", query=self.name, reason=str(away))
+                return False
 
-    def _micro_batch(self, started: Future[StreamingQuery], records: DataFrame, _spark_batch_id: int) -> None:
+    def _start(self, session: _Session, folder: str) -> StreamingQuery:
+        started: Future[StreamingQuery] = Future()
+        query = (
+            session.records.writeStream.foreachBatch(partial(self._micro_batch, session, started))
+            .option("checkpointLocation", folder)
+            .queryName(self.name)
+        )
+        if self.options.available_now:
+            query = query.trigger(availableNow=True)
+        else:
+            query = query.trigger(processingTime=f"{self.trigger_seconds} seconds")
+        running = query.start()
+        started.set_result(running)
+        return running
+
+    def _micro_batch(
+        self, session: _Session, started: Future[StreamingQuery], records: DataFrame, _spark_batch_id: int
+    ) -> None:
         """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used.
 
         `started` gets the query, of which the first batch may begin before its start has returned.
@@ -233,7 +263,7 @@ class Job(ABC):
             try:
                 # One id in every line that the log has of this batch.
                 with bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
-                    self._process(started, records)
+                    self._process(session, started, records)
             finally:
                 self._in_batch.release()
         except AwayError as away:
@@ -245,32 +275,31 @@ class Job(ABC):
             self._failure = failure
             raise
 
-    def _process(self, started: Future[StreamingQuery], records: DataFrame) -> None:
+    def _process(self, session: _Session, started: Future[StreamingQuery], records: DataFrame) -> None:
         if self.stopping.is_set():
             return
         covered = covered_now(started.result())
         if not covered:  # a query's first batch, where there is nothing yet
             return
-        self.process(records, covered)
+        self.process(session, records, covered)
         self.committed_batches += 1
         self.look_after()
 
-    def _wait(self, query: StreamingQuery) -> bool:
-        """Wait for the query's end or a stop signal. True: done; raises what made it fail."""
+    def _wait(self, session: _Session, query: StreamingQuery) -> None:
+        """Wait for the query's end or a stop signal. Raises what made it fail."""
         try:
             while not self.stopping.is_set():
                 if query.awaitTermination(_POLL_SECONDS):
-                    return True
+                    return
             # Not between a batch's transaction and its commit: the next batch sees the signal and does nothing.
             with self._in_batch:
                 self._stop(query)
-            return True
         except StreamingQueryException as error:
             failure, self._failure = self._failure, None
             if isinstance(failure, StreamingError | AwayError):
                 raise failure from None
             if failure is None:
-                self.check_superseded()
+                self.check_superseded(session)
             # From Spark's own look at the topic, or from the tasks that read it, which foreachBatch waits for.
             if of_kafka := _OF_KAFKA.search(str(error)):
                 raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
@@ -288,11 +317,6 @@ class Job(ABC):
             if "java.util.concurrent.TimeoutException" not in str(error):
                 raise
             log.warning("the query takes long to stop, it ends with Spark", query=self.name)
-
-    def _disconnect_topic(self) -> None:
-        admin, self._topic_admin = self._topic_admin, None
-        if admin is not None:
-            admin.close()
 
     def _say_away(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

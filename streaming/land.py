@@ -5,7 +5,7 @@ How far each Kafka partition is landed stands in the same commit as the rows: se
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -13,13 +13,14 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.phases import Phases
 from lake.erasure_list import lake_list
 from lake.table import append, committed, read_positions
 from topic.describe import Topic
 from topic.offsets import Covered, due_records, next_offsets, spanned
 
 
-@dataclass
+@dataclass(frozen=True)
 class Landed:
     """What one batch did. Each due record is a landed row or rejected; `skipped` ones were in the lake before."""
 
@@ -29,11 +30,12 @@ class Landed:
     skipped: int = 0
     files: int = 0
     version: int = 0
-    next_offsets: dict[int, int] = field(default_factory=dict)
-    milliseconds: dict[str, float] = field(default_factory=dict)
+    next_offsets: Mapping[int, int] = field(default_factory=dict)
 
 
-def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered | None = None) -> Landed:
+def land_batch(
+    table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered | None = None, phases: Phases | None = None
+) -> Landed:
     """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new positions.
 
     `batch`: one row a record, streaming.parse's columns. `covered`: the offsets that it was read from, which the lake
@@ -43,29 +45,28 @@ def land_batch(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covere
     """
     offsets = spanned(batch) if covered is None else covered
     # Another job or a rewind may have moved the positions meanwhile: look again.
-    return committed(table, lambda: _land_due(table, topic, batch, offsets))
+    return committed(table, lambda: _land_due(table, topic, batch, offsets, phases or Phases()))
 
 
-def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered) -> Landed:
+def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered, phases: Phases) -> Landed:
     positions = read_positions(table, topic, covered.keys())
     due = due_records(batch, covered, positions, "the lake")
     rows = lake_rows(due.filter(pc.is_null(due["reason"])), topic.name)
     if listed := lake_list(table):
         rows = listed.forget_in(rows)
-    landed = Landed(
+    moved = next_offsets(covered, positions)
+    if moved:
+        with phases("write"):
+            append(table, rows, topic, moved)
+    return Landed(
         records=due.num_rows,
         rows=rows.num_rows,
         rejected=due.num_rows - rows.num_rows,
         skipped=batch.num_rows - due.num_rows,
-        next_offsets=next_offsets(covered, positions),
+        files=len(pc.unique(rows[LAKE_PARTITION])) if moved else 0,
+        version=table.version(),
+        next_offsets=moved,
     )
-    if landed.next_offsets:
-        start = time.perf_counter()
-        append(table, rows, topic, landed.next_offsets)
-        landed.milliseconds["write"] = round((time.perf_counter() - start) * 1000, 1)
-        landed.files = len(pc.unique(rows[LAKE_PARTITION]))
-    landed.version = table.version()
-    return landed
 
 
 def lake_rows(valid: pa.Table, topic_name: str) -> pa.Table:

@@ -20,15 +20,15 @@ from conf.stop_signals import stop_signals
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.session import spark_session
 from streaming.apply_job import ApplyJob, cleaning
-from streaming.job import Job, RunOptions
+from streaming.job import RunOptions
 from streaming.land_job import LandJob
-from streaming.metrics import serving
+from streaming.metrics import Metrics
 from streaming.warm_up import warm_up
 
 __all__ = ["RunOptions", "run", "stream"]
 
 log = structlog.get_logger()
-_JOBS: tuple[type[Job], ...] = (ApplyJob, LandJob)
+_JOBS: tuple[type[ApplyJob] | type[LandJob], ...] = (ApplyJob, LandJob)
 _NAME = "streaming"  # of its class archive
 _POLL_SECONDS = 0.5
 _END_OF_JAVA = (
@@ -48,21 +48,28 @@ def run(settings: Settings, options: RunOptions) -> None:
     if options.only != "land":
         settings.require_mart()
     start = time.perf_counter()
-    with serving(settings):
+    metrics = Metrics(settings)
+    with metrics.serving():
         spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _spark_options())
         with stop_signals() as stopping:
             log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
             if options.warm_up_rounds and options.only != "land" and not stopping.is_set():
                 log.info("warmed up", seconds=round(warm_up(spark, cleaning(settings), options.warm_up_rounds), 1))
             try:
-                batches = stream(spark, settings, options, stopping)
+                batches = stream(spark, settings, options, stopping, metrics)
                 _unless_java_has_ended(spark, partial(keep_class_archive, spark, _NAME))
             finally:
                 _unless_java_has_ended(spark, spark.stop)
     log.info("stopped", batches=batches)
 
 
-def stream(spark: SparkSession, settings: Settings, options: RunOptions, stopping: threading.Event) -> dict[str, int]:
+def stream(
+    spark: SparkSession,
+    settings: Settings,
+    options: RunOptions,
+    stopping: threading.Event,
+    metrics: Metrics | None = None,
+) -> dict[str, int]:
     """Apply and land the topic until its end (`available_now`) or until `stopping` is set; returns the committed
     batches of each query.
 
@@ -70,7 +77,8 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
     it: StreamingError when an operator has something to do; AwayError when Kafka, PostgreSQL or the lake stayed away
     for longer than OUTAGE_PATIENCE_SECONDS.
     """
-    jobs = [job(settings, options, stopping) for job in _JOBS if options.only in (None, job.name)]
+    counted = metrics or Metrics(settings)
+    jobs = [job(settings, options, stopping, counted) for job in _JOBS if options.only in (None, job.name)]
     with ThreadPoolExecutor(len(jobs)) as pool:
         running = {pool.submit(job.run, spark): job for job in jobs}
         try:

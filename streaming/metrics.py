@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -12,52 +11,157 @@ import numpy as np
 import psycopg2
 import pyarrow as pa
 import structlog
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from conf.phases import Phases
 from conf.settings import Settings, SettingsError
 from mart.reject_reason import RejectReason
 from mart.status import Nightly, connect, count_segments, disks, read_last_batch, read_nightly
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
+from streaming.scraped import Scraped
 
 log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer, and while it is away not each time
-_RETRY_SECONDS = 10
+_PHASE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LANDING_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer
 
-_batches = Counter("mart_batches", "Micro-batches committed to the mart.")
-_invoices = Counter("mart_invoices", "Invoices applied to the mart.")
-_duplicates = Counter("mart_duplicates", "Records whose invoice was applied before, with the same content.")
-_rejected = Counter("mart_rejected", "Records quarantined, by reason.", ["reason"])
-for _reason in RejectReason:  # at 0 from the start, so that the first one is an increase
-    _rejected.labels(_reason.value)
-_ahead = Counter(
-    "mart_invoices_ahead", "Invoices applied whose date is later than PostgreSQL's clock by more than a day."
-)
-_latency_unknown = Counter(
-    "mart_latency_unknown",
-    "Records without a latency: their Kafka timestamp is no moment, or is later than this clock.",
-)
-_phase = Histogram(
-    "mart_phase_seconds",
-    "Time of one phase of a micro-batch.",
-    ["phase"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
-)
-_query_running = Gauge("mart_query_running", "1 while Spark runs the query, 0 while it waits for a server.", ["query"])
-_landing_phase = Histogram(
-    "mart_landing_phase_seconds",
-    "Time of one phase of a landing batch.",
-    ["phase"],
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-)
-_landed_rows = Counter("mart_landed_rows", "Invoices landed in the lake.")
-_last_landing = Gauge("mart_last_landing_timestamp_seconds", "When the lake took its last commit.")
-_lake_version = Gauge("mart_lake_version", "Version of the lake that the last landing made.")
+
+class Metrics:
+    """What one run of the job counts and what is asked at each scrape, in a registry of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.registry = registry = CollectorRegistry()
+        self._batches = Counter("mart_batches", "Micro-batches committed to the mart.", registry=registry)
+        self._invoices = Counter("mart_invoices", "Invoices applied to the mart.", registry=registry)
+        self._duplicates = Counter(
+            "mart_duplicates", "Records whose invoice was applied before, with the same content.", registry=registry
+        )
+        self._rejected = Counter("mart_rejected", "Records quarantined, by reason.", ["reason"], registry=registry)
+        for reason in RejectReason:  # at 0 from the start, so that the first one is an increase
+            self._rejected.labels(reason.value)
+        self._ahead = Counter(
+            "mart_invoices_ahead",
+            "Invoices applied whose date is later than PostgreSQL's clock by more than a day.",
+            registry=registry,
+        )
+        self._latency_unknown = Counter(
+            "mart_latency_unknown",
+            "Records without a latency: their Kafka timestamp is no moment, or is later than this clock.",
+            registry=registry,
+        )
+        self._phase = Histogram(
+            "mart_phase_seconds",
+            "Time of one phase of a micro-batch.",
+            ["phase"],
+            buckets=_PHASE_BOUNDS,
+            registry=registry,
+        )
+        self._query_running = Gauge(
+            "mart_query_running",
+            "1 while Spark runs the query, 0 while it waits for a server.",
+            ["query"],
+            registry=registry,
+        )
+        self._landing_phase = Histogram(
+            "mart_landing_phase_seconds",
+            "Time of one phase of a landing batch.",
+            ["phase"],
+            buckets=_LANDING_BOUNDS,
+            registry=registry,
+        )
+        self._landed_rows = Counter("mart_landed_rows", "Invoices landed in the lake.", registry=registry)
+        self._last_landing = Gauge(
+            "mart_last_landing_timestamp_seconds", "When the lake took its last commit.", registry=registry
+        )
+        self._lake_version = Gauge(
+            "mart_lake_version", "Version of the lake that the last landing made.", registry=registry
+        )
+        self.lock_wait = Gauge(
+            "mart_lock_wait_seconds",
+            "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0.",
+            registry=registry,
+        )
+        self._latencies, self._lags, self._mart = Latencies(), Lags(), MartState(settings)
+        for collector in (self._latencies, self._lags, self._mart, Disks(settings)):
+            registry.register(collector)
+        for of_process in (ProcessCollector, PlatformCollector, GCCollector):
+            of_process(registry=registry)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Serve /metrics on METRICS_HOST:METRICS_PORT meanwhile; nothing at port 0. Raises SettingsError if the port
+        cannot be taken."""
+        host, port = self._settings.metrics_host, self._settings.metrics_port
+        if not port:
+            yield
+            return
+        try:
+            server, thread = start_http_server(port, host, self.registry)
+        except OSError as error:
+            raise SettingsError(
+                f"METRICS_PORT={port} on METRICS_HOST={host} cannot be used: {error.strerror or error}. Choose "
+                "another, or 0 for no metrics"
+            ) from None
+        log.info("metrics", url=f"http://{host}:{port}/metrics")
+        try:
+            yield
+        finally:
+            self._mart.close()
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    @contextmanager
+    def query_running(self, query: str) -> Iterator[None]:
+        """Show the query as running meanwhile; its health check reads this."""
+        self._query_running.labels(query).set(1)
+        try:
+            yield
+        finally:
+            self._query_running.labels(query).set(0)
+
+    def follow(self, lag: Lag | None) -> None:
+        """Show this lag from now on, and close the one before. None: show none."""
+        before, self._lags.lag = self._lags.lag, lag
+        if before is not None:
+            before.close()
+
+    def count_applied(self, applied: Applied, phases: Phases, now: datetime) -> None:
+        """A committed batch."""
+        self._batches.inc()
+        self._invoices.inc(applied.invoices)
+        self._ahead.inc(applied.ahead_of_clock)
+        self._duplicates.inc(applied.duplicates)
+        for reason, records in applied.rejected_by_reason.items():
+            self._rejected.labels(reason.value).inc(records)
+        for phase, seconds in phases.seconds.items():
+            self._phase.labels(phase).observe(seconds)
+        self._latencies.observe(applied.kafka_timestamps, now)
+        self._latency_unknown.inc(applied.records - len(applied.kafka_timestamps))
+
+    def count_landed(self, landed: Landed, phases: Phases, now: datetime) -> None:
+        """A commit to the lake."""
+        self._landed_rows.inc(landed.rows)
+        for phase, seconds in phases.seconds.items():
+            self._landing_phase.labels(phase).observe(seconds)
+        self._lake_version.set(landed.version)
+        self._last_landing.set(now.timestamp())
 
 
 class Latencies(Collector):
@@ -118,15 +222,16 @@ class Lags(Collector):
         yield held
 
 
-class MartState(Collector):
+class MartState(Scraped, Collector):
     """What the mart says at each scrape: it is true after a restart, too, and the nightly job makes no batch here."""
 
-    def __init__(self) -> None:
-        self.settings: Settings | None = None
+    failures = (psycopg2.Error,)
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        self._settings = settings
         self._connection: Connection | None = None
-        self._lock = threading.Lock()
         self._last_batch: datetime | None = None
-        self._silent_until = 0.0
 
     def collect(self) -> Iterator[Metric]:
         """Silence means: not known. While PostgreSQL is away, the last batch is the last one that was heard of."""
@@ -141,8 +246,9 @@ class MartState(Collector):
             "When rules were published last; before the first time, when the mart was made.",
         )
         up = GaugeMetricFamily("mart_postgresql_up", "1 while the mart answers, else 0.")
-        with self._lock:
-            settings, found = self.settings, self._ask()
+        if self._settings.mart_dsn is not None:
+            found = self.asked(self._ask)
+            up.add_metric([], found is not None)
             if found is not None:
                 counts, last_at, nightly = found
                 self._last_batch = last_at or self._last_batch
@@ -152,34 +258,18 @@ class MartState(Collector):
                 published.add_metric([], nightly.waiting_since.timestamp())
                 if nightly.run_at is not None:
                     ran.add_metric([], nightly.run_at.timestamp())
-            if settings is not None:
-                up.add_metric([], found is not None)
             if self._last_batch is not None:
                 last_batch.add_metric([], self._last_batch.timestamp())
         yield from (up, last_batch, segments, kept_back, ran, published)
 
-    def close(self) -> None:
-        """Ask no more."""
-        with self._lock:
-            self._disconnect()
-            self.settings = self._last_batch = None
-
-    def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly] | None:
-        if self.settings is None or time.monotonic() < self._silent_until:
-            return None
-        try:
-            if self._connection is None:
-                self._connection = connect(self.settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
-            return (
-                count_segments(self._connection),
-                read_last_batch(self._connection, self.settings.kafka_topic)[0],
-                read_nightly(self._connection),
-            )
-        except psycopg2.Error as error:
-            log.debug("mart's state unknown", reason=" ".join(str(error).split()))
-            self._silent_until = time.monotonic() + _RETRY_SECONDS
-            self._disconnect()
-            return None
+    def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly]:
+        if self._connection is None:
+            self._connection = connect(self._settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
+        return (
+            count_segments(self._connection),
+            read_last_batch(self._connection, self._settings.kafka_topic)[0],
+            read_nightly(self._connection),
+        )
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -190,83 +280,13 @@ class MartState(Collector):
 class Disks(Collector):
     """The disks of lake and checkpoints, as far as they are folders of this machine."""
 
-    def __init__(self) -> None:
-        self.settings: Settings | None = None
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
     def collect(self) -> Iterator[Metric]:
         free = GaugeMetricFamily("mart_disk_free_bytes", "Free space where a folder is.", labels=["folder"])
         size = GaugeMetricFamily("mart_disk_size_bytes", "Size of the disk that a folder is on.", labels=["folder"])
-        for disk in disks(self.settings) if self.settings is not None else ():
+        for disk in disks(self._settings):
             free.add_metric([disk.folder], disk.free_bytes)
             size.add_metric([disk.folder], disk.size_bytes)
         yield from (free, size)
-
-
-latencies = Latencies()
-lags = Lags()
-mart_state = MartState()
-disk_space = Disks()
-for _collector in (latencies, lags, mart_state, disk_space):
-    REGISTRY.register(_collector)
-
-
-@contextmanager
-def serving(settings: Settings) -> Iterator[None]:
-    """Serve /metrics on METRICS_HOST:METRICS_PORT meanwhile; nothing at port 0. Raises SettingsError if the port cannot
-    be taken."""
-    if not settings.metrics_port:
-        yield
-        return
-    try:
-        server, thread = start_http_server(settings.metrics_port, settings.metrics_host)
-    except OSError as error:
-        raise SettingsError(
-            f"METRICS_PORT={settings.metrics_port} on METRICS_HOST={settings.metrics_host} cannot be used: "
-            f"{error.strerror or error}. Choose another, or 0 for no metrics"
-        ) from None
-    log.info("metrics", url=f"http://{settings.metrics_host}:{settings.metrics_port}/metrics")
-    disk_space.settings = settings
-    mart_state.settings = settings if settings.mart_dsn else None
-    try:
-        yield
-    finally:
-        disk_space.settings = None
-        mart_state.close()
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-@contextmanager
-def query_running(query: str) -> Iterator[None]:
-    """Show the query as running meanwhile; its health check reads this."""
-    _query_running.labels(query).set(1)
-    try:
-        yield
-    finally:
-        _query_running.labels(query).set(0)
-
-
-def count_applied(applied: Applied, now: datetime) -> None:
-    """A committed batch."""
-    _batches.inc()
-    _invoices.inc(applied.invoices)
-    _ahead.inc(applied.ahead_of_clock)
-    _duplicates.inc(applied.duplicates)
-    for reason, records in applied.rejected_by_reason.items():
-        _rejected.labels(reason.value).inc(records)
-    for phase, milliseconds in applied.milliseconds.items():
-        _phase.labels(phase).observe(milliseconds / 1000)
-    telling = applied.kafka_timestamps
-    if telling is not None:
-        latencies.observe(telling, now)
-    _latency_unknown.inc(applied.records - (0 if telling is None else len(telling)))
-
-
-def count_landed(landed: Landed, now: datetime) -> None:
-    """A commit to the lake."""
-    _landed_rows.inc(landed.rows)
-    for phase, milliseconds in landed.milliseconds.items():
-        _landing_phase.labels(phase).observe(milliseconds / 1000)
-    _lake_version.set(landed.version)
-    _last_landing.set(now.timestamp())

@@ -7,19 +7,20 @@ from datetime import UTC, datetime
 
 import structlog
 
+from conf.phases import Phases
 from mart.positions import Writer
-from streaming import metrics
 from streaming.apply import Applied
-from streaming.lag import Lag
 from streaming.land import Landed
+from streaming.metrics import Metrics
 from topic.describe import Topic
+from topic.offsets import behind
 
 log = structlog.get_logger()
 
 
 def report_reading(query: str, topic: Topic, start: Mapping[int, int], **more: object) -> None:
     """Log where a query begins to read, and how many records it is behind the topic's end."""
-    lag = sum(topic.end_offsets[partition] - offset for partition, offset in start.items())
+    lag = sum(behind(start, topic.end_offsets).values())
     log.info("reading", query=query, topic=topic.name, start=dict(start), lag=lag, **more)
 
 
@@ -31,14 +32,12 @@ def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, in
             log.warning("accepted a gap", query=query, partition=partition, lost=lost)
 
 
-def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
+def report_applied(applied: Applied, writer: Writer, phases: Phases, metrics: Metrics) -> None:
     """Log and count what a committed batch did: its id in mart.batch, counts, milliseconds a phase, how old its oldest
     and newest record are now that it is visible (milliseconds since the record's Kafka timestamp; of those that tell
-    it, None if no one does), and the lag: records of the topic that are not applied yet, None while the broker does not
-    say."""
+    it, None if no one does)."""
     now = datetime.now(UTC)
-    metrics.count_applied(applied, now)
-    lag.advance(applied.next_offsets)
+    metrics.count_applied(applied, phases, now)
     log.info(
         "applied",
         epoch=writer.epoch,
@@ -48,18 +47,17 @@ def report_applied(applied: Applied, writer: Writer, lag: Lag) -> None:
         rejected=applied.rejected,
         ahead_of_clock=applied.ahead_of_clock,
         skipped=applied.skipped,
-        lag=lag.total(),
         latency_ms_newest=_age_milliseconds(applied.newest_kafka_timestamp, now),
         latency_ms_oldest=_age_milliseconds(applied.oldest_kafka_timestamp, now),
         next_offsets=applied.next_offsets,
-        ms=applied.milliseconds,
+        ms=phases.milliseconds(),
     )
 
 
-def report_landed(landed: Landed) -> None:
+def report_landed(landed: Landed, phases: Phases, metrics: Metrics) -> None:
     """Log and count what a batch added to the lake: rows, files, the version of its commit, milliseconds a phase, and
     the positions that it moved. `skipped` records were in the lake before: another job landed them."""
-    metrics.count_landed(landed, datetime.now(UTC))
+    metrics.count_landed(landed, phases, datetime.now(UTC))
     log.info(
         "landed",
         rows=landed.rows,
@@ -68,7 +66,7 @@ def report_landed(landed: Landed) -> None:
         files=landed.files,
         version=landed.version,
         next_offsets=landed.next_offsets,
-        ms=landed.milliseconds,
+        ms=phases.milliseconds(),
     )
 
 

@@ -76,3 +76,12 @@ def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
     """What a batch covers if it is all that its partitions hold from its first row to its last."""
     spans = batch.group_by("partition").aggregate([("offset", "min"), ("offset", "max")])
     return {row["partition"]: (row["offset_min"], row["offset_max"] + 1) for row in spans.to_pylist()}
+
+
+def behind(
+    positions: Mapping[int, int], ends: Mapping[int, int], first: Mapping[int, int] | None = None
+) -> dict[int, int]:
+    """Lag: of each partition the records before `ends` that a store has not taken. One that it does not know starts at
+    its `first` record, else at 0."""
+    known = {**(first or {}), **positions}
+    return {p: max(0, end - known.get(p, 0)) for p, end in sorted(ends.items())}

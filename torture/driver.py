@@ -13,7 +13,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import pyarrow as pa
 from kafka import KafkaConsumer, TopicPartition
@@ -21,6 +21,7 @@ from kafka import KafkaConsumer, TopicPartition
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
 from conf.errors import FencedError, StreamingError
+from conf.phases import Phases
 from conf.settings import Settings, settings
 from mart.shop_rules import describe_shop
 from streaming.apply import Coordinates
@@ -32,16 +33,17 @@ from torture import kill_points, mutants
 
 def main() -> int:
     arguments = _arguments()
+    phases: Callable[[], Phases] = Phases
     if arguments.kill:
-        kill_points.install(arguments.kill[0], int(arguments.kill[1]))
+        phases = kill_points.striking(arguments.kill[0], int(arguments.kill[1]))
     if arguments.stop:
-        kill_points.install(arguments.stop[0], int(arguments.stop[1]), kill_points.stop_me)
-    if arguments.mutant:  # last: a mutant passes by the points of what it replaces
+        phases = kill_points.striking(arguments.stop[0], int(arguments.stop[1]), kill_points.stop_me)
+    if arguments.mutant:
         mutants.install(arguments.mutant)
     current = settings()
     try:
         # Turn by turn, as the two queries of the job would, each from its own store's positions.
-        turns = [_apply(current, arguments.batch), _land(current, arguments.batch)]
+        turns = [_apply(current, arguments.batch, phases), _land(current, arguments.batch, phases)]
         while turns:
             turns = [turn for turn in turns if next(turn, None) is not None]
     except FencedError as error:
@@ -53,13 +55,14 @@ def main() -> int:
     return 0
 
 
-def _apply(current: Settings, size: int) -> Iterator[int]:
+def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[int]:
     """Apply batch after batch to the topic's end, as ApplyJob does."""
     topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
     connection = apply_job.connect(current.require_mart())
     describe_shop(connection, current)
     with connection, connection.cursor() as cursor:
-        writer = apply_job.take_over(cursor, topic, apply_job.application_name())
+        with phases()("take over"):
+            writer = apply_job.take_over(cursor, topic, apply_job.application_name())
         apply_job.check_topic(cursor, topic)
         start = starting_offsets(apply_job.read_positions(cursor, topic), topic)
     for records, covered in _batches(current, topic, start, size):
@@ -69,11 +72,11 @@ def _apply(current: Settings, size: int) -> Iterator[int]:
         def raw_values(wanted, values=values) -> Mapping[Coordinates, bytes]:  # type: ignore[no-untyped-def]
             return {at: values[at] for at in wanted}
 
-        apply_job.apply_batch(connection, writer, batch, raw_values, covered=covered)
+        apply_job.apply_batch(connection, writer, batch, raw_values, covered, phases())
         yield records.num_rows
 
 
-def _land(current: Settings, size: int) -> Iterator[int]:
+def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[int]:
     """Land batch after batch to the topic's end, as LandJob does."""
     topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
     table = land_job.open_lake(current.lake)
@@ -81,7 +84,7 @@ def _land(current: Settings, size: int) -> Iterator[int]:
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
     for records, covered in _batches(current, topic, start, size):
         parsed = land_job.parsing(current)(records)
-        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]), covered)
+        land_job.land_batch(table, topic, pa.Table.from_batches([parsed]), covered, phases())
         yield records.num_rows
 
 

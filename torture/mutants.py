@@ -13,7 +13,9 @@ import sql
 import streaming.apply as apply
 import streaming.apply_job as apply_job
 import streaming.land as land
+import streaming.land_job as land_job
 from conf.settings import settings
+from lake.table import advance as advance_lake
 from mart.positions import advance as advance_position
 from mart.quarantine import quarantine as real_quarantine
 
@@ -64,14 +66,22 @@ def _cuts_stay_where_they_are() -> None:
     _replace(score, "_move_cuts", lambda cursor: True)
 
 
-def _no_positions_in_the_lakes_commit() -> None:
-    real_commit = land.append
+def _positions_after_the_lakes_commit() -> None:
+    waiting: list[Mapping[int, int]] = []
+    real_append, real_land = land.append, land_job.land_batch
 
-    def commit(table: Any, rows: Any, topic: Any, next_offsets: Mapping[int, int]) -> None:
-        real_commit(table, rows, topic, {})
-        real_commit(table, rows.slice(0, 0), topic, next_offsets)
+    def append(table: Any, rows: Any, topic: Any, next_offsets: Mapping[int, int]) -> None:
+        real_append(table, rows, topic, {})
+        waiting.append(next_offsets)
 
-    _replace(land, "append", commit)
+    def land_batch(table: Any, topic: Any, *rest: Any) -> Any:
+        landed = real_land(table, topic, *rest)
+        while waiting:
+            advance_lake(table, topic, waiting.pop())
+        return landed
+
+    _replace(land, "append", append)
+    _replace(land_job, "land_batch", land_batch)
 
 
 def _replace(module: Any, name: str, function: Callable[..., Any]) -> None:
@@ -99,7 +109,7 @@ MUTANTS: dict[str, tuple[str, Callable[[], None]]] = {
     "positions in the transaction": ("positions are committed before the batch", _positions_in_their_own_transaction),
     "quarantine in the transaction": ("records are quarantined after the commit", _quarantine_after_the_commit),
     "cut adjustment": ("the cuts between the fifths are not moved", _cuts_stay_where_they_are),
-    "positions in the lake's commit": ("rows are landed before the positions", _no_positions_in_the_lakes_commit),
+    "positions in the lake's commit": ("rows are landed before the positions", _positions_after_the_lakes_commit),
 }
 
 

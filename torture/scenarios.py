@@ -90,8 +90,7 @@ def killed_job(world: World, seed: int, scale: Scale) -> Outcome:
             with flowing(line, traffic.messy(300), 300):
                 point = points[outcome.lives % len(points)]
                 times = {CHECKPOINT_WRITE: rng.randint(1, 8), ANY_MOMENT: 12}.get(point, rng.randint(1, 2))
-                run = (*_RUN, "--max-invoices-per-batch", "40", "--available-now")
-                line.until_killed(point, "torture.job", point, str(times), *run)
+                line.until_killed(point, "torture.job", point, str(times))
             outcome.lives += 1
             if outcome.lives > 3 * scale.job_kills:
                 raise TortureError("the kill points are not reached")
@@ -576,14 +575,8 @@ def _keep_a_copy(to: Path) -> Mischief:
 
 def _put_back(older: Path) -> Mischief:
     def put_back(checkpoint: Path) -> None:
-        """Under its old name, and under the names that the next lives will use."""
         shutil.rmtree(checkpoint)
         shutil.copytree(older, checkpoint)
-        for of_topic in checkpoint.iterdir():
-            [epoch] = sorted(of_topic.glob("epoch-*"))[-1:]
-            for later in range(1, 12):
-                if not (of_topic / f"epoch-{later}").exists():
-                    shutil.copytree(epoch, of_topic / f"epoch-{later}")
 
     return put_back
 

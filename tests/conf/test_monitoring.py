@@ -18,21 +18,22 @@ import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
-from prometheus_client import REGISTRY, generate_latest
+from prometheus_client import generate_latest
 
-import streaming.main  # noqa: F401  (all that counts registers itself)
 from conf.settings import Settings
 from operations.alerts import FEWEST_REJECTED, TITLE, Alert
+from streaming.metrics import Metrics
 from tests.conf.expressions import GRAFANA, OF_PROMETHEUS, PROMETHEUS, alert_rules, dashboard, expressions, metrics_of
 from tests.conftest import ROOT
 
 EXPRESSIONS = expressions()
+EXPOSITION = generate_latest(Metrics(Settings()).registry).decode()
 SUFFIXES = {"counter": ["_total"], "histogram": ["_bucket", "_count", "_sum"], "gauge": [""]}
 
 
 def exposed_names() -> set[str]:
     """The names of the samples that the job's exposition has, or would have as soon as there is something to tell."""
-    types = re.findall(r"^# TYPE (\w+) (\w+)$", generate_latest(REGISTRY).decode(), re.MULTILINE)
+    types = re.findall(r"^# TYPE (\w+) (\w+)$", EXPOSITION, re.MULTILINE)
     return {
         name.removesuffix("_total") + suffix for name, kind in types if kind in SUFFIXES for suffix in SUFFIXES[kind]
     }
@@ -55,9 +56,25 @@ def test_every_metric_of_the_job_is_shown_or_alerted_of():
 
 def test_the_docs_name_every_metric_of_the_job():
     section = (ROOT / "docs" / "operations.md").read_text()
-    told = set(re.findall(r"# TYPE (mart_\w+)", generate_latest(REGISTRY).decode()))
+    told = set(re.findall(r"# TYPE (mart_\w+)", EXPOSITION))
     named = set(re.findall(r"`(mart_\w+)(?:\{\w+\})?`", section.split("`METRICS_PORT` serves")[1].split("\n## ")[0]))
     assert named - {"mart_batch"} == {name for name in told if not name.endswith("_created")}
+
+
+NAMES = """
+    mart_batches mart_disk_free_bytes mart_disk_size_bytes mart_duplicates mart_invoices mart_invoices_ahead
+    mart_kafka_up mart_lag_records mart_lake_version mart_landed_rows mart_landing_phase_seconds mart_last_batch_timestamp_seconds
+    mart_last_landing_timestamp_seconds mart_latency_seconds mart_latency_unknown mart_lock_wait_seconds
+    mart_nightly_kept_back mart_nightly_published_timestamp_seconds mart_nightly_run_timestamp_seconds
+    mart_open_transaction_seconds mart_phase_seconds mart_postgresql_up mart_query_running mart_rejected
+    mart_segment_customers process_cpu_seconds process_resident_memory_bytes process_start_time_seconds python_info
+    python_gc_collections
+"""
+
+
+def test_the_names_are_those_that_others_rules_and_dashboards_know():
+    told = {family.name for family in Metrics(Settings()).registry.collect()}
+    assert {name for name in told if name.startswith("mart_")} <= set(NAMES.split()) <= told
 
 
 def test_the_walk_finds_names_and_labels():

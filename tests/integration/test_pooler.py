@@ -25,7 +25,7 @@ from operations.export import export
 from operations.repair import repair
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from streaming.metrics import mart_state
+from streaming.metrics import MartState
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
@@ -81,7 +81,7 @@ def test_the_line_runs_through_it(line: Line, through: Line, spark):
         thread.start()
     reader = Reader(lambda: through.mart.reader_dsn, listen=True)
     live = Live(reader, cards())
-    mart_state.settings = settings
+    mart_state = MartState(settings)
     try:
         send(line.bootstrap_servers, line.topic, records[:300])
         stream(spark, small(settings), RunOptions(available_now=True, warm_up_rounds=0), threading.Event())

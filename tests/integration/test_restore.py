@@ -30,6 +30,7 @@ from operations.erase import erase
 from operations.verify import verify
 from streaming.apply_job import ApplyJob
 from streaming.main import RunOptions, stream
+from streaming.metrics import Metrics
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
 from tests.integration.oracle import expected_customers, lines_of_events
@@ -98,7 +99,7 @@ def killed_in_the_middle(settings: Settings, mart: Mart, dump: Path) -> None:
     assert not is_there(mart)
     # There is nothing that could be used by mistake: everything says so.
     with pytest.raises(StreamingError, match="or `restore` a backup"):
-        ApplyJob(settings, RunOptions(), threading.Event()).run(MagicMock())
+        ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings)).run(MagicMock())
     with pytest.raises(StreamingError, match="or `restore` a backup"):
         verify(settings, wait_seconds=0)
     reader = Reader(lambda: mart.reader_dsn)

@@ -32,7 +32,7 @@ def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line,
     events = {i.number: json.loads(event(i)) for i in invoices}
     compared = []
 
-    def compare(applied, writer, lag) -> None:
+    def compare(applied, writer, phases, metrics) -> None:
         """In place of the log event of a batch: the mart against the oracle on the invoices applied so far."""
         so_far = [number for (number,) in rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice")]
         expected = expected_customers(lines_of_events([events[number] for number in so_far]), returns_policy)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from stack.process import free_port
 from streaming.main import RunOptions, stream
-from streaming.metrics import serving
+from streaming.metrics import Metrics
 from tests.conf.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
 from tests.conftest import Line
 from tests.dags.sinks import Sinks, listening
@@ -71,8 +71,9 @@ def streaming_job(line: Line, spark) -> Iterator[int]:
     """The job, run by the tests' own Spark, with its metrics on the port that is given."""
     settings = line.settings.model_copy(update={"metrics_port": free_port(), "landing_trigger_seconds": 1})
     stopping = threading.Event()
-    with serving(settings), ThreadPoolExecutor(1) as pool:
-        job = pool.submit(stream, spark, settings, RunOptions(warm_up_rounds=0), stopping)
+    metrics = Metrics(settings)
+    with metrics.serving(), ThreadPoolExecutor(1) as pool:
+        job = pool.submit(stream, spark, settings, RunOptions(warm_up_rounds=0), stopping, metrics)
         try:
             yield settings.metrics_port
         finally:

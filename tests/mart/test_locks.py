@@ -20,6 +20,7 @@ from mart.connection import connect
 from mart.locks import read_wait
 from streaming.apply_job import ApplyJob
 from streaming.job import RunOptions
+from streaming.metrics import Metrics
 from tests.integration.mart_rows import rows
 from tests.mart.silent import way
 
@@ -40,7 +41,7 @@ def locked(dsn: str, table: str, application: str = "psql") -> Iterator[psycopg2
 
 @pytest.fixture
 def job(line) -> Iterator[ApplyJob]:
-    made = ApplyJob(line.settings, RunOptions(), threading.Event())
+    made = ApplyJob(line.settings, RunOptions(), threading.Event(), Metrics(line.settings))
     yield made
     made.close()
 
@@ -68,6 +69,10 @@ def until(condition) -> None:
         time.sleep(0.05)
 
 
+def shown(job: ApplyJob) -> float | None:
+    return job.metrics.registry.get_sample_value("mart_lock_wait_seconds")
+
+
 def waiting(dsn: str):
     with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
         return read_wait(cursor)
@@ -83,13 +88,13 @@ def test_who_makes_it_wait_is_said_and_again(line, job, monkeypatch):
             until(lambda: len([x for x in lines if x["event"] == "waiting for a lock"]) >= 2)
             until(lambda: waiting(line.mart.reader_dsn) is not None)
             by_reader = waiting(line.mart.reader_dsn)
-            assert lock_watch.lock_wait._value.get() > 0
+            assert shown(job) > 0
             pid = other.info.backend_pid
             other.rollback()
         thread.join(60)
     assert thread.failure is None
     assert waiting(line.mart.reader_dsn) is None
-    assert lock_watch.lock_wait._value.get() == 0
+    assert shown(job) == 0
     said = next(x for x in lines if x["event"] == "waiting for a lock")
     assert said["relation"] == by_reader.relation == "mart.invoice"
     [holder] = said["held_by"]
@@ -147,9 +152,8 @@ def test_a_stop_ends_the_wait_of_a_start(line, job):
 def test_a_stop_waits_for_no_server_that_has_fallen_silent(line, monkeypatch):
     monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 0.5)
     with way(line.mart.writer_dsn) as to_server:
-        job = ApplyJob(
-            line.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)}), RunOptions(), threading.Event()
-        )
+        settings = line.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)})
+        job = ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings))
         thread = InThread(job, "SELECT pg_advisory_xact_lock(1), pg_sleep(120)")
         until(lambda: rows(line.mart.owner_dsn, _ASLEEP) == [(1,)])
         to_server.silent.set()

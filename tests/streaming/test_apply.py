@@ -18,6 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from conf.errors import FencedError, GapError, StreamingError, TopicChangedError
+from conf.phases import Phases
 from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
@@ -326,7 +327,7 @@ def test_a_timestamp_that_tells_no_latency_is_in_none(mart):
     latency = "SELECT oldest_latency_ms >= 0, newest_latency_ms >= 0 FROM mart.stream_batch ORDER BY id"
     assert mart.rows(latency) == [(None, None), (True, True)]
     with capture_logs() as lines:
-        report_applied(applied, mart.writer, MagicMock())
+        report_applied(applied, mart.writer, Phases(), MagicMock())
     [said] = lines
     age = (datetime.now(UTC) - AT).total_seconds() * 1000
     assert said["latency_ms_oldest"] == said["latency_ms_newest"] == pytest.approx(age, abs=60_000)

@@ -14,6 +14,7 @@ import pytest
 
 from streaming.apply_job import ApplyJob, _raw_values
 from streaming.job import RunOptions
+from streaming.metrics import Metrics
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
 
@@ -21,9 +22,14 @@ from tests.integration.mart_rows import rows
 @contextmanager
 def job(line: Line, returns_policy: str) -> Iterator[ApplyJob]:
     settings = line.settings.model_copy(update={"returns_policy": returns_policy})
-    made = ApplyJob(settings, RunOptions(), threading.Event())
+    made = ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings))
     yield made
     made.close()
+
+
+def start(job: ApplyJob) -> None:
+    with job.prepare(MagicMock()):  # of Spark it would need the reading of the topic, at its end
+        pass
 
 
 @pytest.mark.stack
@@ -31,14 +37,14 @@ def test_a_job_that_comes_with_other_rules_has_taken_over_before_it_writes_them(
     """Else a batch of the older job could commit in between, after the rules and before the fence."""
     shop = "SELECT returns_policy FROM mart.shop"
     with job(line, "net") as older:
-        older.prepare(MagicMock())  # of Spark it would need the reading of the topic, at its end
+        start(older)
     with (
         job(line, "ignore") as newer,
         ThreadPoolExecutor(1) as pool,
         closing(psycopg2.connect(line.mart.owner_dsn)) as other,
     ):
         other.cursor().execute(f"{shop} FOR UPDATE")
-        taking_over = pool.submit(newer.prepare, MagicMock())
+        taking_over = pool.submit(start, newer)
         until(lambda: rows(line.mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
         # It has not written its rules yet, and no batch of the older one begins any more.
         with pytest.raises(psycopg2.errors.LockNotAvailable):

@@ -15,6 +15,7 @@ from conf.errors import AwayError, StreamingError
 from conf.settings import Settings
 from streaming import job as job_module
 from streaming.job import Job, RunOptions
+from streaming.metrics import Metrics
 
 
 class TwoLines(Job):
@@ -23,10 +24,10 @@ class TwoLines(Job):
     def prepare(self, spark):
         raise NotImplementedError
 
-    def check_topic(self, topic):
+    def check_topic(self, session, topic):
         raise NotImplementedError
 
-    def process(self, records, covered):
+    def process(self, session, records, covered):
         assert covered == {0: (0, 7)}
         structlog.get_logger().info("began", records=records)
 
@@ -34,15 +35,19 @@ class TwoLines(Job):
         structlog.get_logger().info("ended")
 
 
+def two_lines() -> TwoLines:
+    return TwoLines(Settings(), RunOptions(), threading.Event(), Metrics(Settings()))
+
+
 def test_every_line_of_a_batch_has_its_id_and_no_other_line_has(monkeypatch):
     monkeypatch.setattr(job_module, "covered_now", lambda query: {0: (0, 7)} if query == "query" else None)
-    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job = two_lines()
     started = Future()
     started.set_result("query")
     with capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
-        job._micro_batch(started, "first", 0)
+        job._micro_batch("session", started, "first", 0)
         structlog.get_logger().info("between")
-        job._micro_batch(started, "second", 0)  # Spark's own batch id may come again
+        job._micro_batch("session", started, "second", 0)  # Spark's own batch id may come again
     assert [line["event"] for line in lines] == ["began", "ended", "between", "began", "ended"]
     first, same, between, second, too = (line.get("batch") for line in lines)
     assert between is None
@@ -103,10 +108,10 @@ IN_BATCH = (
     ],
 )
 def test_a_broker_that_went_away_is_an_outage_whoever_was_reading(begin, failure, cause, reason):
-    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job = two_lines()
     job._failure = failure
     with pytest.raises(AwayError) as raised:
-        job._wait(Failing(begin + cause))
+        job._wait("session", Failing(begin + cause))
     assert str(raised.value) == reason
 
 
@@ -114,7 +119,7 @@ class Stopping:
     """A streaming query whose stop waits for its thread, which is about to begin a batch."""
 
     def __init__(self, job):
-        self.thread = threading.Thread(target=job._micro_batch, args=(Future(), "records", 0), daemon=True)
+        self.thread = threading.Thread(target=job._micro_batch, args=("session", Future(), "records", 0), daemon=True)
 
     def stop(self):
         self.thread.start()
@@ -123,9 +128,9 @@ class Stopping:
 
 
 def test_a_stop_does_not_hold_up_the_batch_that_it_waits_for():
-    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job = two_lines()
     job.stopping.set()
-    assert job._wait(Stopping(job))
+    job._wait("session", Stopping(job))
     assert job.committed_batches == 0
 
 
@@ -140,20 +145,22 @@ class Lasting:
 
 
 def test_a_stop_that_takes_long_is_told_and_is_a_stop():
-    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job = two_lines()
     job.stopping.set()
     with capture_logs() as lines:
-        assert job._wait(Lasting("java.util.concurrent.TimeoutException: Stream Execution thread for stream [id = 1]"))
+        job._wait(
+            "session", Lasting("java.util.concurrent.TimeoutException: Stream Execution thread for stream [id = 1]")
+        )
     assert [(line["log_level"], line["query"]) for line in lines] == [("warning", "apply")]
     with pytest.raises(RuntimeError, match="something else"):
-        job._wait(Lasting("something else"))
+        job._wait("session", Lasting("something else"))
 
 
 def test_other_failures_are_none():
-    job = TwoLines(Settings(), RunOptions(), threading.Event())
+    job = two_lines()
     job._failure = ValueError("of ours")
     with pytest.raises(StreamingQueryException):
-        job._wait(Failing(IN_BATCH + "ValueError: of ours"))
+        job._wait("session", Failing(IN_BATCH + "ValueError: of ours"))
     job._failure = StreamingError("an operator has to look")
     with pytest.raises(StreamingError, match="an operator"):
-        job._wait(Failing(IN_BATCH + "org.apache.kafka.common.errors.TimeoutException: meanwhile"))
+        job._wait("session", Failing(IN_BATCH + "org.apache.kafka.common.errors.TimeoutException: meanwhile"))

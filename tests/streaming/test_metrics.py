@@ -11,14 +11,15 @@ from datetime import UTC, datetime, timedelta
 import psycopg2
 import pyarrow as pa
 import pytest
-from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from conf.phases import Phases
 from conf.settings import Settings, SettingsError
 from mart.reject_reason import RejectReason
-from streaming import metrics
+from streaming import scraped
 from streaming.apply import Applied
 from streaming.land import Landed
+from streaming.metrics import Latencies, MartState, Metrics
 from tests.mart.nightly import record_run
 from tests.streaming.test_apply import Mart, cleaned
 
@@ -43,7 +44,7 @@ def ages(*seconds: float) -> pa.ChunkedArray:
 
 
 def test_latencies_fall_into_buckets_by_hand():
-    latencies = metrics.Latencies()
+    latencies = Latencies()
     latencies.observe(ages(0.05, 0.1, 0.3, 0.3), NOW)
     latencies.observe(ages(4000), NOW)
     [family] = latencies.collect()
@@ -67,26 +68,34 @@ class KnownLag:
     def held_seconds(self):
         return None if self.lag is None else 12.5
 
+    def close(self):
+        self.closed = True
 
-def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
-    monkeypatch.setattr(metrics.lags, "lag", KnownLag({0: 7, 1: 0}))
+
+def took(**seconds: float) -> Phases:
+    phases = Phases()
+    phases.seconds.update(seconds)
+    return phases
+
+
+def test_a_batch_and_a_landing_are_scraped(tmp_path):
     port = free_port()
-    with metrics.serving(Settings(metrics_port=port, mart_home=tmp_path)):
+    metrics = Metrics(Settings(metrics_port=port, mart_home=tmp_path))
+    metrics.follow(KnownLag({0: 7, 1: 0}))
+    with metrics.serving():
         before = scrape(port)
         metrics.count_applied(
             Applied(
                 records=9,
                 invoices=5,
-                duplicates=1,
-                rejected=3,
                 ahead_of_clock=2,
-                milliseconds={"parse": 120.0, "commit": 4.0},
                 rejected_by_reason=Counter({RejectReason.NOT_JSON: 2, RejectReason.NO_LINES: 1}),
                 kafka_timestamps=ages(*[0.2] * 7),
             ),
+            took(parse=0.12, commit=0.004),
             NOW,
         )
-        metrics.count_landed(Landed(rows=4, version=17, milliseconds={"write": 250.0}), NOW)
+        metrics.count_landed(Landed(rows=4, version=17), took(write=0.25), NOW)
         after = scrape(port)
     grown = {key: value - before.get(key, 0) for key, value in after.items()}
     assert grown["mart_batches_total", ()] == 1
@@ -114,8 +123,10 @@ def test_a_batch_and_a_landing_are_scraped(monkeypatch, tmp_path):
 
 
 def test_a_query_is_shown_as_running_until_it_ends_or_fails():
+    metrics = Metrics(Settings())
+
     def shown() -> float | None:
-        return REGISTRY.get_sample_value("mart_query_running", {"query": "apply"})
+        return metrics.registry.get_sample_value("mart_query_running", {"query": "apply"})
 
     with suppress(ZeroDivisionError), metrics.query_running("apply"):
         assert shown() == 1
@@ -123,12 +134,19 @@ def test_a_query_is_shown_as_running_until_it_ends_or_fails():
     assert shown() == 0
 
 
-def test_a_silent_broker_is_down_and_has_no_lag(monkeypatch):
-    monkeypatch.setattr(metrics.lags, "lag", KnownLag(None))
-    found = {s.name: s.value for family in metrics.lags.collect() for s in family.samples}
-    assert found == {"mart_kafka_up": 0}
-    monkeypatch.setattr(metrics.lags, "lag", None)
-    assert [s for family in metrics.lags.collect() for s in family.samples] == []
+def test_a_silent_broker_is_down_and_has_no_lag():
+    metrics, silent = Metrics(Settings()), KnownLag(None)
+    names = ("mart_kafka_up", "mart_lag_records", "mart_open_transaction_seconds")
+
+    def found():
+        shown = (family for family in metrics.registry.collect() if family.name in names)
+        return {s.name: s.value for family in shown for s in family.samples}
+
+    metrics.follow(silent)
+    assert found() == {"mart_kafka_up": 0}
+    metrics.follow(None)
+    assert found() == {}
+    assert silent.closed
 
 
 @pytest.fixture
@@ -140,8 +158,7 @@ def mart(fresh_mart):
 
 @pytest.mark.stack
 def test_the_mart_is_asked_at_each_scrape_and_may_go_away(mart, fresh_mart, monkeypatch):
-    state = metrics.MartState()
-    state.settings = Settings(mart_dsn=fresh_mart.writer_dsn)
+    state = MartState(Settings(mart_dsn=fresh_mart.writer_dsn))
 
     def samples():
         found = {}
@@ -180,21 +197,22 @@ def test_the_mart_is_asked_at_each_scrape_and_may_go_away(mart, fresh_mart, monk
     with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("ALTER VIEW mart.hidden RENAME TO nightly_status")
     assert samples() == away  # it is left in peace for some seconds
-    monkeypatch.setattr(metrics.time, "monotonic", lambda: float("inf"))
-    assert samples() == later
+    with monkeypatch.context() as later_on:
+        later_on.setattr(scraped.time, "monotonic", lambda: 1e9)
+        assert samples() == later
     state.close()
-    assert samples() == {}
+    assert samples() == away  # nobody is asked any more
 
 
 def test_no_port_no_server_and_a_taken_port_is_told():
-    with metrics.serving(Settings(metrics_port=0)):
-        assert REGISTRY.get_sample_value("mart_batches_total") is not None
+    with Metrics(Settings(metrics_port=0)).serving():
+        pass
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         with (
             pytest.raises(SettingsError, match=rf"METRICS_PORT={port} .* 0 for no metrics"),
-            metrics.serving(Settings(metrics_port=port)),
+            Metrics(Settings(metrics_port=port)).serving(),
         ):
             pass
