@@ -44,7 +44,9 @@ def run(
     ] = 8,
     check_every: Annotated[
         int,
-        typer.Option(min=0, help="Compare all scores with a full ntile each so many batches, and repair; 0: never."),
+        typer.Option(
+            min=0, help="Compare all scores with a full ntile each so many batches, and say what is wrong; 0: never."
+        ),
     ] = 1000,
     master: Annotated[str | None, typer.Option(help="Spark master. [default: local[*]]")] = None,
 ) -> None:

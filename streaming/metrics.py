@@ -92,6 +92,11 @@ class Metrics:
         self._lake_version = Gauge(
             "mart_lake_version", "Version of the lake that the last landing made.", registry=registry
         )
+        self.scores_wrong = Gauge(
+            "mart_scores_wrong",
+            "Scores, cuts and totals that the last check of this run found wrong.",
+            registry=registry,
+        )
         self.lock_wait = Gauge(
             "mart_lock_wait_seconds",
             "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0.",

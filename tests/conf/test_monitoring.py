@@ -63,12 +63,12 @@ def test_the_docs_name_every_metric_of_the_job():
 
 NAMES = """
     mart_batches mart_disk_free_bytes mart_disk_size_bytes mart_duplicates mart_invoices mart_invoices_ahead
-    mart_kafka_up mart_lag_records mart_lake_version mart_landed_rows mart_landing_phase_seconds mart_last_batch_timestamp_seconds
-    mart_last_landing_timestamp_seconds mart_latency_seconds mart_latency_unknown mart_lock_wait_seconds
-    mart_nightly_kept_back mart_nightly_published_timestamp_seconds mart_nightly_run_timestamp_seconds
-    mart_open_transaction_seconds mart_phase_seconds mart_postgresql_up mart_query_running mart_rejected
-    mart_segment_customers process_cpu_seconds process_resident_memory_bytes process_start_time_seconds python_info
-    python_gc_collections
+    mart_kafka_up mart_lag_records mart_lake_version mart_landed_rows mart_landing_phase_seconds
+    mart_last_batch_timestamp_seconds mart_last_landing_timestamp_seconds mart_latency_seconds
+    mart_latency_unknown mart_lock_wait_seconds mart_nightly_kept_back mart_nightly_published_timestamp_seconds
+    mart_nightly_run_timestamp_seconds mart_open_transaction_seconds mart_phase_seconds mart_postgresql_up
+    mart_query_running mart_rejected mart_scores_wrong mart_segment_customers process_cpu_seconds
+    process_resident_memory_bytes process_start_time_seconds python_gc_collections python_info
 """
 
 

@@ -1,15 +1,21 @@
-"""Scores kept batch by batch on the whole line: right after every batch, and put right when they are not."""
+"""Scores kept batch by batch on the whole line: right after every batch, and said to be wrong when they are."""
 
 from __future__ import annotations
 
 import json
 import threading
+from contextlib import closing
 
 import pytest
+from structlog.testing import capture_logs
 
+from mart.connection import connect
+from mart.score import check_scores
+from operations.repair import repair
 from producer.csv_invoices import csv_files, read_invoices
 from producer.event import event, record_key
 from streaming.main import RunOptions, stream
+from streaming.metrics import Metrics
 from tests.conftest import UCI, Line, needs_uci
 from tests.integration.mart_rows import assert_mart_equals, rows
 from tests.integration.oracle import expected_customers, lines_of_events
@@ -48,7 +54,7 @@ def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line,
     assert checks == [(0, 0, 0)] * (batches // 7)
 
 
-def test_self_check_of_the_running_job_repairs_a_wrong_score(spark, line):
+def test_self_check_of_the_running_job_tells_of_a_wrong_score_and_leaves_it_to_a_repair(spark, line):
     events = random_events(400, customers=60, seed=11)
     records = encode(events)
     send(line.bootstrap_servers, line.topic, records[:200])
@@ -60,8 +66,19 @@ def test_self_check_of_the_running_job_repairs_a_wrong_score(spark, line):
         " SELECT count(*) FROM wrong",
     )
     send(line.bootstrap_servers, line.topic, records[200:])
-    batches = catch_up(spark, line, RunOptions(available_now=True, check_every=1), max_invoices_per_batch=20)
+    metrics, options = Metrics(line.settings), RunOptions(available_now=True, check_every=1)
+    with capture_logs() as lines:
+        settings = line.settings.model_copy(update={"max_invoices_per_batch": 20})
+        batches = stream(spark, settings, options, threading.Event(), metrics)["apply"]
+    wrong = rows(
+        line.mart.owner_dsn, "SELECT wrong_scores + wrong_cuts + wrong_totals FROM mart.score_check ORDER BY id"
+    )
+    assert len(wrong) == batches
+    assert wrong[0][0] > 0
+    assert metrics.registry.get_sample_value("mart_scores_wrong") == wrong[-1][0]
+    said = [said["event"] for said in lines if said["log_level"] == "error"]
+    assert said[0] == "scores are wrong: run `retail-mart verify --repair`"
+    repair(line.settings, wait_seconds=60)
     assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
-    first, *others = rows(line.mart.owner_dsn, "SELECT wrong_scores > 0 FROM mart.score_check ORDER BY id")
-    assert first == (True,)
-    assert others == [(False,)] * (batches - 1)
+    with closing(connect(line.mart.writer_dsn)) as connection:
+        assert check_scores(connection).is_right
