@@ -48,7 +48,7 @@ def env_file(
 
 @app.command()
 def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what runs where. Exit code 3 if a server of the stack is down."""
+    """Show what runs where, and what a command has started for itself. Exit code 3 if a server of the stack is down."""
     from rich.filesize import decimal
     from rich.table import Table
 
@@ -58,8 +58,9 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     kafka, mart = external_servers()
     external = {"Kafka": kafka, "PostgreSQL": mart}
     servers = [s for s in lifecycle.status(settings().mart_home) if not external[s.name]]
+    parts = lifecycle.started(settings().mart_home)
     if as_json:
-        typer.echo(json.dumps([s._asdict() for s in servers], default=str, indent=2))
+        typer.echo(json.dumps([s._asdict() for s in servers] + [p._asdict() for p in parts], default=str, indent=2))
     else:
         table = Table("server", "state")
         for name in ("address", "pid", "data"):
@@ -71,7 +72,12 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for s in servers:
             state = "running" if s.running else "down"
             table.add_row(s.name, state, s.address, str(s.pid or ""), decimal(s.data_bytes), str(s.log))
+        for part in parts:
+            of = "left by a command that is gone" if part.left else f"until command {part.command_pid} ends"
+            table.add_row(part.name, of, None, str(part.pid))
         console.print(table)
+        if any(part.left for part in parts):
+            say("What is left is ended by `retail-mart up` or `down`.")
     if not all(s.running for s in servers):
         raise typer.Exit(_NOT_RUNNING)
 

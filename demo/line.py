@@ -17,6 +17,8 @@ from rich.console import Console
 import stack
 from conf.errors import OperatorError
 from conf.settings import settings
+from conf.stop_signals import ended_by_signals
+from stack.children import end_with_us
 
 STREAMING_IS_READY = r"reading .*query=apply"
 _STOP_SECONDS = 60
@@ -97,26 +99,29 @@ class Line:
 def line(home: Path, console: Console, keep: bool = False) -> Iterator[Line]:
     """A line made anew in `home`, whatever the environment says of other servers; stopped at the end unless `keep`.
 
+    The end is also that of this process by any signal: SIGTERM and SIGHUP end the block by an exception, as Ctrl-C
+    does, and after a kill -9 its guard ends what is left.
     From here on this process and its children have the settings of the line. Raises StackError, LineError.
     """
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN", "LAKE_PATH"):
         os.environ.pop(name, None)
     os.environ["MART_HOME"] = str(home)
-    stack.reset(home)
+    with ended_by_signals():
+        stack.reset(home)
+        with end_with_us(home, servers=not keep):
+            yield _running(home, console)
+
+
+def _running(home: Path, console: Console) -> Line:
     start = time.perf_counter()
     settings.cache_clear()
-    try:
-        with console.status("starting Kafka and PostgreSQL"):
-            state = stack.up_as_configured()
-        settings.cache_clear()  # it was read before the servers had addresses
-        running = Line(home, console)
-        running.run("migrating the mart", "migrate")
-        console.print(
-            f"Kafka at {state.kafka_bootstrap_servers} and PostgreSQL are up, the mart is migrated "
-            f"({time.perf_counter() - start:.1f} s)"
-        )
-        yield running
-    finally:
-        if not keep:
-            with console.status("stopping Kafka and PostgreSQL"):
-                stack.down(home)
+    with console.status("starting Kafka and PostgreSQL"):
+        state = stack.up_as_configured()
+    settings.cache_clear()  # it was read before the servers had addresses
+    running = Line(home, console)
+    running.run("migrating the mart", "migrate")
+    console.print(
+        f"Kafka at {state.kafka_bootstrap_servers} and PostgreSQL are up, the mart is migrated "
+        f"({time.perf_counter() - start:.1f} s)"
+    )
+    return running

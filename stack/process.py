@@ -70,10 +70,22 @@ def find(command_end: Sequence[str], pid: int | None = None, created: float | No
     if pid is not None:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
-            same_start = created is None or abs(process.create_time() - created) < _CREATED_TOLERANCE_SECONDS
-            if same_start and _ends_with(process, command_end):
+            if (created is None or _started_at(process, created)) and _ends_with(process, command_end):
                 return process
     return next((p for p in psutil.process_iter() if _ends_with(p, command_end)), None)
+
+
+def is_running(pid: int, created: float) -> bool:
+    """Whether the process which had this pid and start runs."""
+    try:
+        process = psutil.Process(pid)
+        return _started_at(process, created) and alive(process)
+    except psutil.Error:
+        return False
+
+
+def _started_at(process: psutil.Process, created: float) -> bool:
+    return abs(process.create_time() - created) < _CREATED_TOLERANCE_SECONDS
 
 
 def _ends_with(process: psutil.Process, command_end: Sequence[str]) -> bool:
