@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import fasteners
 import psutil
 
 from conf.settings import Settings
@@ -93,7 +92,8 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     variables = environment(settings, python, mart_python)
     home = Path(variables["AIRFLOW_HOME"])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
-    with _alone(home):
+    refusal = f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C"
+    with process.locked(home / "airflow.lock", 0, refusal):
         passwords = Path(variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
         if not passwords.exists():  # else Airflow makes one up and writes it into its log
             write_private(passwords, json.dumps({_USER: secrets.token_urlsafe(12)}))
@@ -118,17 +118,6 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
             yield Airflow(url, _USER, passwords, home, log, tuple(servers))
         finally:
             _stop(servers)
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    lock = fasteners.InterProcessLock(home / "airflow.lock")
-    if not lock.acquire(blocking=False):
-        raise StackError(f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C")
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fasteners
 import psutil
 
 from conf.settings import STATE_FILE_NAME, external_servers, settings
-from stack import broker, children, database
+from stack import broker, children, database, process
 from stack.children import Child, Command
 from stack.state import Server, StackError, State, read_state, write_state
 from stack.topic import ensure_topic
@@ -222,15 +222,9 @@ def _prepared(home: Path) -> Path:
     return home.resolve()  # the servers are known by their command line: one home must have one name
 
 
-@contextlib.contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    lock = fasteners.InterProcessLock(home / "stack.lock")
-    if not lock.acquire(timeout=_LOCK_SECONDS):
-        raise StackError(f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s")
-    try:
-        yield
-    finally:
-        lock.release()
+def _locked(home: Path) -> AbstractContextManager[None]:
+    refusal = f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s"
+    return process.locked(home / "stack.lock", _LOCK_SECONDS, refusal)
 
 
 def _start(module: Any, home: Path, recorded: Server | None, say: Callable[[str], None]) -> Server:

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from stack.state import StackError
 
@@ -22,6 +23,17 @@ _POLL_SECONDS = 0.05
 _KILL_SECONDS = 10
 # Linux derives a process's start from the boot time, which a clock correction moves a little.
 _CREATED_TOLERANCE_SECONDS = 5.0
+
+
+@contextlib.contextmanager
+def locked(file: Path, seconds: float, refusal: str) -> Iterator[None]:
+    """Hold a lock, which ends with this process at the latest. Raises StackError if another one keeps it so long."""
+    try:
+        held = FileLock(file, timeout=seconds).acquire()
+    except Timeout:
+        raise StackError(refusal) from None
+    with held:
+        yield
 
 
 def scratch_folder(folder: Path) -> Path:
