@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import subprocess
 import time
 import urllib.request
@@ -18,7 +17,8 @@ from typing import IO, Any
 import psutil
 
 from conf.settings import Settings
-from stack import process
+from stack import lifecycle, process
+from stack.children import end_with_us
 from stack.state import StackError, write_private
 
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -84,7 +84,8 @@ def command(settings: Settings, mart_python: Path, arguments: Sequence[str], out
 
 @contextlib.contextmanager
 def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
-    """Airflow, ready to be used, and stopped with all its processes at the end.
+    """Airflow, ready to be used. All its processes end with the block, or with this process, however that ends; a task
+    that runs is given some seconds, too.
 
     Raises StackError if its environment is missing, if one runs in this home already, or if it does not get ready.
     """
@@ -93,7 +94,11 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     home = Path(variables["AIRFLOW_HOME"])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
     refusal = f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C"
-    with process.locked(home / "airflow.lock", 0, refusal):
+    with (
+        process.locked(home / "airflow.lock", 0, refusal),
+        end_with_us(settings.mart_home, servers=False, seconds=_STOP_SECONDS),
+    ):
+        lifecycle.end_left_over(settings.mart_home)
         passwords = Path(variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
         if not passwords.exists():  # else Airflow makes one up and writes it into its log
             write_private(passwords, json.dumps({_USER: secrets.token_urlsafe(12)}))
@@ -105,19 +110,15 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
             "AIRFLOW__API__BASE_URL": url,
         }
         log = home / "airflow.log"
-        servers: list[psutil.Process] = []
-        try:
-            _migrate(settings, mart_python, log)
-            # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before
-            # the server that they report to, and has a triggerer, which nothing here needs.
-            servers.append(_start(python, variables, log, "api-server"))
-            process.wait_until_ready(servers[0], "Airflow", log, lambda: _health(url) is not None, _READY_SECONDS)
-            servers.append(_start(python, variables, log, "dag-processor"))
-            servers.append(_start(python, variables, log, "scheduler", "--skip-serve-logs"))
-            process.wait_until_ready(servers[2], "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
-            yield Airflow(url, _USER, passwords, home, log, tuple(servers))
-        finally:
-            _stop(servers)
+        _migrate(settings, mart_python, log)
+        # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before
+        # the server that they report to, and has a triggerer, which nothing here needs.
+        page = _start(python, variables, log, "api-server")
+        process.wait_until_ready(page, "Airflow", log, lambda: _health(url) is not None, _READY_SECONDS)
+        dags = _start(python, variables, log, "dag-processor")
+        scheduler = _start(python, variables, log, "scheduler", "--skip-serve-logs")
+        process.wait_until_ready(scheduler, "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
+        yield Airflow(url, _USER, passwords, home, log, (page, dags, scheduler))
 
 
 def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
@@ -129,21 +130,6 @@ def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
 def _start(python: Path, variables: Mapping[str, str], log: Path, *arguments: str) -> psutil.Process:
     server = [str(python), "-m", "airflow", *arguments]
     return process.start(server, log, cwd=log.parent, environment={**os.environ, **variables})
-
-
-def _stop(servers: Sequence[psutil.Process]) -> None:
-    """The scheduler first. A task that runs is not waited for: it and what it started are killed."""
-    family = []
-    for server in servers:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family += server.children(recursive=True)
-    try:
-        for server in reversed(servers):
-            process.stop(server, [(signal.SIGTERM, _STOP_SECONDS)])
-    finally:  # at once on a second Ctrl-C
-        for left in (*servers, *family):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill(left)
 
 
 def _health(url: str) -> dict[str, Any] | None:

@@ -20,6 +20,7 @@ from typing import NamedTuple, Self
 
 import psutil
 
+from conf.stop_signals import STOPS, handled_by
 from stack import process
 from stack.state import StackError
 
@@ -125,6 +126,22 @@ def end(find: Callable[[], Sequence[Child]], seconds: float = _TERM_SECONDS) -> 
                     child.process.terminate()
         time.sleep(_POLL_SECONDS)
     return list(told.values())
+
+
+def run(program: Sequence[str]) -> int:
+    """Run a program in the foreground; a stop signal of ours is its own. The exit code as a shell gives it."""
+    try:
+        started = subprocess.Popen(program, start_new_session=True)  # Ctrl-C reaches it once: by us
+    except OSError as error:
+        raise StackError(f"cannot run {program[0]}: {error.strerror}") from None
+
+    def pass_on(number: int, _frame: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, number)
+
+    with handled_by(pass_on, *STOPS):
+        code = started.wait()
+    return code if code >= 0 else 128 - code
 
 
 @contextlib.contextmanager

@@ -78,7 +78,7 @@ def up(
     """
     home = _prepared(home)
     with _locked(home):
-        _end_left_over(home, say)
+        end_left_over(home, say)
         state = read_state(home)
         with ThreadPoolExecutor(2) as pool:
             brokers = None if external_kafka else pool.submit(_start, broker, home, state.broker, say)
@@ -115,7 +115,7 @@ def down(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
         return
     home = _prepared(home)
     with _locked(home):
-        _end_left_over(home, say)
+        end_left_over(home, say)
         _stop(home, say)
 
 
@@ -125,7 +125,7 @@ def reset(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
         return
     home = _prepared(home)
     with _locked(home):
-        _end_left_over(home, say)
+        end_left_over(home, say)
         _stop(home, say)
         for folder in doomed(home):
             shutil.rmtree(folder)
@@ -211,8 +211,9 @@ def _parts(home: Path) -> list[Child]:
     return [child for child in found if child.process.pid not in servers]
 
 
-def _end_left_over(home: Path, say: Callable[[str], None]) -> None:
-    """End what a command left that was killed together with its guard."""
+def end_left_over(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    """End what a command of the home left that was killed together with its guard; servers stay."""
+    home = home.resolve()
     for ended in children.end(lambda: [child for child in _parts(home) if not child.command.runs()]):
         say(f"ended {ended}, left by a command that is gone")
 

@@ -21,6 +21,7 @@ _LOG_BYTES_KEPT = 10_000_000
 _TAIL_LINES = 20
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 10
+_SCRATCH = "new-"
 # Linux derives a process's start from the boot time, which a clock correction moves a little.
 _CREATED_TOLERANCE_SECONDS = 5.0
 
@@ -36,14 +37,20 @@ def locked(file: Path, seconds: float, refusal: str) -> Iterator[None]:
         yield
 
 
-def scratch_folder(folder: Path) -> Path:
-    """A new empty folder in which a tool may make data that are then moved to their place.
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A new empty folder in which a tool may make data that are then moved to their place; gone at the end.
 
-    Never one of before: a tool whose starter was killed may still write there. Those are deleted.
+    Never one of before: a tool whose starter was killed may still write there.
     """
-    for left_over in folder.glob("new-*"):
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
+
+
+def delete_scratch(folder: Path) -> None:
+    """The scratch folders that a killed start has left in this one."""
+    for left_over in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix="new-", dir=folder))
 
 
 def free_port(preferred: int | None = None) -> int:

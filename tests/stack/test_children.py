@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def guard_of(started: subprocess.Popen[bytes]) -> psutil.Process:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
-def test_all_that_a_killed_command_started_ends(tmp_path, number, monkeypatch):
+def test_all_that_a_killed_command_started_ends(tmp_path, number):
     with command(tmp_path) as started:
         guard = guard_of(started)
         assert [(s.command_pid, s.left) for s in stack.started(tmp_path)] == [(started.pid, False)]
@@ -86,6 +87,53 @@ def test_what_was_left_is_shown_and_ended_by_the_next_command(tmp_path, monkeypa
         stack.down(tmp_path, said.append)
         assert any(f"(pid {left.pid}), left by a command that is gone" in line for line in said)
         assert children.children(tmp_path.resolve()) == []
+
+
+@contextlib.contextmanager
+def with_servers(home: Path, program: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A program with servers that are up for it, once it runs; whatever a failure leaves is ended."""
+    environment = {**os.environ, "MART_HOME": str(home), "STARTED": str(home / "started")}
+    command = [sys.executable, "-m", "cli", "with-servers", "sh", "-c", f'touch "$STARTED"; {program}']
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as started:
+        try:
+            wait_until((home / "started").exists)
+            yield started
+        finally:
+            started.kill()
+            started.wait()
+            stack.down(home)
+
+
+def running(home: Path) -> list[bool]:
+    return [server.running for server in stack.status(home)]
+
+
+@pytest.mark.stack
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_servers_end_with_the_program_that_they_were_started_for(tmp_path, number):
+    with with_servers(tmp_path, "trap 'exit 9' TERM INT HUP; sleep 600 & wait") as started:
+        assert running(tmp_path) == [True, True]
+        started.send_signal(number)  # the program's, which may end as it likes
+        assert started.wait(_SECONDS) == 9
+        assert running(tmp_path) == [False, False]
+        assert children.children(tmp_path.resolve()) == []
+
+
+@pytest.mark.stack
+def test_servers_end_when_the_command_is_killed(tmp_path):
+    with with_servers(tmp_path, "sleep 600") as started:
+        started.kill()
+        wait_until(lambda: running(tmp_path) == [False, False] and not children.children(tmp_path.resolve()))
+
+
+@pytest.mark.stack
+def test_a_server_that_was_there_before_stays(tmp_path):
+    stack.up(tmp_path)
+    stack.stop_broker(tmp_path)
+    with with_servers(tmp_path, "exit 7") as started:
+        assert started.wait(_SECONDS) == 7
+        assert running(tmp_path) == [False, True]
+        assert list(stack.read_state(tmp_path).environment()) == ["MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN"]
 
 
 def test_a_pid_that_another_process_has_today_is_not_the_command(tmp_path):
