@@ -66,6 +66,7 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__PARALLELISM": "4",  # that many worker processes wait for tasks; a night is one after the other
+        "SPT_NOENV": "1",  # else a process's title is written over its environment, where stack.children's mark is
         "MART_HOME": str(settings.mart_home),
         "MART_PYTHON": str(settings.mart_python or mart_python),
         "SHOP_TIME_ZONE": settings.shop_time_zone,
