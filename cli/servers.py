@@ -29,7 +29,7 @@ def up() -> None:
     from stack import lifecycle
 
     with console.status("Starting Kafka and PostgreSQL"):
-        lifecycle.up_as_configured(say)
+        lifecycle.up_as_configured(settings(), say)
     if not all(external_servers()):
         say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
 
@@ -106,7 +106,7 @@ def with_servers(
 
     with ended_by_signals(), end_with_us(settings().mart_home, servers=True):
         with console.status("Starting Kafka and PostgreSQL"):
-            lifecycle.up_as_configured(say)
+            lifecycle.up_as_configured(settings(), say)
         code = run(program)
     raise typer.Exit(code)
 

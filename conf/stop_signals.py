@@ -32,7 +32,9 @@ def stop_signals() -> Iterator[threading.Event]:
 @contextmanager
 def cleared_away() -> Iterator[None]:
     """SIGTERM or SIGHUP ends the block by an exception, as Ctrl-C does, so that what it has begun is cleared away."""
-    with handled_by(_exit, signal.SIGTERM, signal.SIGHUP):
+    # One that raises KeyboardInterrupt, by the wish of the command, does so already.
+    ends = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.default_int_handler)
+    with handled_by(_exit, *ends):
         yield
 
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
-from conf.settings import STATE_FILE_NAME, external_servers, settings
+from conf.settings import STATE_FILE_NAME, Settings, external_servers
 from stack import broker, children, database, process
 from stack.children import Child, Command
 from stack.state import Server, StackError, State, read_state, write_state
@@ -43,10 +43,9 @@ class ServerStatus(NamedTuple):
     log: Path
 
 
-def up_as_configured(say: Callable[[str], None] = lambda _: None) -> State:
+def up_as_configured(configured: Settings, say: Callable[[str], None] = lambda _: None) -> State:
     """`up` in the settings' home with the settings' topic, using the servers that the environment names."""
     kafka, mart = external_servers()
-    configured = settings()
     return up(
         configured.mart_home,
         topic=configured.kafka_topic,

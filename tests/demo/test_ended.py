@@ -1,4 +1,4 @@
-"""The line ends with the command that made it, on a signal at its start and in its midst, and by kill -9 too."""
+"""The pipeline ends with the command that made it, on a signal at its start and in its midst, and by kill -9 too."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from stack import children
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 _SECONDS = 240  # to wait in, none is asserted
-_LINE = """
+_PIPELINE = """
 import sys, time
 from pathlib import Path
 from rich.console import Console
-from demo.line import line
-with line(Path(sys.argv[1]), Console()) as parts, parts.running("live page", "live page: ", "page"):
+from demo.pipeline import pipeline
+with pipeline(Path(sys.argv[1]), Console()) as parts, parts.running("live page", "live page: ", "page"):
     time.sleep(600)
 """
 
 
 @contextlib.contextmanager
 def ended(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that makes a line in `home`; whatever a failure leaves is ended."""
+    """A command that makes a pipeline in `home`; whatever a failure leaves is ended."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MART_HOME": str(home.parent)}
     with subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL) as started:
         try:
@@ -43,7 +43,7 @@ def ended(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def of_home(home: Path) -> list[int]:
-    """Kafka, PostgreSQL and all else that was started for the line, by their pids."""
+    """Kafka, PostgreSQL and all else that was started for the pipeline, by their pids."""
     return [child.process.pid for child in children.children(home.resolve())]
 
 
@@ -76,7 +76,7 @@ def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Sig
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_servers_and_parts_end_with_the_command(tmp_path, number):
     home = tmp_path / "demo"
-    with ended(home, "-c", _LINE, str(home)) as started:
+    with ended(home, "-c", _PIPELINE, str(home)) as started:
         wait_until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), started)
         assert running_servers(home) == 2
         assert_ends(started, home, number)
@@ -85,7 +85,7 @@ def test_servers_and_parts_end_with_the_command(tmp_path, number):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_start_that_is_cut_short_leaves_nothing(tmp_path, number):
     home = tmp_path / "demo"
-    with ended(home, "-c", _LINE, str(home)) as started:
+    with ended(home, "-c", _PIPELINE, str(home)) as started:
         wait_until(lambda: running_servers(home), started)
         assert_ends(started, home, number)
 
