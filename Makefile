@@ -53,15 +53,10 @@ demo: $(VENV)/.user ## A shop, Kafka, Spark, PostgreSQL, the live page: watch se
 	@$(PY) -m cli demo $(if $(DATA),--data '$(DATA)') $(ARGS)
 
 nightly: $(VENV)/.user ## The nightly job alone, on what the demo landed: compact the lake, mine, publish, check
-	@$(PY) -m cli up
-	@$(PY) -m cli compact
-	@$(PY) -m cli mine --business-date newest $(ARGS)
-	@$(PY) -m cli check
-	@$(PY) -m cli down
+	@$(PY) -m cli with-servers sh -ec '$(PY) -m cli compact; $(PY) -m cli mine --business-date newest "$$@"; $(PY) -m cli check' nightly $(ARGS)
 
 dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
-	@$(PY) -m cli up
-	@$(PY) -m cli page $(ARGS); $(PY) -m cli down
+	@$(PY) -m cli with-servers $(PY) -m cli page $(ARGS)
 
 metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
 	@$(PY) -m cli metabase apply $(ARGS)
@@ -75,8 +70,7 @@ restore: $(VENV)/.user ## Restore FILE=… into an empty mart
 airflow-env: $(AIRFLOW_VENV)/.installed ## Airflow's own environment
 
 airflow: $(VENV)/.user $(AIRFLOW_VENV)/.installed ## Airflow for real, with the nightly DAG; prints its URL, until Ctrl-C
-	@$(PY) -m cli up
-	@$(PY) -m cli airflow $(ARGS); $(PY) -m cli down
+	@$(PY) -m cli with-servers $(PY) -m cli airflow $(ARGS)
 
 env: $(VENV)/.user ## Write .env: random passwords for docker-compose.yml (kept if it is there)
 	@$(PY) -m cli env

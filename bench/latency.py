@@ -17,8 +17,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from conf.settings import settings
-from demo.line import STREAMING_IS_READY, Line, line
+from conf.settings import Settings
+from demo.pipeline import STREAMING_IS_READY, Pipeline, pipeline
 from sql import one_row, statement
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -26,7 +26,7 @@ console = Console(highlight=False, soft_wrap=True)
 _PATIENCE_SECONDS = 120
 
 
-def traffic(parts: Line, rate: str, seconds: float) -> tuple[datetime, int]:
+def traffic(parts: Pipeline, rate: str, seconds: float) -> tuple[datetime, int]:
     """Live traffic for so long, until all of it is applied; returns when it began and the invoices sent."""
     start = datetime.now(UTC)
     with console.status(f"{rate} for {seconds:g} s"):
@@ -34,14 +34,13 @@ def traffic(parts: Line, rate: str, seconds: float) -> tuple[datetime, int]:
             "sending live traffic", "live",
             "--rate", rate, "--no-rhythm", "--duration", str(seconds), "--no-progress",
         )  # fmt: skip
-        return start, wait_until_applied()
+        return start, wait_until_applied(parts.settings)
 
 
-def wait_until_applied(patience_seconds: float = _PATIENCE_SECONDS) -> int:
+def wait_until_applied(current: Settings, patience_seconds: float = _PATIENCE_SECONDS) -> int:
     """Wait until the mart is at the topic's end; returns the records. Ends the program if that takes too long."""
     from kafka import KafkaConsumer, TopicPartition
 
-    current = settings()
     with (
         closing(KafkaConsumer(bootstrap_servers=current.require_kafka(), enable_auto_commit=False)) as consumer,
         closing(psycopg2.connect(current.require_mart("owner"))) as owner,
@@ -63,7 +62,7 @@ def wait_until_applied(patience_seconds: float = _PATIENCE_SECONDS) -> int:
 @app.command()
 def main(
     rate: Annotated[str, typer.Option(help="Invoices in a time.")] = "1000/s",
-    warm: Annotated[int, typer.Option(min=0, help="Seconds of traffic that warm the line first.")] = 20,
+    warm: Annotated[int, typer.Option(min=0, help="Seconds of traffic that warm the pipeline first.")] = 20,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic that are measured.")] = 60,
 ) -> None:
     """Measure p50, p90, p99 and the maximum, milliseconds, over the measured seconds and in windows of them."""
@@ -72,11 +71,11 @@ def main(
         column.justify = "right"
     with (
         tempfile.TemporaryDirectory(prefix="mart-bench-") as home,
-        line(Path(home), console) as parts,
+        pipeline(Path(home), console) as parts,
         parts.running("streaming", STREAMING_IS_READY, "run"),
     ):
         start, _ = traffic(parts, rate, warm + seconds)
-        with closing(psycopg2.connect(settings().require_mart("owner"))) as owner, owner.cursor() as cursor:
+        with closing(psycopg2.connect(parts.settings.require_mart("owner"))) as owner, owner.cursor() as cursor:
             cursor.execute(statement("bench/first_record"), {"start": start})
             (first,) = one_row(cursor)
             for name, after, until in (

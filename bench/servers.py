@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -16,8 +15,7 @@ from rich.console import Console
 
 import stack
 from conf.segments import segment_scores
-from conf.settings import settings
-from demo.line import Line, line
+from demo.pipeline import Pipeline, pipeline
 from mart.migrate import migrate
 from sql import statement
 from stack import database
@@ -45,8 +43,8 @@ class Topic:
 class Servers:
     """Kafka and PostgreSQL, up, with what the benchmarks need of them."""
 
-    def __init__(self, parts: Line) -> None:
-        self._line = parts
+    def __init__(self, parts: Pipeline) -> None:
+        self._pipeline = parts
         state = stack.read_state(parts.home)
         if not (state.kafka_bootstrap_servers and state.mart_dsn and state.superuser_dsn):
             raise RuntimeError(f"no servers in {parts.home}")
@@ -80,8 +78,7 @@ class Servers:
 
     def environment(self, place: Database, topic: str) -> dict[str, str]:
         """The settings with which our commands work on this database and topic."""
-        return {
-            **os.environ,
+        variables = {
             "MART_DSN": place.writer_dsn,
             "MART_OWNER_DSN": place.owner_dsn,
             "MART_READER_DSN": place.reader_dsn,
@@ -89,16 +86,17 @@ class Servers:
             "CHECKPOINT_DIR": str(self.home / "checkpoint" / place.name),
             "LAKE_PATH": str(self.home / "lake" / place.name),
         }
+        return self._pipeline.environment(variables)
 
     def empty_topic(self, name: str) -> str:
-        stack.ensure_topic(self.kafka, name, settings().kafka_topic_partitions)
+        stack.ensure_topic(self.kafka, name, self._pipeline.settings.kafka_topic_partitions)
         return name
 
     def filled_topic(self, name: str, folder: Path) -> Topic:
         """A topic with the invoices of a folder of CSV files."""
         self.empty_topic(name)
-        with _variable("KAFKA_TOPIC", name):
-            sent = self._line.run(f"filling topic {name}", "replay", str(folder), "--no-progress")
+        variables = {"KAFKA_TOPIC": name}
+        sent = self._pipeline.run(f"filling topic {name}", "replay", str(folder), "--no-progress", variables=variables)
         found = re.search(r"([\d,]+) invoices \(([\d,]+) lines\)", sent)
         if found is None:
             raise RuntimeError(f"the producer said: {sent}")
@@ -109,21 +107,8 @@ class Servers:
 @contextmanager
 def servers(home: Path, console: Console) -> Iterator[Servers]:
     """Both servers, made anew in `home` and stopped at the end."""
-    with line(home, console) as parts:
+    with pipeline(home, console) as parts:
         yield Servers(parts)
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _at(dsn: str, name: str) -> str:

@@ -48,8 +48,8 @@ from bench.soak_report import (
     within,
     write_csv,
 )
-from conf.settings import mart_home, settings
-from demo.line import STREAMING_IS_READY, Line, LineError, line
+from conf.settings import mart_home
+from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from sql import one_row, statement
 from stack import broker, database
 
@@ -86,22 +86,24 @@ def _pss(pid: int) -> tuple[int, int] | None:
 
 
 class Sampler:
-    """Takes samples of a running line. Raises LineError if a part of it is gone."""
+    """Takes samples of a running pipeline. Raises PipelineError if a part of it is gone."""
 
-    def __init__(self, home: Path, job: psutil.Process, cursor: Cursor) -> None:
+    def __init__(self, parts: Pipeline, job: psutil.Process, cursor: Cursor) -> None:
+        home = parts.home
         kafka, postgres = broker.running(home), database.running(home)
         if kafka is None or postgres is None:
-            raise LineError(f"{'the broker' if kafka is None else 'PostgreSQL'} has ended, logs: {home / 'log'}")
+            raise PipelineError(f"{'the broker' if kafka is None else 'PostgreSQL'} has ended, logs: {home / 'log'}")
         self._job, self._broker, self._postgres, self._cursor = job, kafka, postgres, cursor
+        self._checkpoints = Path(parts.settings.checkpoints)
         self._start = time.monotonic()
         psutil.cpu_percent()
 
     def sample(self) -> Sample:
-        """The line as it is now."""
+        """The pipeline as it is now."""
         try:
             return self._sample()
         except (psutil.NoSuchProcess, psycopg2.OperationalError) as error:
-            raise LineError(f"a part of the line has ended: {' '.join(str(error).split())}") from None
+            raise PipelineError(f"a part of the pipeline has ended: {' '.join(str(error).split())}") from None
 
     def _sample(self) -> Sample:
         tree = [self._job, *self._job.children(recursive=True)]
@@ -121,7 +123,7 @@ class Sampler:
             postgres=own,
             shared_buffers=shared,
             database=size / MB,
-            checkpoint_files=sum(path.is_file() for path in Path(settings().checkpoints).rglob("*")),
+            checkpoint_files=sum(path.is_file() for path in self._checkpoints.rglob("*")),
             processor=psutil.cpu_percent() / 100 * (os.cpu_count() or 1),
             tables=tables,
         )
@@ -147,7 +149,7 @@ def main(
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the picture here, too: docs/soak.png.")] = None,
 ) -> None:
-    """Soak the line and judge what grew: memory, tables, checkpoints, latency; then the mart against the lake.
+    """Soak the pipeline and judge what grew: memory, tables, checkpoints, latency; then the mart against the lake.
 
     Ctrl-C ends the traffic, and what was measured until then is shown. Exit codes: 0 all is as it must be, 1 something
     grew or is wrong, 130 interrupted.
@@ -158,7 +160,7 @@ def main(
     soak, verified, interrupted = Soak(minutes * 60), None, False
     with tempfile.TemporaryDirectory(prefix="mart-soak-", ignore_cleanup_errors=True) as home:
         try:
-            with line(Path(home), console) as parts:
+            with pipeline(Path(home), console) as parts:
                 if history:
                     _fill_topic(parts, history, customers)
                 with parts.running("streaming", STREAMING_IS_READY, "run") as job:
@@ -167,7 +169,7 @@ def main(
                         verified = _verified(parts)
         except KeyboardInterrupt:
             interrupted = True
-        except (LineError, stack.StackError, SystemExit) as error:
+        except (PipelineError, stack.StackError, SystemExit) as error:
             console.print(str(error), style="red", markup=False)
         finally:
             log = Path(home, "log", "streaming.log")
@@ -189,7 +191,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _fill_topic(parts: Line, lines: int, customers: int) -> None:
+def _fill_topic(parts: Pipeline, lines: int, customers: int) -> None:
     """The shop's history of the last days on the topic: the job applies it first."""
     shop = str(parts.home / "shop")
     first = date.today() - timedelta(days=_HISTORY_DAYS)
@@ -202,19 +204,21 @@ def _fill_topic(parts: Line, lines: int, customers: int) -> None:
     shutil.rmtree(shop)
 
 
-def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, customers: int, every: float) -> bool:
-    """Traffic and samples, then the latencies; True if it was interrupted. Raises LineError if a part ends."""
+def _measure(
+    parts: Pipeline, job: subprocess.Popen[bytes], soak: Soak, rate: str, customers: int, every: float
+) -> bool:
+    """Traffic and samples, then the latencies; True if it was interrupted. Raises PipelineError if a part ends."""
     with console.status("applying the history"):
-        wait_until_applied(_HISTORY_SECONDS)
+        wait_until_applied(parts.settings, _HISTORY_SECONDS)
     interrupted = False
-    with closing(psycopg2.connect(settings().require_mart("owner"))) as owner, owner.cursor() as cursor:
+    with closing(psycopg2.connect(parts.settings.require_mart("owner"))) as owner, owner.cursor() as cursor:
         owner.autocommit = True
         start = datetime.now(UTC)
         traffic = parts.start(
             "traffic", "live", "--rate", rate, "--no-rhythm", "--no-progress",
             "--duration", str(soak.seconds), "--customers", str(customers),
         )  # fmt: skip
-        sampler = Sampler(parts.home, psutil.Process(job.pid), cursor)
+        sampler = Sampler(parts, psutil.Process(job.pid), cursor)
         try:
             _take_samples(parts, job, traffic, sampler, soak, every)
         except KeyboardInterrupt:
@@ -225,7 +229,7 @@ def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, c
                 traffic.wait(timeout=30)
         parts.check("streaming", job)
         with console.status("waiting until all is applied"):
-            wait_until_applied()
+            wait_until_applied(parts.settings)
         cursor.execute(statement("bench/first_record"), {"start": start})
         (first,) = one_row(cursor)
         seconds = min(soak.seconds, soak.samples[-1].seconds)
@@ -241,7 +245,7 @@ def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, c
 
 
 def _take_samples(
-    parts: Line,
+    parts: Pipeline,
     job: subprocess.Popen[bytes],
     traffic: subprocess.Popen[bytes],
     sampler: Sampler,
@@ -270,11 +274,11 @@ def _take_samples(
                 time.sleep(0.2)
 
 
-def _verified(parts: Line) -> bool:
+def _verified(parts: Pipeline) -> bool:
     start = time.perf_counter()
     try:
         found = parts.run("verifying the mart against the lake", "verify")
-    except LineError as error:
+    except PipelineError as error:
         console.print(str(error), markup=False)
         return False
     console.print(f"{found.strip()}\n(verify took {time.perf_counter() - start:.1f} s in all, beside the running job)")

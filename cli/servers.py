@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -30,7 +29,7 @@ def up() -> None:
     from stack import lifecycle
 
     with console.status("Starting Kafka and PostgreSQL"):
-        lifecycle.up_as_configured(say)
+        lifecycle.up_as_configured(settings(), say)
     if not all(external_servers()):
         say(f"addresses and passwords: {settings().mart_home / STATE_FILE_NAME}")
 
@@ -48,7 +47,7 @@ def env_file(
 
 @app.command()
 def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what runs where. Exit code 3 if a server of the stack is down."""
+    """Show what runs where, and what a command has started for itself. Exit code 3 if a server of the stack is down."""
     from rich.filesize import decimal
     from rich.table import Table
 
@@ -58,8 +57,9 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     kafka, mart = external_servers()
     external = {"Kafka": kafka, "PostgreSQL": mart}
     servers = [s for s in lifecycle.status(settings().mart_home) if not external[s.name]]
+    parts = lifecycle.started(settings().mart_home)
     if as_json:
-        typer.echo(json.dumps([s._asdict() for s in servers], default=str, indent=2))
+        typer.echo(json.dumps([s._asdict() for s in servers] + [p._asdict() for p in parts], default=str, indent=2))
     else:
         table = Table("server", "state")
         for name in ("address", "pid", "data"):
@@ -71,7 +71,12 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
         for s in servers:
             state = "running" if s.running else "down"
             table.add_row(s.name, state, s.address, str(s.pid or ""), decimal(s.data_bytes), str(s.log))
+        for part in parts:
+            of = "left by a command that is gone" if part.left else f"until command {part.command_pid} ends"
+            table.add_row(part.name, of, None, str(part.pid))
         console.print(table)
+        if any(part.left for part in parts):
+            say("What is left is ended by `retail-mart up` or `down`.")
     if not all(s.running for s in servers):
         raise typer.Exit(_NOT_RUNNING)
 
@@ -84,6 +89,26 @@ def down() -> None:
 
     with console.status("Stopping Kafka and PostgreSQL"):
         lifecycle.down(settings().mart_home, say)
+
+
+@app.command("with-servers", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def with_servers(
+    program: Annotated[list[str], typer.Argument(metavar="PROGRAM…", help="What to run, such as `retail-mart page`.")],
+) -> None:
+    """Run a program with Kafka and PostgreSQL up; those that were started for it end with it, however it ends.
+
+    The exit code is the program's.
+    """
+    from conf.settings import settings
+    from conf.stop_signals import ended_by_signals
+    from stack import lifecycle
+    from stack.children import end_with_us, run
+
+    with ended_by_signals(), end_with_us(settings().mart_home, servers=True):
+        with console.status("Starting Kafka and PostgreSQL"):
+            lifecycle.up_as_configured(settings(), say)
+        code = run(program)
+    raise typer.Exit(code)
 
 
 @app.command()
@@ -114,6 +139,7 @@ def airflow(
     With a COMMAND, such as `dags unpause nightly_rules`, that is what `airflow` does to the same database.
     """
     from conf.settings import settings
+    from conf.stop_signals import ended_by_signals
     from stack.airflow import command as airflow_command
     from stack.airflow import running
     from stack.process import tail
@@ -122,28 +148,27 @@ def airflow(
     current, python = settings(), Path(sys.executable)
     if command:
         raise typer.Exit(airflow_command(current, python, command))
-    for number in (signal.SIGINT, signal.SIGTERM):  # SIGINT too: a script's background job begins without it
-        signal.signal(number, signal.default_int_handler)
     starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
-    try:
-        starting.start()
-        with running(current, python) as server:
+    with ended_by_signals():
+        try:
+            starting.start()
+            with running(current, python) as server:
+                starting.stop()
+                say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
+                say(f"log: {server.log}")
+                say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
+                if not current.mart_dsn:
+                    say("No PostgreSQL yet: `retail-mart up`, or MART_DSN here, before the first run.")
+                try:
+                    server.wait()
+                except (KeyboardInterrupt, SystemExit):
+                    say("Stopping Airflow; a second Ctrl-C does not wait for it")
+                    raise
+                raise StackError(f"a part of Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
+        except (KeyboardInterrupt, SystemExit):
+            say("Airflow is stopped")
+        finally:
             starting.stop()
-            say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
-            say(f"log: {server.log}")
-            say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
-            if not current.mart_dsn:
-                say("No PostgreSQL yet: `retail-mart up`, or MART_DSN here, before the first run.")
-            try:
-                server.wait()
-            except KeyboardInterrupt:
-                say("Stopping Airflow; a second Ctrl-C does not wait for it")
-                raise
-            raise StackError(f"a part of Airflow ended by itself; the end of {server.log}:\n{tail(server.log)}")
-    except KeyboardInterrupt:
-        say("Airflow is stopped")
-    finally:
-        starting.stop()
 
 
 @jvm.command()

@@ -317,8 +317,8 @@ def _option(name: str, parse: Callable[[str], T], text: str | None) -> T | None:
 
 @contextmanager
 def _stop_on_signals() -> Iterator[Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one ends the process at once."""
-    from conf.stop_signals import handled_by
+    """An event that Ctrl-C, SIGTERM and SIGHUP set; a second one ends the process at once."""
+    from conf.stop_signals import STOPS, handled_by
 
     stop = Event()
 
@@ -326,7 +326,7 @@ def _stop_on_signals() -> Iterator[Event]:
         signal.signal(number, signal.SIG_DFL)
         stop.set()
 
-    with handled_by(on_signal, signal.SIGINT, signal.SIGTERM):
+    with handled_by(on_signal, *STOPS):
         yield stop
 
 

@@ -398,13 +398,13 @@ def settings() -> Settings:
     return read_settings()
 
 
-def read_settings() -> Settings:
-    """The settings as environment and state file are now.
+def read_settings(**given: Any) -> Settings:
+    """The settings as given, else as environment and state file are now.
 
     Raises SettingsError naming each wrong variable, its value and what is allowed.
     """
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         raise SettingsError("\n".join(map(_in_words, error.errors()))) from None
 

@@ -1,4 +1,4 @@
-"""Stop signals: SIGTERM and SIGINT end a command between two pieces of its work, not within one."""
+"""Stop signals: SIGTERM, SIGHUP and SIGINT end a command between two pieces of its work, not within one."""
 
 from __future__ import annotations
 
@@ -6,42 +6,55 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import structlog
 
 log = structlog.get_logger()
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
 def stop_signals() -> Iterator[threading.Event]:
-    """An event that SIGTERM and SIGINT set, so that a command ends where nothing is half done."""
+    """An event that SIGTERM, SIGHUP and SIGINT set, so that a command ends where nothing is half done."""
     stopping = threading.Event()
 
     def stop(number: int, _frame: FrameType | None) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
         stopping.set()
+        with suppress(OSError):  # the terminal that sent SIGHUP is gone
+            log.info("stopping", signal=signal.Signals(number).name)
 
-    with handled_by(stop, signal.SIGTERM, signal.SIGINT):
+    with handled_by(stop, *STOPS):
         yield stopping
 
 
 @contextmanager
 def cleared_away() -> Iterator[None]:
-    """SIGTERM ends the block by an exception, as Ctrl-C does, so that what it has begun is cleared away."""
-
-    def stop(number: int, _frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    with handled_by(stop, signal.SIGTERM):
+    """SIGTERM or SIGHUP ends the block by an exception, as Ctrl-C does, so that what it has begun is cleared away."""
+    # One that raises KeyboardInterrupt, by the wish of the command, does so already.
+    ends = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.default_int_handler)
+    with handled_by(_exit, *ends):
         yield
 
 
 @contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """The same, and SIGINT too where it is ignored, as in a script's background job: for what has servers to stop."""
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    with cleared_away(), handled_by(_exit, *([signal.SIGINT] if ignored else [])):
+        yield
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
+
+
+@contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """For the block, these signals are the handler's."""
-    before = {number: signal.signal(number, handler) for number in numbers}
+    """For the block, these signals are the handler's; but SIGHUP that was ignored before stays so: `nohup` wants it."""
+    heard = [n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:

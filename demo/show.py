@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from conf.settings import Settings, mart_home, settings
-from demo.line import STREAMING_IS_READY, Line, LineError, line
+from conf.settings import mart_home
+from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
 from jvm.jars import broker_classpath, spark_jars
@@ -36,18 +36,18 @@ _WINDOW_DAYS = 90
 def demo(data: Path | None, days: int, rate: str, browser: bool, keep: bool) -> bool:
     """Show it all, on the files of `data` or of a shop made up; whether the mart equals a recompute of the files.
 
-    Raises LineError, StackError, SettingsError, JavaNotFoundError, JarDownloadError.
+    Raises PipelineError, StackError, SettingsError, JavaNotFoundError, JarDownloadError.
     """
     home = mart_home() / "demo"
-    os.environ.setdefault("LANDING_TRIGGER_SECONDS", "5")  # a demo is not long
+    variables = {"LANDING_TRIGGER_SECONDS": os.environ.get("LANDING_TRIGGER_SECONDS", "5")}  # a demo is not long
     try:
         spark_jars(), broker_classpath()  # downloaded once, with a word about it, before anything waits for them
-        with line(home, console, keep) as parts:
+        with pipeline(home, console, keep, variables) as parts:
             folder = data or _generated(parts, days)
             with parts.running("live page", _PAGE_IS_READY, "page"):
                 _show_page(parts.log("live page").read_text(), browser)
                 with parts.running(_JOB, STREAMING_IS_READY, "run") as job:
-                    seconds, last = _replay_and_watch(parts, settings(), job, folder, rate)
+                    seconds, last = _replay_and_watch(parts, job, folder, rate)
                     verified = parts.run("verifying the mart against the lake", "verify", "--wait", "120")
                 console.print(verified.strip())
                 rules = parts.run(
@@ -55,8 +55,8 @@ def demo(data: Path | None, days: int, rate: str, browser: bool, keep: bool) -> 
                     "--window", f"{_WINDOW_DAYS}d",
                 )  # fmt: skip
                 console.print(f"\nTonight's rules, of the newest {_WINDOW_DAYS} business dates\n{rules.strip()}")
-                _recommend(parts, settings())
-            comparison, unsendable, recompute_seconds = _prove(settings(), folder)
+                _recommend(parts)
+            comparison, unsendable, recompute_seconds = _prove(parts, folder)
     except KeyboardInterrupt:
         console.print("interrupted; everything is stopped")
         raise
@@ -74,16 +74,16 @@ def _show_page(log: str, browser: bool) -> None:
         webbrowser.open(found[1])
 
 
-def _recommend(parts: Line, current: Settings) -> None:
+def _recommend(parts: Pipeline) -> None:
     """What goes with the product that leads the strongest rule."""
-    with closing(psycopg2.connect(current.require_mart("reader"))) as reader, reader.cursor() as cursor:
+    with closing(psycopg2.connect(parts.settings.require_mart("reader"))) as reader, reader.cursor() as cursor:
         cursor.execute(statement("demo/leading_product"))
         code, name = one_row(cursor)
     found = parts.run("asking for a recommendation", "recommend", code, "-n", "3")
     console.print(f"Customers who buy {name} ({code}) also take\n{found.strip()}", markup=False)
 
 
-def _generated(parts: Line, days: int) -> Path:
+def _generated(parts: Pipeline, days: int) -> Path:
     folder = parts.home / "shop"
     made = parts.run(
         "generating the shop", "generate",
@@ -93,17 +93,15 @@ def _generated(parts: Line, days: int) -> Path:
     return folder
 
 
-def _replay_and_watch(
-    parts: Line, current: Settings, job: subprocess.Popen[bytes], folder: Path, rate: str
-) -> tuple[float, Snapshot]:
+def _replay_and_watch(parts: Pipeline, job: subprocess.Popen[bytes], folder: Path, rate: str) -> tuple[float, Snapshot]:
     """Replay the folder while the table moves; returns the seconds until all was applied and the last snapshot."""
     start = time.monotonic()
     replay = parts.start(
         "replay", "replay", str(folder),
         "--rate", rate, "--no-progress", "--rejects", str(_rejects(parts.home)),
     )  # fmt: skip
-    owner = psycopg2.connect(current.require_mart("owner"))
-    watcher = Watcher(owner, current.require_kafka(), current.kafka_topic)
+    owner = psycopg2.connect(parts.settings.require_mart("owner"))
+    watcher = Watcher(owner, parts.settings.require_kafka(), parts.settings.kafka_topic)
     screen, quiet_since, measured = Screen(), time.monotonic(), None
     try:
         with closing(owner), Live(console=console, auto_refresh=False, transient=False) as live:
@@ -125,7 +123,7 @@ def _replay_and_watch(
                     break
                 quiet_since = time.monotonic() if ended is None else quiet_since
                 if time.monotonic() - quiet_since > _QUIET_SECONDS:
-                    raise LineError(f"{now.lag} records are still not applied, log: {parts.log(_JOB)}")
+                    raise PipelineError(f"{now.lag} records are still not applied, log: {parts.log(_JOB)}")
                 time.sleep(_REFRESH_SECONDS)
         seconds = time.monotonic() - start
     finally:
@@ -138,13 +136,13 @@ def _replay_and_watch(
     return seconds, replace(now, p50=measured.p50, p99=measured.p99)
 
 
-def _prove(current: Settings, folder: Path) -> tuple[Comparison, int, float]:
+def _prove(parts: Pipeline, folder: Path) -> tuple[Comparison, int, float]:
     with console.status("recomputing every customer from the CSV files with DuckDB"):
         start = time.perf_counter()
         lines, unsendable = split_unsendable(read_lines(folder))
         expected = recompute(lines)
         seconds = time.perf_counter() - start
-        with closing(psycopg2.connect(current.require_mart("owner"))) as owner, owner.cursor() as cursor:
+        with closing(psycopg2.connect(parts.settings.require_mart("owner"))) as owner, owner.cursor() as cursor:
             cursor.execute(statement("demo/customers"))
             names = [column.name for column in cursor.description or ()]
             mart = pd.DataFrame(cursor.fetchall(), columns=names).set_index("customer_id").sort_index()

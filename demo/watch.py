@@ -24,7 +24,7 @@ _CHANGE_WINDOW = 10  # snapshots
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The line at one moment. `lag`: records on the topic that are not applied; latencies in milliseconds."""
+    """The pipeline at one moment. `lag`: records on the topic that are not applied; latencies in milliseconds."""
 
     at: float
     invoices: int

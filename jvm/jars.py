@@ -13,8 +13,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
-import fasteners
 import pyspark
+from filelock import FileLock
 from rich.console import Console
 
 from conf.errors import OperatorError
@@ -205,7 +205,7 @@ def fetched(jar_set: JarSet) -> Path:
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
-    with fasteners.InterProcessLock(cache / f"{jar_set.folder}.lock"):
+    with FileLock(cache / f"{jar_set.folder}.lock"):
         if folder.is_dir():  # another process fetched it while this one waited
             return folder
         message = f"Downloading the jars of {jar_set.purpose} to {folder} (once)"

@@ -1,4 +1,4 @@
-"""A command's session of PostgreSQL: who makes it wait for a lock is said, and Ctrl-C or SIGTERM ends what it runs.
+"""A command's session of PostgreSQL: who makes it wait for a lock is said, and a stop signal ends what it runs.
 
 psycopg2 waits in C, where Python runs no handler of a signal, and its wait callback knows no COPY. So another thread
 hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement (mart/watchdog.py: or shuts
@@ -16,14 +16,13 @@ from functools import partial
 
 import structlog
 
-from conf.stop_signals import cleared_away
+from conf.stop_signals import STOPS, cleared_away
 from mart.connection import Session, connect_plainly
 from mart.lock_watch import TICK_SECONDS, LongWait
 from mart.watchdog import Watchdog, cancel
 
 log = structlog.get_logger()
 _END = 0  # no signal's number
-_STOPS = {signal.SIGINT, signal.SIGTERM}
 
 
 @contextmanager
@@ -61,7 +60,7 @@ def _watch(connection: Session, dsn: str, heard: socket.socket) -> None:
             numbers = set()
         if _END in numbers:
             return
-        if not stopping and numbers & _STOPS:
+        if not stopping and numbers.intersection(STOPS):
             stopping = True
             log.info("stopping: what runs in PostgreSQL is cancelled")
         if stopping:

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-import fasteners
 import structlog
+from filelock import FileLock
 from pydantic import BaseModel, ValidationError
 from rich.table import Table
 
@@ -72,7 +72,7 @@ class Watch:
         self._path = settings.mart_home / "watch.json"
         try:
             settings.mart_home.mkdir(parents=True, exist_ok=True)
-            self._lock = fasteners.InterProcessLock(settings.mart_home / "watch.lock")
+            self._lock = FileLock(settings.mart_home / "watch.lock")
             with self._lock:
                 pass
         except OSError as error:

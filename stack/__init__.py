@@ -2,10 +2,12 @@
 
 from stack.lifecycle import (
     ServerStatus,
+    Started,
     down,
     kill_broker,
     kill_database,
     reset,
+    started,
     status,
     stop_broker,
     stop_database,
@@ -18,6 +20,7 @@ from stack.topic import delete_topic, ensure_topic
 __all__ = [
     "ServerStatus",
     "StackError",
+    "Started",
     "State",
     "delete_topic",
     "down",
@@ -26,6 +29,7 @@ __all__ = [
     "kill_database",
     "read_state",
     "reset",
+    "started",
     "status",
     "stop_broker",
     "stop_database",

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import secrets
-import signal
 import subprocess
 import time
 import urllib.request
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-import fasteners
 import psutil
 
 from conf.settings import Settings
-from stack import process
+from stack import lifecycle, process
+from stack.children import end_with_us
 from stack.state import StackError, write_private
 
 _PROJECT = Path(__file__).resolve().parents[1]
@@ -67,6 +66,7 @@ def environment(settings: Settings, python: Path, mart_python: Path) -> dict[str
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{_USER}:admin",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "AIRFLOW__CORE__PARALLELISM": "4",  # that many worker processes wait for tasks; a night is one after the other
+        "SPT_NOENV": "1",  # else a process's title is written over its environment, where stack.children's mark is
         "MART_HOME": str(settings.mart_home),
         "MART_PYTHON": str(settings.mart_python or mart_python),
         "SHOP_TIME_ZONE": settings.shop_time_zone,
@@ -85,7 +85,8 @@ def command(settings: Settings, mart_python: Path, arguments: Sequence[str], out
 
 @contextlib.contextmanager
 def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
-    """Airflow, ready to be used, and stopped with all its processes at the end.
+    """Airflow, ready to be used. All its processes end with the block, or with this process, however that ends; a task
+    that runs is given some seconds, too.
 
     Raises StackError if its environment is missing, if one runs in this home already, or if it does not get ready.
     """
@@ -93,7 +94,12 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     variables = environment(settings, python, mart_python)
     home = Path(variables["AIRFLOW_HOME"])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
-    with _alone(home):
+    refusal = f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C"
+    with (
+        process.locked(home / "airflow.lock", 0, refusal),
+        end_with_us(settings.mart_home, servers=False, seconds=_STOP_SECONDS),
+    ):
+        lifecycle.end_left_over(settings.mart_home)
         passwords = Path(variables["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
         if not passwords.exists():  # else Airflow makes one up and writes it into its log
             write_private(passwords, json.dumps({_USER: secrets.token_urlsafe(12)}))
@@ -105,30 +111,15 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
             "AIRFLOW__API__BASE_URL": url,
         }
         log = home / "airflow.log"
-        servers: list[psutil.Process] = []
-        try:
-            _migrate(settings, mart_python, log)
-            # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before
-            # the server that they report to, and has a triggerer, which nothing here needs.
-            servers.append(_start(python, variables, log, "api-server"))
-            process.wait_until_ready(servers[0], "Airflow", log, lambda: _health(url) is not None, _READY_SECONDS)
-            servers.append(_start(python, variables, log, "dag-processor"))
-            servers.append(_start(python, variables, log, "scheduler", "--skip-serve-logs"))
-            process.wait_until_ready(servers[2], "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
-            yield Airflow(url, _USER, passwords, home, log, tuple(servers))
-        finally:
-            _stop(servers)
-
-
-@contextlib.contextmanager
-def _alone(home: Path) -> Iterator[None]:
-    lock = fasteners.InterProcessLock(home / "airflow.lock")
-    if not lock.acquire(blocking=False):
-        raise StackError(f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C")
-    try:
-        yield
-    finally:
-        lock.release()
+        _migrate(settings, mart_python, log)
+        # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before
+        # the server that they report to, and has a triggerer, which nothing here needs.
+        page = _start(python, variables, log, "api-server")
+        process.wait_until_ready(page, "Airflow", log, lambda: _health(url) is not None, _READY_SECONDS)
+        dags = _start(python, variables, log, "dag-processor")
+        scheduler = _start(python, variables, log, "scheduler", "--skip-serve-logs")
+        process.wait_until_ready(scheduler, "Airflow", log, lambda: _healthy(url), _READY_SECONDS)
+        yield Airflow(url, _USER, passwords, home, log, (page, dags, scheduler))
 
 
 def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
@@ -140,21 +131,6 @@ def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
 def _start(python: Path, variables: Mapping[str, str], log: Path, *arguments: str) -> psutil.Process:
     server = [str(python), "-m", "airflow", *arguments]
     return process.start(server, log, cwd=log.parent, environment={**os.environ, **variables})
-
-
-def _stop(servers: Sequence[psutil.Process]) -> None:
-    """The scheduler first. A task that runs is not waited for: it and what it started are killed."""
-    family = []
-    for server in servers:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            family += server.children(recursive=True)
-    try:
-        for server in reversed(servers):
-            process.stop(server, [(signal.SIGTERM, _STOP_SECONDS)])
-    finally:  # at once on a second Ctrl-C
-        for left in (*servers, *family):
-            with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill(left)
 
 
 def _health(url: str) -> dict[str, Any] | None:

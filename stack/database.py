@@ -79,6 +79,7 @@ def start(home: Path, server: Server | None = None, configuration: Mapping[str, 
     data, binaries = _data(home), _bin()
     user = owner_for(data)
     data.parent.mkdir(parents=True, exist_ok=True)
+    process.delete_scratch(data.parent)
     if not data.is_dir():
         _initialise(home, user)
     _clear_the_crash_away(data)
@@ -151,20 +152,17 @@ def _passwords(home: Path) -> dict[str, str]:
 def _initialise(home: Path, user: tuple[int, int] | None) -> None:
     """Make the data folder beside its place, then move it there: an initdb cut short leaves none."""
     folder = data_folder(home)
-    new = process.scratch_folder(folder)
     passwords = {role: secrets.token_urlsafe(24) for role in (SUPERUSER, OWNER, WRITER, READER)}
     write_private(_passwords_file(home), json.dumps(passwords, indent=2) + "\n")
-    password_file = folder / "initdb.password"
-    write_private(password_file, passwords[SUPERUSER] + "\n")
-    if user:
-        for path in (new, password_file):
-            os.chown(path, *user)
-    way = run_as(user, _bin(), new)
-    try:
-        _run_initdb(way, new, password_file)
-    finally:
-        password_file.unlink()
-    new.rename(_data(home))
+    with process.scratch_folder(folder) as scratch:
+        new, password_file = scratch / "data", scratch / "password"
+        new.mkdir(mode=0o700)
+        write_private(password_file, passwords[SUPERUSER] + "\n")
+        if user:
+            for path in (scratch, new, password_file):
+                os.chown(path, *user)
+        _run_initdb(run_as(user, _bin(), new), new, password_file)
+        new.rename(_data(home))
 
 
 def _run_initdb(way: RunAs, folder: Path, password_file: Path) -> None:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import fasteners
+import psutil
 
-from conf.settings import STATE_FILE_NAME, external_servers, settings
-from stack import broker, database
+from conf.settings import STATE_FILE_NAME, Settings, external_servers
+from stack import broker, children, database, process
+from stack.children import Child, Command
 from stack.state import Server, StackError, State, read_state, write_state
 from stack.topic import ensure_topic
 
 _LOCK_SECONDS = 120
 _FOLDERS = ("kafka", "postgres", "log", "lake", "checkpoint")  # the latter two are made from the topic
+
+
+class Started(NamedTuple):
+    """A process that a command of the home started for its own run. `left`: that command is gone."""
+
+    name: str
+    pid: int
+    command_pid: int
+    left: bool
 
 
 class ServerStatus(NamedTuple):
@@ -32,10 +43,9 @@ class ServerStatus(NamedTuple):
     log: Path
 
 
-def up_as_configured(say: Callable[[str], None] = lambda _: None) -> State:
+def up_as_configured(configured: Settings, say: Callable[[str], None] = lambda _: None) -> State:
     """`up` in the settings' home with the settings' topic, using the servers that the environment names."""
     kafka, mart = external_servers()
-    configured = settings()
     return up(
         configured.mart_home,
         topic=configured.kafka_topic,
@@ -67,11 +77,14 @@ def up(
     """
     home = _prepared(home)
     with _locked(home):
+        end_left_over(home, say)
         state = read_state(home)
         with ThreadPoolExecutor(2) as pool:
             brokers = None if external_kafka else pool.submit(_start, broker, home, state.broker, say)
             databases = None if external_mart else pool.submit(_start, database, home, state.database, say)
-        failures = [f.exception() for f in (brokers, databases) if f and f.exception()]
+            starting = [f for f in (brokers, databases) if f]
+            wait(starting)  # here: a signal that raises lets the pool still wait, so that nothing starts after the end
+        failures = [f.exception() for f in starting if f.exception()]
         kept = {"broker": state.broker, "database": state.database}
         if brokers and not brokers.exception():
             kept["broker"] = brokers.result()
@@ -101,6 +114,7 @@ def down(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
         return
     home = _prepared(home)
     with _locked(home):
+        end_left_over(home, say)
         _stop(home, say)
 
 
@@ -110,6 +124,7 @@ def reset(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
         return
     home = _prepared(home)
     with _locked(home):
+        end_left_over(home, say)
         _stop(home, say)
         for folder in doomed(home):
             shutil.rmtree(folder)
@@ -126,6 +141,29 @@ def status(home: Path) -> list[ServerStatus]:
     home = home.resolve()
     state = read_state(home)
     return [_status(broker, home, state.broker), _status(database, home, state.database)]
+
+
+def started(home: Path) -> list[Started]:
+    """What commands of this home have started for their own run beside the servers, and what is left of such."""
+    return [
+        Started(child.name(), child.process.pid, child.command.pid, not child.command.runs())
+        for child in children.topmost(_parts(home.resolve()))
+    ]
+
+
+def end_started_by(mark: str, servers: bool, seconds: float) -> None:
+    """The guard's work when the command of the mark is gone: end all that it started, with `servers` the servers too.
+
+    A server that was there before, or that another `up` has started since, is not its own. Says what it ended.
+    """
+    command = Command.from_mark(mark)
+    if command is None:
+        raise StackError(f"{mark!r} names no command")
+    for ended in children.end(lambda: [c for c in _parts(command.home) if c.command == command], seconds):
+        print("ended", ended)
+    if servers and _owned(command):
+        with _locked(command.home):
+            _stop(command.home, print, _owned(command))
 
 
 def kill_broker(home: Path) -> bool:
@@ -148,20 +186,45 @@ def stop_database(home: Path) -> bool:
     return database.stop(home.resolve(), read_state(home).database)
 
 
+def _servers(home: Path) -> list[tuple[Any, psutil.Process]]:
+    """Those that run, each with its module."""
+    state = read_state(home)
+    found = ((broker, broker.running(home, state.broker)), (database, database.running(home, state.database)))
+    return [(module, server) for module, server in found if server]
+
+
+def _owned(command: Command) -> list[Any]:
+    """The modules of the servers that the command started."""
+    return [module for module, server in _servers(command.home) if children.command_of(server) == command]
+
+
+def _parts(home: Path) -> list[Child]:
+    """What commands of the home have started, without the servers, whose life is `up` and `down`."""
+    found = children.children(home)
+    if not found:
+        return []
+    servers = set()
+    for _, server in _servers(home):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            servers |= {server.pid, *(child.pid for child in server.children(recursive=True))}
+    return [child for child in found if child.process.pid not in servers]
+
+
+def end_left_over(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
+    """End what a command of the home left that was killed together with its guard; servers stay."""
+    home = home.resolve()
+    for ended in children.end(lambda: [child for child in _parts(home) if not child.command.runs()]):
+        say(f"ended {ended}, left by a command that is gone")
+
+
 def _prepared(home: Path) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     return home.resolve()  # the servers are known by their command line: one home must have one name
 
 
-@contextlib.contextmanager
-def _locked(home: Path) -> Iterator[None]:
-    lock = fasteners.InterProcessLock(home / "stack.lock")
-    if not lock.acquire(timeout=_LOCK_SECONDS):
-        raise StackError(f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s")
-    try:
-        yield
-    finally:
-        lock.release()
+def _locked(home: Path) -> AbstractContextManager[None]:
+    refusal = f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s"
+    return process.locked(home / "stack.lock", _LOCK_SECONDS, refusal)
 
 
 def _start(module: Any, home: Path, recorded: Server | None, say: Callable[[str], None]) -> Server:
@@ -171,16 +234,15 @@ def _start(module: Any, home: Path, recorded: Server | None, say: Callable[[str]
     return server
 
 
-def _stop(home: Path, say: Callable[[str], None]) -> None:
+def _stop(home: Path, say: Callable[[str], None], modules: Sequence[Any] = (broker, database)) -> None:
     state = read_state(home)
+    recorded = {broker: state.broker, database: state.database}
     with ThreadPoolExecutor(2) as pool:
-        stops = {
-            broker.NAME: pool.submit(broker.stop, home, state.broker),
-            database.NAME: pool.submit(database.stop, home, state.database),
-        }
+        stops = {module.NAME: pool.submit(module.stop, home, recorded[module]) for module in modules}
     for name, stopped in stops.items():
         say(f"{name} {'stopped' if stopped.result() else 'was not running'}")
-    write_state(home, State(broker=state.broker, database=state.database))
+    addresses = _addresses(home, state.broker, state.database)  # of one that another command started
+    write_state(home, State(broker=state.broker, database=state.database, **addresses))
 
 
 def _addresses(home: Path, kafka: Server | None, mart: Server | None) -> dict[str, str]:
@@ -214,7 +276,8 @@ def _status(module: Any, home: Path, recorded: Server | None) -> ServerStatus:
 def _disk_bytes(folder: Path) -> int:
     """Blocks taken, not lengths: the broker's index files are long and empty."""
     total = 0
-    for path in folder.rglob("*"):
-        with contextlib.suppress(OSError):  # deleted under our eyes, or not ours to look at
-            total += path.lstat().st_blocks * 512
+    for parent, folders, files in os.walk(folder):  # it, too, passes over what is deleted under our eyes or not ours
+        for name in (*folders, *files):
+            with contextlib.suppress(OSError):
+                total += Path(parent, name).lstat().st_blocks * 512
     return total

@@ -9,10 +9,11 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 from stack.state import StackError
 
@@ -20,18 +21,36 @@ _LOG_BYTES_KEPT = 10_000_000
 _TAIL_LINES = 20
 _POLL_SECONDS = 0.05
 _KILL_SECONDS = 10
+_SCRATCH = "new-"
 # Linux derives a process's start from the boot time, which a clock correction moves a little.
 _CREATED_TOLERANCE_SECONDS = 5.0
 
 
-def scratch_folder(folder: Path) -> Path:
-    """A new empty folder in which a tool may make data that are then moved to their place.
+@contextlib.contextmanager
+def locked(file: Path, seconds: float, refusal: str) -> Iterator[None]:
+    """Hold a lock, which ends with this process at the latest. Raises StackError if another one keeps it so long."""
+    try:
+        held = FileLock(file, timeout=seconds).acquire()
+    except Timeout:
+        raise StackError(refusal) from None
+    with held:
+        yield
 
-    Never one of before: a tool whose starter was killed may still write there. Those are deleted.
+
+@contextlib.contextmanager
+def scratch_folder(folder: Path) -> Iterator[Path]:
+    """A new empty folder in which a tool may make data that are then moved to their place; gone at the end.
+
+    Never one of before: a tool whose starter was killed may still write there.
     """
-    for left_over in folder.glob("new-*"):
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=folder, ignore_cleanup_errors=True) as scratch:
+        yield Path(scratch)
+
+
+def delete_scratch(folder: Path) -> None:
+    """The scratch folders that a killed start has left in this one."""
+    for left_over in folder.glob(f"{_SCRATCH}*"):
         shutil.rmtree(left_over, ignore_errors=True)
-    return Path(tempfile.mkdtemp(prefix="new-", dir=folder))
 
 
 def free_port(preferred: int | None = None) -> int:
@@ -70,10 +89,22 @@ def find(command_end: Sequence[str], pid: int | None = None, created: float | No
     if pid is not None:
         with contextlib.suppress(psutil.Error):
             process = psutil.Process(pid)
-            same_start = created is None or abs(process.create_time() - created) < _CREATED_TOLERANCE_SECONDS
-            if same_start and _ends_with(process, command_end):
+            if (created is None or _started_at(process, created)) and _ends_with(process, command_end):
                 return process
     return next((p for p in psutil.process_iter() if _ends_with(p, command_end)), None)
+
+
+def is_running(pid: int, created: float) -> bool:
+    """Whether the process which had this pid and start runs."""
+    try:
+        process = psutil.Process(pid)
+        return _started_at(process, created) and alive(process)
+    except psutil.Error:
+        return False
+
+
+def _started_at(process: psutil.Process, created: float) -> bool:
+    return abs(process.create_time() - created) < _CREATED_TOLERANCE_SECONDS
 
 
 def _ends_with(process: psutil.Process, command_end: Sequence[str]) -> bool:

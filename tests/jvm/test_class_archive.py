@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from jvm import spark_jars
+from jvm import class_archive, spark_jars
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.java import java
 from tests.conftest import ROOT
@@ -52,6 +52,25 @@ def test_cache_that_takes_no_archive_is_no_failure(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr("jvm.class_archive._archive", lambda _: tmp_path / "file" / "streaming.jsa")
     keep_class_archive(None, "streaming")
+
+
+def test_what_a_killed_writer_left_is_deleted(tmp_path):
+    archive = tmp_path / "kafka-4.3.1-12ab.jsa"
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left = archive.with_suffix(f".{ended.pid}")
+    left.write_text("half of it")
+    with class_archive.written_whole(archive) as new:
+        new.write_text("all of it")
+        class_archive.sharing(archive, "")
+        assert (new.exists(), left.exists(), archive.exists()) == (True, False, False)
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["all of it"]
+
+
+def test_what_could_not_be_written_is_no_archive(tmp_path):
+    with pytest.raises(ZeroDivisionError), class_archive.written_whole(tmp_path / "a.jsa") as new:
+        new.write_text(f"half of it, then {1 / 0}")
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_java_without_a_base_archive_gets_no_option_for_one(monkeypatch, tmp_path):

@@ -117,7 +117,7 @@ def test_two_watches_of_one_home_take_turns(settings, seen):
     slack = Recorder()
     watching = Watch(settings, [slack])
     seen.append(BEHIND)
-    hold = "import fasteners, sys\nwith fasteners.InterProcessLock(sys.argv[1]): print('held', flush=True); input()"
+    hold = "import filelock, sys\nwith filelock.FileLock(sys.argv[1]): print('held', flush=True); input()"
     other = subprocess.Popen(
         [sys.executable, "-c", hold, str(settings.mart_home / "watch.lock")],
         stdin=subprocess.PIPE,

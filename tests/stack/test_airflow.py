@@ -18,6 +18,7 @@ import pytest
 
 from conf.settings import Settings
 from stack.airflow import airflow_python, environment
+from stack.children import children
 from stack.state import StackError
 from tests.dags.conftest import needed_airflow_python
 
@@ -65,14 +66,41 @@ def listens_at(process: psutil.Process) -> list[str]:
     return []
 
 
+COMMAND = [sys.executable, "-m", "cli", "airflow"]
+
+
+@pytest.fixture
+def variables(tmp_path):
+    airflow = {"AIRFLOW_PYTHON": str(needed_airflow_python()), "COLUMNS": "200"}
+    return {**os.environ, **airflow, "MART_HOME": str(tmp_path / "home")}
+
+
+def started(log: Path, variables: dict[str, str]) -> subprocess.Popen:
+    with log.open("w") as output:
+        return subprocess.Popen(COMMAND, env=variables, stdout=output, stderr=output)
+
+
 @pytest.mark.slow
-def test_start_look_and_stop(tmp_path):
+def test_all_of_it_ends_when_the_command_is_killed(tmp_path, variables):
+    log, home = tmp_path / "output", tmp_path / "home"
+    server = started(log, variables)
+    try:
+        wait_for("Ctrl-C stops all", log, server)
+        assert len(children(home)) >= 3
+    finally:
+        server.kill()
+        server.wait()
+    deadline = time.monotonic() + 120
+    while children(home):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_start_look_and_stop(tmp_path, variables):
     log = tmp_path / "output"
     home = tmp_path / "home"
-    variables = {"MART_HOME": str(home), "AIRFLOW_PYTHON": str(needed_airflow_python()), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "cli", "airflow"]
-    with log.open("w") as output:
-        server = subprocess.Popen(command, env={**os.environ, **variables}, stdout=output, stderr=output)
+    server = started(log, variables)
     family = []
     try:
         said = wait_for("Ctrl-C stops all", log, server)
@@ -90,7 +118,7 @@ def test_start_look_and_stop(tmp_path):
             time.sleep(1)  # the folder is still being read
         assert [dag["dag_id"] for dag in dags] == ["nightly_rules"]
         assert ask(f"{url}/api/v2/importErrors", token)["total_entries"] == 0
-        second = subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True)
+        second = subprocess.run(COMMAND, env=variables, capture_output=True, text=True)
         assert second.returncode == 1
         assert "Airflow runs already in" in second.stderr
         assert len(family) >= 3  # page, DAG processor, scheduler

@@ -172,6 +172,17 @@ def test_an_up_that_is_killed_is_no_obstacle(home, monkeypatch, seconds):
     assert kept(state) == ([b"1"], [b"1"])
 
 
+def test_what_a_killed_start_left_is_deleted(home):
+    for server in ("postgres", "kafka"):
+        (home / server / "new-12ab").mkdir(parents=True)
+        (home / server / "new-12ab" / "password").write_text("secret")
+    (home / "kafka" / "classes.jsa").write_text("half of it")
+    stack.up(home)
+    assert [*home.glob("*/new-*")] == []
+    stack.down(home)
+    assert [file for file in home.glob("kafka/classes.jsa") if file.read_text() == "half of it"] == []
+
+
 def test_reset_deletes_the_data_and_leaves_what_it_does_not_know(home):
     state = stack.up(home, topic=TOPIC)
     put(state, b"1")

@@ -7,11 +7,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import psutil
 import pytest
 
 from stack import process
+from stack.state import StackError
 
 _FIRST_THREAD_ENDS = """
 import ctypes, socket, sys, threading
@@ -29,6 +31,15 @@ print(child.pid, flush=True)
 sys.stdin.read()
 """
 
+_HOLDS_A_LOCK = """
+import os, sys
+from pathlib import Path
+from stack import process
+with process.locked(Path("the.lock"), 0, "taken"):
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+"""
+
 
 @contextmanager
 def printing_a_number(program: str) -> Iterator[tuple[int, int]]:
@@ -38,6 +49,20 @@ def printing_a_number(program: str) -> Iterator[tuple[int, int]]:
     ) as started:
         assert started.stdout is not None
         yield started.pid, int(started.stdout.readline())
+
+
+def test_a_lock_is_refused_while_it_is_held_and_free_when_its_holder_was_killed(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    monkeypatch.chdir(tmp_path)
+    lock = tmp_path / "the.lock"
+    with printing_a_number(_HOLDS_A_LOCK) as (pid, _):
+        with pytest.raises(StackError, match="taken"), process.locked(lock, 0, "taken"):
+            pass
+        psutil.Process(pid).kill()
+        with process.locked(lock, 60, "taken"):
+            pass
+    with process.locked(lock, 0, "taken"):  # given back
+        pass
 
 
 def zombie(pid: int) -> psutil.Process:

@@ -1,0 +1,105 @@
+"""The pipeline ends with the command that made it, on a signal at its start and in its midst, and by kill -9 too."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import stack
+from stack import children
+
+pytestmark = [pytest.mark.stack, pytest.mark.slow]
+
+_SECONDS = 240  # to wait in, none is asserted
+_PIPELINE = """
+import sys, time
+from pathlib import Path
+from rich.console import Console
+from demo.pipeline import pipeline
+with pipeline(Path(sys.argv[1]), Console()) as parts, parts.running("live page", "live page: ", "page"):
+    time.sleep(600)
+"""
+
+
+@contextlib.contextmanager
+def ended(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A command that makes a pipeline in `home`; whatever a failure leaves is ended."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MART_HOME": str(home.parent)}
+    with subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL) as started:
+        try:
+            yield started
+        finally:
+            started.kill()
+            started.wait()
+            stack.down(home)
+
+
+def of_home(home: Path) -> list[int]:
+    """Kafka, PostgreSQL and all else that was started for the pipeline, by their pids."""
+    return [child.process.pid for child in children.children(home.resolve())]
+
+
+def running_servers(home: Path) -> int:
+    return sum(server.running for server in stack.status(home))
+
+
+def wait_until(holds: Callable[[], object], started: subprocess.Popen[bytes] | None = None) -> None:
+    deadline = time.monotonic() + _SECONDS
+    while not holds():
+        assert time.monotonic() < deadline
+        assert started is None or started.poll() is None
+        time.sleep(0.1)
+
+
+def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Signals) -> None:
+    """By the signal the command ends as told, and with it everything that it started."""
+    assert of_home(home)
+    started.send_signal(number)
+    code = started.wait(_SECONDS)
+    if number == signal.SIGKILL:
+        assert code == -number
+        wait_until(lambda: not of_home(home) and not running_servers(home))
+        return
+    assert code in (-number, 128 + number)
+    assert of_home(home) == []
+    assert running_servers(home) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_servers_and_parts_end_with_the_command(tmp_path, number):
+    home = tmp_path / "demo"
+    with ended(home, "-c", _PIPELINE, str(home)) as started:
+        wait_until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), started)
+        assert running_servers(home) == 2
+        assert_ends(started, home, number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_start_that_is_cut_short_leaves_nothing(tmp_path, number):
+    home = tmp_path / "demo"
+    with ended(home, "-c", _PIPELINE, str(home)) as started:
+        wait_until(lambda: running_servers(home), started)
+        assert_ends(started, home, number)
+
+
+def test_the_whole_demo_ends_when_it_is_killed(tmp_path):
+    home = tmp_path / "demo"
+    with ended(home, "-m", "cli", "demo", "--days", "1", "--rate", "5/s") as started:
+        wait_until(lambda: any(s.name == "retail-mart replay" for s in stack.started(home)), started)
+        names = {child.name() for child in children.children(home.resolve())}
+        assert {
+            "retail-mart page",
+            "retail-mart run",
+            "retail-mart replay",
+            "java",
+            "postgres",
+        } <= names  # java: Kafka and Spark
+        assert_ends(started, home, signal.SIGKILL)
