@@ -70,7 +70,7 @@ def differences(
 
 
 def _reason(found: str, should: str | None) -> str | None:
-    """The reason found; None where any but internal_error may be: the line must know what it refuses."""
+    """The reason found; None where any but internal_error may be: the pipeline must know what it refuses."""
     return found if should is not None or found == "internal_error" else None
 
 
