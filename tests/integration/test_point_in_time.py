@@ -21,8 +21,8 @@ from stack.command import wait_until
 from tests.integration.mart_rows import rows
 from torture.check import differences
 from torture.oracle import expected
-from torture.traffic import Traffic
 from torture.pipeline import Pipeline
+from torture.traffic import Traffic
 from torture.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

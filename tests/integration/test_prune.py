@@ -18,9 +18,9 @@ from operations.verify import verify
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from topic.describe import describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 NEWEST = event("newest", "2025-12-31", "c1")
@@ -62,7 +62,7 @@ def catch_up(line: Line) -> None:
 
 def assert_right(line: Line, events: list[dict]) -> None:
     """Mart against oracle, mart against lake."""
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     verified = verify(line.settings, wait_seconds=0)
     assert verified.equal, verified.first
 

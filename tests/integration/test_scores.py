@@ -12,8 +12,8 @@ from producer.event import event, record_key
 from streaming.main import RunOptions, stream
 from tests.conftest import UCI, Line, needs_uci
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
@@ -35,7 +35,7 @@ def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line,
     def compare(applied, writer, lag) -> None:
         """In place of the log event of a batch: the mart against the oracle on the invoices applied so far."""
         so_far = [number for (number,) in rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice")]
-        expected = expected_customers(lines_of_events([events[number] for number in so_far]), returns_policy)
+        expected = expected_customers([events[number] for number in so_far], returns_policy)
         assert_mart_equals(line.mart.owner_dsn, expected)
         compared.append(len(expected))
 
@@ -61,7 +61,7 @@ def test_self_check_of_the_running_job_repairs_a_wrong_score(spark, line):
     )
     send(line.bootstrap_servers, line.topic, records[200:])
     batches = catch_up(spark, line, RunOptions(available_now=True, check_every=1), max_invoices_per_batch=20)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     first, *others = rows(line.mart.owner_dsn, "SELECT wrong_scores > 0 FROM mart.score_check ORDER BY id")
     assert first == (True,)
     assert others == [(False,)] * (batches - 1)

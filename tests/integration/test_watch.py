@@ -19,7 +19,7 @@ from streaming.metrics import serving
 from tests.conf.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
 from tests.conftest import Line
 from tests.dags.sinks import Sinks, listening
-from tests.integration.job import WatchProcess, running
+from tests.integration.job import running
 from tests.integration.records import encode, random_events, send
 from tests.mart.nightly import record_run
 
@@ -90,7 +90,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
             "ALERT_DISK_FREE_PERCENT": "0",  # the machine's disk is none of this test's business
         }
         record_run(line.mart.owner_dsn, "published", hours_ago=1)
-        with running(environment, tmp_path / "watch", "--every", "1", kind=WatchProcess) as watch:
+        with running(environment, tmp_path / "watch", "--every", "1", verb="watch") as watch:
             watch.wait_for('"event": "watching"')
             until((line.settings.mart_home / "watch.json").exists, "the first look")
             assert (sinks.mails, sinks.slack_texts) == ([], [])  # nothing to tell of an empty line
@@ -98,7 +98,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
             until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 4, "two alerts by two channels")
             wait_for_looks(line, 2)
             assert watch.stop() == 0
-        with running(environment, tmp_path / "watch", "--every", "1", kind=WatchProcess) as watch:
+        with running(environment, tmp_path / "watch", "--every", "1", verb="watch") as watch:
             wait_for_looks(line, 2)
             assert sorted(subjects(sinks)) == sorted([STALE, BEHIND])
 
