@@ -8,19 +8,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
+import pandas as pd
 import psycopg2
-from psycopg2 import sql
 from rich.console import Console
 
 import stack
 from conf.segments import segment_scores
 from conf.settings import settings
-from demo.line import Line, line
+from demo.line import line
 from mart.migrate import migrate
 from sql import statement
 from stack import database
+from stack.command import Command
 
 
 @dataclass(frozen=True)
@@ -32,51 +33,59 @@ class Database:
     writer_dsn: str
     reader_dsn: str
 
+    def rows(self, name: str, **parameters: Any) -> pd.DataFrame:
+        """The rows of a statement, by their columns' names; none while its tables are not there."""
+        with closing(psycopg2.connect(self.owner_dsn)) as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute(statement(name), parameters)
+            except psycopg2.errors.UndefinedTable:  # not made yet, or dropped to be made anew
+                return pd.DataFrame()
+            return pd.DataFrame(cursor.fetchall(), columns=[column[0] for column in cursor.description or ()])
+
+    def customers(self, name: str) -> pd.DataFrame:
+        """The customers as somebody reads them now: the rows of a statement, indexed by customer_id."""
+        return self.rows(name).set_index("customer_id").sort_index()
+
+    def visible(self, name: str) -> int:
+        """How many purchases a mart shows now: the sum of its customers' frequencies."""
+        found = self.rows(name)
+        return 0 if found.empty else int(found.to_numpy()[0, 0])
+
 
 @dataclass(frozen=True)
 class Topic:
-    """A filled topic: its invoices and their lines."""
+    """A filled topic and how many lines of invoices it holds."""
 
     name: str
-    invoices: int
     lines: int
 
 
+@dataclass(frozen=True)
 class Servers:
     """Kafka and PostgreSQL, up, with what the benchmarks need of them."""
 
-    def __init__(self, parts: Line) -> None:
-        self._line = parts
-        state = stack.read_state(parts.home)
-        if not (state.kafka_bootstrap_servers and state.mart_dsn and state.superuser_dsn):
-            raise RuntimeError(f"no servers in {parts.home}")
-        self.home = parts.home
-        self.kafka = state.kafka_bootstrap_servers
-        self._superuser_dsn = state.superuser_dsn
-        self._dsns = [str(dsn) for dsn in (state.mart_owner_dsn, state.mart_dsn, state.mart_reader_dsn)]
+    home: Path
+    state: stack.State
+
+    @property
+    def kafka(self) -> str:
+        return str(self.state.kafka_bootstrap_servers)
 
     @contextmanager
     def fresh_database(self, name: str) -> Iterator[Database]:
         """A database that nothing was done in yet, dropped at the end; the server's buffers are flushed before."""
-        found = Database(name, *(_at(dsn, name) for dsn in self._dsns))
-        with closing(psycopg2.connect(self._superuser_dsn)) as admin:
-            admin.autocommit = True
-            with admin.cursor() as cursor:
-                database.create_database(cursor, name)
-        try:
-            with closing(psycopg2.connect(found.owner_dsn)) as owner:
+        dsns = (self.state.mart_owner_dsn, self.state.mart_dsn, self.state.mart_reader_dsn)
+        place = Database(name, *(database.at(str(dsn), name) for dsn in dsns))
+        with database.own_database(str(self.state.superuser_dsn), name):
+            with closing(psycopg2.connect(place.owner_dsn)) as owner:
                 migrate(owner)
                 with owner, owner.cursor() as cursor:
                     cursor.execute(statement("bench/peer_tables"))
                     cursor.executemany("INSERT INTO peer.segment_score VALUES (%s, %s, %s, %s)", list(segment_scores()))
-            with closing(psycopg2.connect(self._superuser_dsn)) as admin:
+            with closing(psycopg2.connect(str(self.state.superuser_dsn))) as admin:
                 admin.autocommit = True
                 admin.cursor().execute("CHECKPOINT")
-            yield found
-        finally:
-            with closing(psycopg2.connect(self._superuser_dsn)) as admin:
-                admin.autocommit = True
-                admin.cursor().execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            yield place
 
     def environment(self, place: Database, topic: str) -> dict[str, str]:
         """The settings with which our commands work on this database and topic."""
@@ -96,36 +105,18 @@ class Servers:
 
     def filled_topic(self, name: str, folder: Path) -> Topic:
         """A topic with the invoices of a folder of CSV files."""
-        self.empty_topic(name)
-        with _variable("KAFKA_TOPIC", name):
-            sent = self._line.run(f"filling topic {name}", "replay", str(folder), "--no-progress")
-        found = re.search(r"([\d,]+) invoices \(([\d,]+) lines\)", sent)
+        environment = os.environ | {"KAFKA_TOPIC": self.empty_topic(name)}
+        log = self.home / "log" / f"{name}.log"
+        with Command("cli", "replay", str(folder), "--no-progress", log=log, environment=environment) as replay:
+            sent = replay.succeed()
+        found = re.search(r"invoices \(([\d,]+) lines\)", sent)
         if found is None:
             raise RuntimeError(f"the producer said: {sent}")
-        invoices, lines = (int(number.replace(",", "")) for number in found.groups())
-        return Topic(name, invoices, lines)
+        return Topic(name, int(found[1].replace(",", "")))
 
 
 @contextmanager
 def servers(home: Path, console: Console) -> Iterator[Servers]:
     """Both servers, made anew in `home` and stopped at the end."""
-    with line(home, console) as parts:
-        yield Servers(parts)
-
-
-@contextmanager
-def _variable(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
-
-
-def _at(dsn: str, name: str) -> str:
-    """The same server and account, another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+    with line(home, console):
+        yield Servers(home, stack.read_state(home))

@@ -12,7 +12,6 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 from deltalake import DeltaTable
@@ -22,6 +21,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 import stack
 from lake.table import read_positions
 from sql import one_row, statement
+from stack import database
 from stack.command import Command, CommandError, wait_until
 from topic.describe import describe_topic
 from torture.check import differences
@@ -53,7 +53,7 @@ class Pipeline:
     def dsn(self, role: str = "owner") -> str:
         """Of the owner or the writer."""
         server = {"writer": self.state.mart_dsn, "owner": self.state.mart_owner_dsn}[role]
-        return urlunsplit(urlsplit(str(server))._replace(path=f"/{self.name}"))
+        return database.at(str(server), self.name)
 
     @property
     def lake(self) -> str:

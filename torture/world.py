@@ -34,14 +34,12 @@ class World:
         name = f"torture_{uuid.uuid4().hex[:10]}"
         pipeline = Pipeline(self.state, name, self.home / "pipelines" / name)
         stack.ensure_topic(pipeline.bootstrap, name, PARTITIONS)
-        with self._superuser() as cursor:
-            database.create_database(cursor, name)
         try:
-            with closing(psycopg2.connect(pipeline.dsn())) as owner:
-                migrate(owner)
-            yield pipeline
+            with database.own_database(str(self.state.superuser_dsn), name):
+                with closing(psycopg2.connect(pipeline.dsn())) as owner:
+                    migrate(owner)
+                yield pipeline
         finally:
-            self._alter("DROP DATABASE {} WITH (FORCE)", name)
             stack.delete_topic(pipeline.bootstrap, name)
 
     @contextmanager
