@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
@@ -49,6 +48,7 @@ from conf.settings import mart_home, settings
 from demo.line import STREAMING_IS_READY, Line, LineError, line
 from sql import one_row, statement
 from stack import broker, database
+from stack.command import Command
 
 console = Console(highlight=False, soft_wrap=True)
 _HISTORY_DAYS = 90
@@ -172,7 +172,7 @@ def _fill_topic(parts: Line, lines: int, customers: int) -> None:
     shutil.rmtree(shop)
 
 
-def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, customers: int, every: float) -> bool:
+def _measure(parts: Line, job: Command, soak: Soak, rate: str, customers: int, every: float) -> bool:
     """Traffic and samples, then the latencies; True if it was interrupted. Raises LineError if a part ends."""
     with console.status("applying the history"):
         wait_until_applied(_HISTORY_SECONDS)
@@ -189,10 +189,8 @@ def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, c
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            if traffic.poll() is None:
-                traffic.terminate()
-                traffic.wait(timeout=30)
-        parts.check("streaming", job)
+            traffic.end()
+        job.check()
         with console.status("waiting until all is applied"):
             wait_until_applied()
         first, seconds = first_record(cursor, start), min(soak.seconds, soak.samples[-1]["seconds"])
@@ -205,8 +203,8 @@ def _measure(parts: Line, job: subprocess.Popen[bytes], soak: Soak, rate: str, c
 
 def _take_samples(
     parts: Line,
-    job: subprocess.Popen[bytes],
-    traffic: subprocess.Popen[bytes],
+    job: Command,
+    traffic: Command,
     cursor: Cursor,
     soak: Soak,
     every: float,
@@ -214,7 +212,7 @@ def _take_samples(
     begun = time.monotonic()
     psutil.cpu_percent()
     with console.status("") as status:
-        while traffic.poll() is None:
+        while traffic.process.poll() is None:
             now = _sample(parts.home, psutil.Process(job.pid), cursor, time.monotonic() - begun)
             soak.samples.append(now)
             status.update(
@@ -222,11 +220,10 @@ def _take_samples(
                 + ", ".join(f"{part} {now[part]:,.0f} MB" for part in MEMORY)
                 + f", {now['invoice rows']:,} invoices, {now['processor']:.1f} cores busy"
             )
-            while traffic.poll() is None and time.monotonic() < begun + len(soak.samples) * every:
-                parts.check("streaming", job)
+            while traffic.process.poll() is None and time.monotonic() < begun + len(soak.samples) * every:
+                job.check()
                 time.sleep(0.2)
-    if traffic.returncode:
-        parts.check("traffic", traffic)
+    traffic.succeed()
 
 
 def _verified(parts: Line) -> bool:

@@ -60,6 +60,10 @@ class Command:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Whatever it does: nothing of it runs any more."""
         if self._grace and self.process.poll() is None:
             self.process.terminate()
             with suppress(subprocess.TimeoutExpired):
