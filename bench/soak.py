@@ -30,9 +30,6 @@ from rich.table import Table
 
 from bench.latency import first_record, latencies, wait_until_applied
 from bench.soak_report import (
-    CUSTOMER,
-    FLAT_TABLES,
-    GROWING_TABLES,
     MEMORY,
     Soak,
     Verdict,
@@ -40,7 +37,6 @@ from bench.soak_report import (
     memory_windows,
     verdicts,
     windows,
-    within,
     write_csv,
 )
 from conf.errors import OperatorError
@@ -238,26 +234,20 @@ def _verified(parts: Line) -> bool:
 
 
 def _show(soak: Soak, judged: Sequence[Verdict], folder: Path) -> None:
-    frame, both = soak.frame(), windows(soak.seconds)
-    titles = [f"min {begin / 60:.1f}-{end / 60:.1f}" for begin, end in both]
     latency = Table("minute", "invoices", "p50, ms", "p99, ms", title="latency, Kafka to the commit in PostgreSQL")
     for one in soak.minutes.itertuples():
         latency.add_row(f"{one.minute}", f"{one.invoices:,}", f"{one.p50:,.0f}", f"{one.p99:,.0f}")
-    sizes = Table("table, MB", *titles, "dead rows", "dead rows", title="tables: size with indexes, dead rows")
-    for name in (*FLAT_TABLES, CUSTOMER, *GROWING_TABLES):
-        megabytes = (f"{within(frame[f'{name} MB'], window):,.2f}" for window in both)
-        dead = (f"{within(frame[f'{name} dead'], window):,.0f}" for window in both)
-        sizes.add_row(name, *megabytes, *dead, end_section=name == FLAT_TABLES[-1])  # below it: grows with the data
+    spans = [f"min {begin / 60:.1f}-{end / 60:.1f}" for begin, end in windows(soak.seconds)]
     begin, end = memory_windows(soak.seconds)[0]
     title = f"verdicts (memory: from min {begin / 60:.1f}-{end / 60:.1f} on); in brackets the slope from the first on"
-    found = Table("", *titles, "bound", "", title=title)
+    found = Table("", *spans, "bound", "", title=title)
     for v in judged:
         found.add_row(v.what, v.early, v.late, v.bound, "[green]met[/]" if v.is_met else "[bold red]NOT met[/]")
-    console.print(latency, sizes, found)
+    console.print(latency, found)
     last = soak.samples[-1]
     console.print(
         f"at the end: database {last['database']:,.0f} MB, shared buffers {last['shared_buffers']:,.0f} MB; "
-        f"samples and picture in {folder}"
+        f"all samples, each table's size and dead rows among them, and the picture in {folder}"
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,30 +124,21 @@ class Pipeline:
             yield sender
 
     @contextmanager
-    def flowing(self, messages: Sequence[Message], per_second: int) -> Iterator[threading.Event]:
+    def flowing(self, messages: Sequence[Message], per_second: int) -> Iterator[None]:
         """Send messages at a pace meanwhile; at the block's end all are sent and acknowledged."""
-        failure: list[BaseException] = []
-        sent_all = threading.Event()
 
         def send() -> None:
-            try:
-                with self.producing() as sender:
-                    step = max(1, per_second // 20)
-                    for at in range(0, len(messages), step):
-                        sender(messages[at : at + step])
-                        time.sleep(step / per_second)
-            except BaseException as error:
-                failure.append(error)
-            sent_all.set()
+            with self.producing() as sender:
+                step = max(1, per_second // 20)
+                for at in range(0, len(messages), step):
+                    sender(messages[at : at + step])
+                    time.sleep(step / per_second)
 
-        thread = threading.Thread(target=send)
-        thread.start()
-        try:
-            yield sent_all
-        finally:
-            thread.join()
-        if failure:
-            raise CommandError(f"the producer gave up: {failure[0]!r}") from failure[0]
+        with ThreadPoolExecutor(1) as pool:
+            sending = pool.submit(send)
+            yield
+        if failure := sending.exception():
+            raise CommandError(f"the producer gave up: {failure!r}") from failure
 
     def query(self, name: str, **parameters: Any) -> tuple[Any, ...]:
         """The one row of a statement of sql/torture.sql."""
