@@ -1,14 +1,35 @@
-"""The streaming job in a process of its own, to be stopped, killed and started again."""
+"""The streaming job: in a process of its own, to be stopped, killed and started again; or by the tests' own Spark."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 from stack.command import Command
+from stack.process import free_port
+from streaming.main import RunOptions, stream
+from streaming.metrics import serving
+from tests.conftest import Line
 
 
 def running(environment: Mapping[str, str], log: Path, *options: str, verb: str = "run") -> Command:
     """A running `retail-mart run …` (or another verb), killed at the block's end, however the test goes."""
     settings = {**environment, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
     return Command("cli", verb, *options, log=log, environment=settings)
+
+
+@contextmanager
+def streaming_job(line: Line, spark) -> Iterator[int]:
+    """The job, run by the tests' own Spark, with its metrics on the port that is given."""
+    settings = line.settings.model_copy(update={"metrics_port": free_port(), "landing_trigger_seconds": 1})
+    stopping = threading.Event()
+    with serving(settings), ThreadPoolExecutor(1) as pool:
+        job = pool.submit(stream, spark, settings, RunOptions(warm_up_rounds=0), stopping)
+        try:
+            yield settings.metrics_port
+        finally:
+            stopping.set()
+            job.result(timeout=60)
