@@ -62,7 +62,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
             "ALERT_DISK_FREE_PERCENT": "0",  # the machine's disk is none of this test's business
         }
         record_run(line.mart.owner_dsn, "published", hours_ago=1)
-        with running(environment, tmp_path / "watch", "--every", "1", verb="watch") as watch:
+        with running(environment, tmp_path / "first", "--every", "1", verb="watch") as watch:
             watch.wait_for('"event": "watching"')
             wait_until((line.settings.mart_home / "watch.json").exists, 120, "the first look")
             assert (sinks.mails, sinks.slack_texts) == ([], [])  # nothing to tell of an empty line
@@ -70,7 +70,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
             wait_until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 4, 120, "two alerts by two channels")
             wait_for_looks(line, 2)
             assert watch.stop() == 0
-        with running(environment, tmp_path / "watch", "--every", "1", verb="watch") as watch:
+        with running(environment, tmp_path / "second", "--every", "1", verb="watch") as watch:
             wait_for_looks(line, 2)
             assert sorted(subjects(sinks)) == sorted([STALE, BEHIND])
 
@@ -90,6 +90,6 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
         assert "300 records are not applied; the limit is 100" in found
     state = json.loads((line.settings.mart_home / "watch.json").read_text())
     assert (state["firing"], state["told"]) == ({}, {"log": {}, "email": {}, "slack": {}})
-    told = (tmp_path / "watch").read_text()
+    told = "".join((tmp_path / name).read_text() for name in ("first", "second"))
     assert told.count('"event": "alert"') == 4
     assert "Traceback" not in told
