@@ -27,7 +27,7 @@ class CommandError(OperatorError):
 
 
 class Command:
-    """A running `python -m MODULE ARGUMENTS`, in a process group of its own, its output in a new log; gone with the block.
+    """A running `python -m MODULE ARGUMENTS`, its own process group, its output in a new log; gone with the block.
 
     `grace`: so many seconds pass between SIGTERM and kill -9 at the block's end; 0: it is killed at once.
     """
