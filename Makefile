@@ -14,7 +14,7 @@ export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDG
 
 .DEFAULT_GOAL := help
 .PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
-  bench bench-generate bench-latency bench-landing bench-quintiles bench-cluster soak torture torture-mutants
+  bench bench-generate bench-latency bench-cluster soak torture torture-mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -104,19 +104,13 @@ bench-generate: $(VENV)/.dev ## Lines/s of the generator beside a plain loop
 bench-latency: $(VENV)/.dev ## End-to-end latency at 1,000 invoices/s
 	@$(PY) -m bench.latency $(ARGS)
 
-bench-landing: $(VENV)/.dev ## Latency with and without landing beside it
-	@$(PY) -m bench.landing $(ARGS)
-
-bench-quintiles: $(VENV)/.dev ## Score upkeep beside a full ntile at 10 k, 100 k, 1 M customers
-	@$(PY) -m bench.quintiles $(ARGS)
-
 bench-cluster: $(VENV)/.dev ## Parse throughput of a Spark cluster with 1 and 2 executors
 	@$(PY) -m bench.cluster $(ARGS)
 
 soak: $(VENV)/.dev ## Half an hour at 1,000 invoices/s: what grows, and the latency's end beside its beginning
 	@$(PY) -m bench.soak $(ARGS)
 
-torture: $(VENV)/.user ## Kill, cut off and fill up the line, and compare it with an oracle (about half an hour)
+torture: $(VENV)/.user ## Kill, cut off and fill up the pipeline, and compare it with an oracle (about half an hour)
 	@$(PY) -m torture run $(ARGS)
 
 torture-mutants: $(VENV)/.user ## Remove the guards one at a time: each must turn a scenario red

@@ -50,10 +50,8 @@ class Name(StrEnum):
     scores = "scores"
     rules = "rules"
     nightly = "nightly"
-    growth = "growth"
-
-
-_PLAN = Plan((100, 1_000, 3_000), warm=6, seconds=12)
+    growth_lines = "growth-lines"
+    growth_rules = "growth-rules"
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,9 @@ class Sizes:
 
     lines: int = 1_000_000
     growth: tuple[int, ...] = (100_000, 300_000)
-    plan: Plan = _PLAN
+    rates: tuple[int, ...] = (100, 1_000, 3_000)
+    warm_seconds: int = 6
+    rate_seconds: int = 12
     customers: tuple[int, ...] = (10_000, 100_000, 1_000_000)
     changed: int = 1_000
     batches: int = 10
@@ -80,14 +80,15 @@ class Sizes:
 QUICK = Sizes(
     lines=8_000,
     growth=(2_000,),
-    plan=Plan((100,), warm=1, seconds=3),
+    rates=(100,),
+    warm_seconds=1,
+    rate_seconds=3,
     customers=(1_000, 10_000),
     changed=100,
     batches=2,
     compared=1,
     uci=(),
     supports=("0.05", "0.02"),
-    patience=240,
     rules_patience=240,
     ways=tuple(way for way in WAYS if not way.needs_spark),
     rule_ways=(OURS, *IN_PYTHON),
@@ -106,15 +107,10 @@ class Bench:
     scratch: Path
     stack: ExitStack
     topics: dict[int, Topic] = field(default_factory=dict)
-    baskets: dict[str, int] = field(default_factory=dict)
-    caught_up: list[Row] = field(default_factory=list)
 
     @cached_property
     def servers(self) -> Servers:
         return self.stack.enter_context(servers(self.scratch / "home", console))
-
-    def say(self, text: str) -> None:
-        console.print(f"[dim]{text}[/dim]", markup=True)
 
     def shop(self, lines: int) -> Path:
         folder = self.scratch / f"shop-{lines}"
@@ -128,64 +124,57 @@ class Bench:
         return self.topics[lines]
 
     @cached_property
-    def sources(self) -> dict[str, tuple[Path, str]]:
-        """Name → its CSV files, and the lake that they would have landed in; UCI first, where it is given."""
-        found = {f"shop of {self.sizes.lines:,} lines": self.shop(self.sizes.lines)}
-        if self.data is not None:
-            found = {"UCI Online Retail": self.data} | found
-        lakes: dict[str, tuple[Path, str]] = {}
-        for name, folder in found.items():
-            lake = str(self.scratch / f"lake-{len(lakes)}")
+    def sources(self) -> dict[str, tuple[Path, Path, int]]:
+        """Name → its CSV files, the folder of its lake and baskets, and the baskets; UCI first, where it is given."""
+        found = {"UCI Online Retail": self.data} if self.data is not None else {}
+        found |= {f"shop of {self.sizes.lines:,} lines": self.shop(self.sizes.lines)}
+        sources = {}
+        for number, (name, data) in enumerate(found.items()):
+            folder = self.scratch / f"source-{number}"
             with console.status(f"{name}: writing its lake"):
-                invoices = csv_invoices([folder])
-                write_deltalake(lake, landed(invoices), partition_by=[LAKE_PARTITION])
-                self.baskets[name] = prepare(invoices, self.scratch / f"baskets-{len(lakes)}")
-            lakes[name] = (folder, lake)
-        return lakes
+                invoices = csv_invoices([data])
+                write_deltalake(folder / "lake", landed(invoices), partition_by=[LAKE_PARTITION])
+                sources[name] = data, folder, prepare(invoices, folder)
+        return sources
 
     def case(self, name: str, support: str, max_items: int | None) -> Case:
-        folder = self.scratch / f"baskets-{list(self.sources).index(name)}"
-        return Case(name, folder, self.baskets[name], Decimal(support), _CONFIDENCE, max_items)
+        _, folder, baskets = self.sources[name]
+        return Case(name, folder, baskets, Decimal(support), _CONFIDENCE, max_items)
 
-    def catch_up(self) -> dict[str, list[Row]]:
+    def catch_up(self) -> Iterator[Row]:
         topic = self.topic(self.sizes.lines)
-        rows = catch_up(self.servers, topic, self.sizes.ways, self.peers_python, self.sizes.patience, self.say)
-        self.caught_up = [row for row in rows if row.way == OURS]
-        return {"catch-up": rows}
+        return catch_up(self.servers, topic, self.sizes.ways, self.peers_python, self.sizes.patience)
 
-    def freshness(self) -> dict[str, list[Row]]:
+    def freshness(self) -> Iterator[Row]:
         ways = [way for way in self.sizes.ways if "landing" not in way.name]
-        return {"freshness": freshness(self.servers, self.sizes.plan, ways, self.peers_python, self.say)}
+        plan = Plan(self.sizes.rates, self.sizes.warm_seconds, self.sizes.rate_seconds)
+        return freshness(self.servers, plan, ways, self.peers_python)
 
-    def scores(self) -> dict[str, list[Row]]:
-        sizes = self.sizes
-        return {"scores": scores(sizes.customers, sizes.changed, sizes.batches, sizes.compared, self.say)}
+    def scores(self) -> Iterator[Row]:
+        return scores(self.sizes.customers, self.sizes.changed, self.sizes.batches, self.sizes.compared)
 
-    def rules(self) -> dict[str, list[Row]]:
+    def rules(self) -> Iterator[Row]:
         cases = [
             self.case(name, *asked)
             for name in self.sources
             for asked in (self.sizes.uci if name.startswith("UCI") else self.sizes.shop)
         ]
-        return {"rules": rules(cases, self.sizes.rule_ways, self.scratch, self.sizes.rules_patience, self.say)}
+        return rules(cases, self.sizes.rule_ways, self.scratch, self.sizes.rules_patience)
 
-    def nightly(self) -> dict[str, list[Row]]:
-        name, (folder, lake) = next(iter(self.sources.items()))
-        support, max_items = self.sizes.nightly
-        return {"nightly": nightly(self.servers, name, folder, lake, 10_000, Decimal(support), max_items, self.say)}
+    def nightly(self) -> Iterator[Row]:
+        name, (data, folder, _) = next(iter(self.sources.items()))
+        return nightly(self.servers, name, data, str(folder / "lake"), *self.sizes.nightly)
 
-    def growth(self) -> dict[str, list[Row]]:
-        ours = next(way for way in WAYS if way.is_ours)
-        rows = []
+    def growth_lines(self) -> Iterator[Row]:
         for lines in (*self.sizes.growth, self.sizes.lines):
             topic = self.topic(lines)
-            found = self.caught_up if lines == self.sizes.lines else []
-            found = found or catch_up(self.servers, topic, [ours], None, self.sizes.patience, self.say)
-            rows += [Row(r.case, r.way, {"lines": topic.lines, **r.figures}, r.note, r.wrong) for r in found]
-        name = next(iter(self.sources))
+            for row in catch_up(self.servers, topic, WAYS[:1], None, self.sizes.patience):
+                yield replace(row, figures={"lines": topic.lines, **row.figures})
+
+    def growth_rules(self) -> Iterator[Row]:
         supports = [Decimal(support) for support in self.sizes.supports]
-        case = self.case(name, self.sizes.supports[0], self.sizes.nightly[1])
-        return {"growth-lines": rows, "growth-rules": by_support(case, supports, 1_000_000, self.say)}
+        case = self.case(next(iter(self.sources)), self.sizes.supports[0], self.sizes.nightly[1])
+        return by_support(case, supports)
 
 
 @app.command()
@@ -237,9 +226,9 @@ def main(
             todo = only or (_IN_QUICK if quick else list(Name))
             for number, name in enumerate(todo, 1):
                 console.rule(f"{number} of {len(todo)}: {name.value}")
-                for part in _measured(bench, name, _command(data is not None, quick, lines)):
-                    save(kept, part)
-                    wrong += sum(row.wrong is not None for row in part.rows)
+                part = _measured(bench, name, _command(data is not None, quick, lines))
+                save(kept, part)
+                wrong += sum(row.wrong is not None for row in part.rows)
     parts = load(kept)
     if not parts:
         raise typer.BadParameter(f"no results in {kept}: run without --render-only first")
@@ -249,16 +238,20 @@ def main(
         raise typer.Exit(_WRONG)
 
 
-def _measured(bench: Bench, name: Name, command: str) -> Iterator[Part]:
+def _measured(bench: Bench, name: Name, command: str) -> Part:
     load_before, started_at, start = os.getloadavg()[0], now(), time.perf_counter()
-    found = getattr(bench, name.name)()
-    seconds = (time.perf_counter() - start) / len(found)
-    used = versions(("mlxtend", "pyfim", "rusket") if name in (Name.rules, Name.growth) else ())
+    rows = []
+    for row in getattr(bench, name.name)():
+        console.print(f"{name.value}, {row}", style="dim", markup=False)
+        rows.append(row)
+    cases = list(dict.fromkeys(row.case for row in rows))
+    rows.sort(key=lambda row: cases.index(row.case))
+    seconds = time.perf_counter() - start
+    used = versions(("mlxtend", "pyfim", "rusket") if name is Name.rules else ())
     if name in (Name.catch_up, Name.freshness) and bench.peers_python:
         packages = [way.package for way in bench.sizes.ways if way.package]
         used |= {package: version_of(package, bench.peers_python) for package in packages}
-    for part, rows in found.items():
-        yield Part(part, rows, command, started_at, seconds, machine(), load_before, used)
+    return Part(name.value, rows, command, started_at, seconds, machine(), load_before, used)
 
 
 def _command(with_data: bool, quick: bool, lines: int | None) -> str:

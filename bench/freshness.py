@@ -6,30 +6,26 @@ A way is started once and gets the rates one after another, each for a while tha
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import psycopg2
-from psycopg2.extensions import cursor as Cursor  # noqa: N812
+import pandas as pd
 
-from bench.catch_up import visible
 from bench.memory import PeakMemory
-from bench.oracle import customers_of, expected_of_topic, purchases_of_topic, wrong
+from bench.oracle import expected_of_topic, purchases_of_topic, wrong
 from bench.results import Figure, Row
 from bench.servers import Database, Servers
-from bench.ways import EndedError, Running, Way, python_of, started
-from sql import statement
+from bench.ways import Way, rows_of
+from stack.command import Command, CommandError
 
 _LOOK_SECONDS = 1.0
 _FIRST_RATE = 20  # a second: until the way is up and shows them
 _START_SECONDS = 180
+_DRAIN_SECONDS = 60
 _BEHIND_SECONDS = 3.0
 """A way whose mart lacks more than the invoices of so many seconds when the traffic ends falls behind."""
 
@@ -41,140 +37,106 @@ class Plan:
     rates: tuple[int, ...]
     warm: int
     seconds: int
-    drain: int = 60
+
+    @property
+    def both(self) -> int:
+        return self.warm + self.seconds
 
 
-def freshness(
-    servers: Servers, plan: Plan, ways: Sequence[Way], peers_python: Path | None, say: Callable[[str], None]
-) -> list[Row]:
+def freshness(servers: Servers, plan: Plan, ways: Sequence[Way], peers_python: Path | None) -> Iterator[Row]:
     """A row a way and rate: p50_ms, p99_ms, sent_per_second, samples, cores, peak_mb; behind_per_second of one that
     falls behind, which then has no percentiles.
 
     Ours are measured of every invoice; a peer's of the newest record of each customer's row, read each second. After
     the last rate the customers must be those that DuckDB recomputes from the topic.
     """
-    rows: list[Row] = []
-    for way in (way for way in ways if way.streams):
-        python = python_of(way, peers_python)
-        if python is None:
-            rows.append(Row(_case(plan.rates[0]), way.name, note=f"not installed: {way.package}"))
-            continue
-        try:
-            measured = _of_way(way, python, servers, plan)
-        except EndedError as error:
-            measured = [Row(_case(plan.rates[0]), way.name, wrong=str(error))]
-        for row in measured:
-            say(f"freshness, {row.case}, {way.name}: {row.wrong or dict(row.figures)}")
-        rows += measured
-    return sorted(rows, key=lambda row: [_case(rate) for rate in plan.rates].index(row.case))
+    for way in ways:
+        if way.streams:
+            yield from rows_of(way, peers_python, _case(plan.rates[0]), partial(_measured, servers, plan, way))
 
 
 def _case(rate: int) -> str:
     return f"{rate:,} invoices/s"
 
 
-def _of_way(way: Way, python: Path, servers: Servers, plan: Plan) -> list[Row]:
-    name = re.sub(r"\W+", "_", f"freshness_{way.name}".lower())
-    topic = servers.empty_topic(name)
-    rows = []
-    with servers.fresh_database(name) as place, started(way, python, servers, place, topic) as running:
-        _wait_until_up(running, way, servers, place, topic)
-        for rate in plan.rates:
-            figures, note = _at_rate(rate, running, way, servers, place, topic, plan)
-            rows.append(Row(_case(rate), way.name, figures, note))
+def _measured(servers: Servers, plan: Plan, way: Way, python: Path) -> list[Row]:
+    topic = servers.empty_topic(re.sub(r"\W+", "_", f"freshness_{way.name}".lower()))
+    with servers.fresh_database(topic) as place, way.started(python, servers, place, topic) as running:
+        stream = _Stream(servers, place, topic, way, running)
+        stream.wait_until_up()
+        rows = [Row(_case(rate), way.name, *stream.at_rate(rate, plan)) for rate in plan.rates]
         expected = expected_of_topic(servers.kafka, topic)
-        _wait_for(running, way, place, int(expected["frequency"].sum()), plan.drain)
-        difference = wrong(customers_of(place.owner_dsn, way.customers), expected)
+        stream.wait_for(int(expected["frequency"].sum()), _DRAIN_SECONDS)
+        difference = wrong(place.customers(way.customers), expected)
     return [Row(row.case, row.way, wrong=difference) for row in rows] if difference else rows
 
 
-def _traffic(servers: Servers, place: Database, topic: str, rate: int, seconds: float) -> subprocess.Popen[str]:
-    options = ["--rate", f"{rate}/s", "--no-rhythm", "--duration", str(seconds), "--no-progress"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "cli", "live", *options],
-        env=servers.environment(place, topic),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@dataclass(frozen=True)
+class _Stream:
+    """A way at work, and the traffic that it gets."""
 
+    servers: Servers
+    place: Database
+    topic: str
+    way: Way
+    running: Command
 
-def _sent(traffic: subprocess.Popen[str]) -> int:
-    """Wait for the traffic's end; the invoices that the broker acknowledged."""
-    said, errors = traffic.communicate()
-    if traffic.returncode:
-        raise RuntimeError(f"the live traffic ended with {traffic.returncode}: {errors}")
-    return int(said.split()[0].replace(",", ""))
+    def traffic(self, rate: int, seconds: float) -> Command:
+        options = ("--rate", f"{rate}/s", "--no-rhythm", "--duration", str(seconds), "--no-progress")
+        environment = self.servers.environment(self.place, self.topic)
+        log = self.servers.home / "log" / f"live-{self.topic}.log"
+        return Command("cli", "live", *options, log=log, environment=environment)
 
+    def wait_until_up(self) -> None:
+        with self.traffic(_FIRST_RATE, 2) as traffic:
+            traffic.succeed()
+        purchases = purchases_of_topic(self.servers.kafka, self.topic)
+        if self.wait_for(purchases, _START_SECONDS) < purchases:
+            raise CommandError(f"nothing was shown within {_START_SECONDS} s: {self.running.tail()}")
 
-def _wait_until_up(running: Running, way: Way, servers: Servers, place: Database, topic: str) -> None:
-    _sent(_traffic(servers, place, topic, _FIRST_RATE, 2))
-    purchases = purchases_of_topic(servers.kafka, topic)
-    if _wait_for(running, way, place, purchases, _START_SECONDS) < purchases:
-        raise EndedError(f"{way.name} showed nothing within {_START_SECONDS} s: {running.tail()}")
-
-
-def _wait_for(running: Running, way: Way, place: Database, purchases: int, seconds: float) -> int:
-    deadline = time.monotonic() + seconds
-    with closing(psycopg2.connect(place.owner_dsn)) as connection, connection.cursor() as cursor:
-        connection.autocommit = True
-        while (seen := visible(cursor, way)) < purchases and time.monotonic() < deadline:
-            running.check()
+    def wait_for(self, purchases: int, seconds: float) -> int:
+        """Until so many are visible, at most so long; how many are."""
+        deadline = time.monotonic() + seconds
+        while (seen := self.place.visible(self.way.visible)) < purchases and time.monotonic() < deadline:
+            self.way.check(self.running)
             time.sleep(0.1)
         return seen
 
-
-def _latencies(cursor: Cursor, start: datetime, end: datetime) -> dict[tuple[str, datetime], float]:
-    """Milliseconds of each customer's newest record between the two times, as the customer's row shows it now."""
-    cursor.execute(statement("bench/latest_records"), {"start": start})
-    return {(customer, record): ms for customer, record, ms in cursor.fetchall() if record < end}
-
-
-def _at_rate(
-    rate: int, running: Running, way: Way, servers: Servers, place: Database, topic: str, plan: Plan
-) -> tuple[dict[str, Figure], str | None]:
-    latencies: dict[tuple[str, datetime], float] = {}
-    with (
-        closing(psycopg2.connect(place.owner_dsn)) as connection,
-        connection.cursor() as cursor,
-        PeakMemory([running.pid]) as memory,
-    ):
-        connection.autocommit = True
-        before = visible(cursor, way)
-        traffic = _traffic(servers, place, topic, rate, plan.warm + plan.seconds)
-        start = datetime.now(UTC) + timedelta(seconds=plan.warm)
-        end = start + timedelta(seconds=plan.seconds)
-        memory.sample()
-        used = memory.processor_seconds
-        while traffic.poll() is None:
-            running.check()
-            if not way.is_ours:
-                latencies |= _latencies(cursor, start, end)
-            time.sleep(_LOOK_SECONDS)
-        sent = _sent(traffic)
-        memory.sample()
-        used = memory.processor_seconds - used
-        shown = visible(cursor, way)
-        expected = purchases_of_topic(servers.kafka, topic)
-        behind = expected - shown
+    def at_rate(self, rate: int, plan: Plan) -> tuple[dict[str, Figure], str | None]:
+        """The figures of one rate, and what a reader must know of them."""
+        before = self.place.visible(self.way.visible)
+        looks = []
+        with PeakMemory([self.running.pid]) as memory, self.traffic(rate, plan.both) as traffic:
+            start = datetime.now(UTC) + timedelta(seconds=plan.warm)
+            memory.sample()
+            used = memory.processor_seconds
+            while traffic.process.poll() is None:
+                self.way.check(self.running)
+                looks += [] if self.way.is_ours else [self._newest_records(start)]
+                time.sleep(_LOOK_SECONDS)
+            memory.sample()
+            used = memory.processor_seconds - used
+            sent = int(traffic.succeed().split()[0].replace(",", ""))
+        shown = self.place.visible(self.way.visible)
+        expected = purchases_of_topic(self.servers.kafka, self.topic)
         figures: dict[str, Figure] = {
-            "sent_per_second": sent / (plan.warm + plan.seconds),
-            "cores": used / (plan.warm + plan.seconds),
+            "sent_per_second": sent / plan.both,
+            "cores": used / plan.both,
             "peak_mb": memory.megabytes,
         }
-        if behind > _BEHIND_SECONDS * (expected - before) / (plan.warm + plan.seconds):
-            figures["behind_per_second"] = behind / (plan.warm + plan.seconds)
-            if _wait_for(running, way, place, expected, plan.drain) < expected:
-                return figures, f"not caught up {plan.drain} s later"
-            return figures, None
-        _wait_for(running, way, place, expected, plan.drain)
-        if way.is_ours:
-            cursor.execute(statement("bench/invoice_latencies"), {"start": start, "seconds": plan.seconds})
-            measured = [ms for (ms,) in cursor.fetchall()]
+        caught_up = self.wait_for(expected, _DRAIN_SECONDS) >= expected
+        if expected - shown > _BEHIND_SECONDS * (expected - before) / plan.both:
+            figures["behind_per_second"] = (expected - shown) / plan.both
+            return figures, None if caught_up else f"not caught up {_DRAIN_SECONDS} s later"
+        if self.way.is_ours:
+            ms = self.place.rows("bench/invoice_latencies", start=start, seconds=plan.seconds)["ms"]
         else:
-            latencies |= _latencies(cursor, start, end)
-            measured = list(latencies.values())
-    if measured:
-        p50, p99 = np.percentile(measured, [50, 99])
-        figures |= {"p50_ms": float(p50), "p99_ms": float(p99), "samples": len(measured)}
-    return figures, None
+            seen = pd.concat([*looks, self._newest_records(start)]).drop_duplicates(["customer_id", "newest_record"])
+            ms = seen["ms"][seen["newest_record"] < start + timedelta(seconds=plan.seconds)]
+        if len(ms):
+            figures |= {"p50_ms": float(ms.quantile(0.5)), "p99_ms": float(ms.quantile(0.99)), "samples": len(ms)}
+        return figures, None
+
+    def _newest_records(self, start: datetime) -> pd.DataFrame:
+        """Each customer's newest record, as the row shows it now, with the milliseconds until it was visible."""
+        return self.place.rows("bench/latest_records", start=start)

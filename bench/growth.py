@@ -1,9 +1,9 @@
-"""How cost grows: ours alone, by lines of a catch-up, and by support of the rules."""
+"""How cost grows: ours alone, by support of the rules."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
@@ -18,28 +18,24 @@ from bench.results import OURS, Row
 from bench.rules import Case
 
 
-def by_support(case: Case, supports: Sequence[Decimal], max_itemsets: int, say: Callable[[str], None]) -> list[Row]:
+def by_support(case: Case, supports: Sequence[Decimal], max_itemsets: int = 1_000_000) -> Iterator[Row]:
     """A row a support: itemsets, rules, mine_seconds, measure_seconds, of the same baskets; the refusal where the guard
     refuses."""
     occurrences = Occurrences.of(pq.read_table(case.folder / "baskets.parquet")["items"])
-    rows = []
     for support in supports:
         title = replace(case, support=support).title
         start = time.perf_counter()
         try:
             counts = guarded(occurrences, Fraction(support), case.max_items, max_itemsets)
         except KeptBackError as error:
-            rows.append(Row(title, OURS, {"refused_seconds": time.perf_counter() - start}, str(error)))
+            yield Row(title, OURS, {"refused_seconds": time.perf_counter() - start}, str(error))
             continue
         mined = time.perf_counter()
         found = measure(Itemsets(occurrences.codes, occurrences.baskets, counts, "eclat"), Fraction(case.confidence))
         figures = {
-            "support": float(support),
             "itemsets": len(counts),
             "rules": len(found),
             "mine_seconds": mined - start,
             "measure_seconds": time.perf_counter() - mined,
         }
-        rows.append(Row(title, OURS, figures))
-        say(f"growth, {title}: {figures}")
-    return rows
+        yield Row(title, OURS, figures)

@@ -1,12 +1,11 @@
-"""End-to-end latency: Kafka's record timestamp → committed in PostgreSQL, at a steady rate, on the whole line.
+"""End-to-end latency: Kafka's record timestamp → committed in PostgreSQL, at a steady rate, on the whole pipeline.
 
-Producer, broker, Spark and database share this machine. The windows tell how warm the line is.
+Producer, broker, Spark and database share this machine. The windows tell how warm the pipeline is.
 """
 
 from __future__ import annotations
 
 import tempfile
-import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,52 +13,48 @@ from typing import Annotated
 
 import psycopg2
 import typer
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
 from rich.table import Table
 
 from conf.settings import Settings
-from demo.pipeline import STREAMING_IS_READY, Pipeline, pipeline
+from demo.pipeline import STREAMING_IS_READY, pipeline
 from sql import one_row, statement
+from stack.command import wait_until
+from topic.describe import describe_topic
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
 _PATIENCE_SECONDS = 120
 
 
-def traffic(parts: Pipeline, rate: str, seconds: float) -> tuple[datetime, int]:
-    """Live traffic for so long, until all of it is applied; returns when it began and the invoices sent."""
-    start = datetime.now(UTC)
-    with console.status(f"{rate} for {seconds:g} s"):
-        parts.run(
-            "sending live traffic", "live",
-            "--rate", rate, "--no-rhythm", "--duration", str(seconds), "--no-progress",
-        )  # fmt: skip
-        return start, wait_until_applied(parts.settings)
-
-
-def wait_until_applied(current: Settings, patience_seconds: float = _PATIENCE_SECONDS) -> int:
-    """Wait until the mart is at the topic's end; returns the records. Ends the program if that takes too long."""
-    from kafka import KafkaConsumer, TopicPartition
-
-    with (
-        closing(KafkaConsumer(bootstrap_servers=current.require_kafka(), enable_auto_commit=False)) as consumer,
-        closing(psycopg2.connect(current.require_mart("owner"))) as owner,
-        owner.cursor() as cursor,
-    ):
+def wait_until_applied(current: Settings, seconds: float = _PATIENCE_SECONDS) -> None:
+    """Until the mart is at the topic's end. Raises CommandError if that takes too long."""
+    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    end = sum(topic.end_offsets.values())
+    with closing(psycopg2.connect(current.require_mart("owner"))) as owner, owner.cursor() as cursor:
         owner.autocommit = True
-        partitions = consumer.partitions_for_topic(current.kafka_topic) or set()
-        ends = consumer.end_offsets([TopicPartition(current.kafka_topic, partition) for partition in partitions])
-        deadline = time.monotonic() + patience_seconds
-        while True:
-            cursor.execute(statement("demo/positions"), {"topic": current.kafka_topic})
-            if sum(position for _, position in cursor.fetchall()) >= sum(ends.values()):
-                return int(sum(ends.values()))
-            if time.monotonic() > deadline:
-                raise SystemExit(f"not all records were applied within {patience_seconds:g} s after the traffic")
-            time.sleep(0.2)
+
+        def is_applied() -> bool:
+            cursor.execute(statement("demo/positions"), {"topic": topic.name})
+            return sum(position for _, position in cursor.fetchall()) >= end
+
+        wait_until(is_applied, seconds, "not all records are applied")
 
 
-@app.command()
+def first_record(cursor: Cursor, start: datetime) -> datetime:
+    """When Kafka took the first invoice of the traffic that began then."""
+    cursor.execute(statement("bench/first_record"), {"start": start})
+    (first,) = one_row(cursor)
+    return first
+
+
+def latencies(cursor: Cursor, first: datetime, after: float, until: float) -> tuple[int, list[float]]:
+    """Invoices that Kafka took between these seconds from `first` on; p50, p90, p99 and maximum in milliseconds."""
+    cursor.execute(statement("bench/latency"), {"start": first, "after": after, "until": until})
+    invoices, percentiles = one_row(cursor)
+    return invoices, percentiles or []
+
+
 def main(
     rate: Annotated[str, typer.Option(help="Invoices in a time.")] = "1000/s",
     warm: Annotated[int, typer.Option(min=0, help="Seconds of traffic that warm the pipeline first.")] = 20,
@@ -67,26 +62,25 @@ def main(
 ) -> None:
     """Measure p50, p90, p99 and the maximum, milliseconds, over the measured seconds and in windows of them."""
     table = Table("window", "invoices", "p50", "p90", "p99", "max", title=f"end-to-end latency at {rate}, ms")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    windows = {
+        f"first {warm} s, warming": (0, warm),
+        f"the {seconds} s after": (warm, warm + seconds + 1),
+        f"  of them the last {seconds // 3}": (warm + seconds * 2 // 3, warm + seconds + 1),
+    }
     with (
         tempfile.TemporaryDirectory(prefix="mart-bench-") as home,
         pipeline(Path(home), console) as parts,
         parts.running("streaming", STREAMING_IS_READY, "run"),
     ):
-        start, _ = traffic(parts, rate, warm + seconds)
+        start = datetime.now(UTC)
+        duration = ("--no-rhythm", "--duration", str(warm + seconds), "--no-progress")
+        parts.run(f"{rate} for {warm + seconds} s", "live", "--rate", rate, *duration)
+        wait_until_applied(parts.settings)
         with closing(psycopg2.connect(parts.settings.require_mart("owner"))) as owner, owner.cursor() as cursor:
-            cursor.execute(statement("bench/first_record"), {"start": start})
-            (first,) = one_row(cursor)
-            for name, after, until in (
-                (f"first {warm} s, warming", 0, warm),
-                (f"the {seconds} s after", warm, warm + seconds + 1),
-                (f"  of them the last {seconds // 3}", warm + seconds * 2 // 3, warm + seconds + 1),
-            ):
-                cursor.execute(statement("bench/latency"), {"start": first, "after": after, "until": until})
-                invoices, percentiles = one_row(cursor)
-                if invoices:
-                    table.add_row(name, f"{invoices:,}", *(f"{value:,.0f}" for value in percentiles))
+            first = first_record(cursor, start)
+            for name, window in windows.items():
+                invoices, percentiles = latencies(cursor, first, *window)
+                table.add_row(name, f"{invoices:,}", *(f"{ms:,.0f}" for ms in percentiles))
             cursor.execute(statement("bench/batches"), {"start": first, "after": warm})
             batches, mean = one_row(cursor)
     console.print(table)
@@ -94,4 +88,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m bench.latency")
+    typer.run(main)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterable
 from contextlib import suppress
-from types import TracebackType
 
 import psutil
 
@@ -34,20 +32,17 @@ class PeakMemory:
         return round(self.bytes / 2**20)
 
     def __enter__(self) -> PeakMemory:
+        self.sample()
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join()
 
     def _sample_until_done(self) -> None:
-        while not self._done.is_set():
-            start = time.perf_counter()
+        while not self._done.wait(self._every):
             self.sample()
-            self._done.wait(max(0.0, self._every - (time.perf_counter() - start)))
 
     def sample(self) -> None:
         held, used = 0, 0.0

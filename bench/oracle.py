@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pandas as pd
-import psycopg2
 
 from bench.peers.invoice import purchase
 from demo.recompute import compare, recompute
-from sql import statement
+from topic.consume import consume_range
+from topic.describe import describe_topic
+
+_BROKER_SECONDS = 60
+_ALL_BYTES = 2**40
 
 
 def expected_of_topic(bootstrap: str, topic: str) -> pd.DataFrame:
     """The customers after all records of a topic; one row a customer, indexed by customer_id (demo.recompute)."""
-    rows = [
-        (
-            event["invoice"],
-            event["invoice_date"],
-            event["customer_id"] or "",
-            line["stock_code"],
-            line["description"],
-            str(line["quantity"]),
-            line["price"],
-        )
-        for event in _events(bootstrap, topic)
-        for line in event["lines"]
-    ]
-    columns = ["invoice", "invoice_date", "customer_id", "stock_code", "description", "quantity", "price"]
-    return recompute(pd.DataFrame(rows, columns=columns))
+    lines = pd.json_normalize(_events(bootstrap, topic), "lines", ["invoice", "invoice_date", "customer_id"])
+    return recompute(lines.astype({"quantity": str}).fillna({"customer_id": ""}))
 
 
 def purchases_of_topic(bootstrap: str, topic: str) -> int:
@@ -39,26 +27,11 @@ def purchases_of_topic(bootstrap: str, topic: str) -> int:
     return sum(purchase(event) is not None for event in _events(bootstrap, topic))
 
 
-def _events(bootstrap: str, topic: str) -> Iterator[dict[str, Any]]:
-    from kafka import KafkaConsumer, TopicPartition
-
-    with closing(KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)) as consumer:
-        partitions = [TopicPartition(topic, number) for number in consumer.partitions_for_topic(topic) or ()]
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        ends = consumer.end_offsets(partitions)
-        while any(consumer.position(partition) < end for partition, end in ends.items()):
-            for records in consumer.poll(timeout_ms=1000, max_records=10_000).values():
-                for record in records:
-                    yield json.loads(record.value)
-
-
-def customers_of(dsn: str, name: str) -> pd.DataFrame:
-    """The customers as somebody reads them now: the rows of a statement, indexed by customer_id."""
-    with closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(statement(name))
-        columns = [column[0] for column in cursor.description or ()]
-        return pd.DataFrame(cursor.fetchall(), columns=columns).set_index("customer_id").sort_index()
+def _events(bootstrap: str, topic: str) -> list[dict[str, Any]]:
+    found = describe_topic(bootstrap, topic, _BROKER_SECONDS)
+    everything = {p: (first, found.end_offsets[p]) for p, first in found.first_offsets.items()}
+    records, _ = consume_range(bootstrap, topic, everything, _ALL_BYTES, _BROKER_SECONDS)
+    return [json.loads(value) for value in records["value"].to_pylist()]
 
 
 def wrong(found: pd.DataFrame, expected: pd.DataFrame) -> str | None:

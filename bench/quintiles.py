@@ -1,8 +1,9 @@
 """Exact scores after each batch: by moved cuts, beside our full ntile, the usual one, DuckDB and pandas.
 
 In each compared batch the ways run one after the other on the same customers (a savepoint takes the first ones back)
-and must leave the same scores of every customer before a time counts. Beside the milliseconds that passed stand those
-that the database's process worked: on a busy machine only these compare.
+and must leave the same scores of every customer before a time counts.
+
+`python -m bench.quintiles`: from which share of changed customers on is a full ntile faster than moved cuts?
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,11 +40,13 @@ from mart.shop_rules import describe_shop
 from sql import one_row, statement
 from stack import database
 
-console = Console(highlight=False)
 Way = Callable[[Cursor], object]
-
-BY_CUTS, BY_NTILE, USUAL = "by cuts", "by ntile", "usual ntile"
+BY_CUTS, BY_NTILE, USUAL = f"{OURS}, by cuts", f"{OURS}, by ntile", "full ntile in PostgreSQL"
 DUCKDB, PANDAS = "DuckDB", "pandas qcut"
+_SHARES = (5, 10, 20, 30, 50, 80)
+_WARM_UP_BATCHES = 5
+# What a server for a million customers would have; the stack's own 256 MB do not hold their indexes.
+_CONFIGURATION = {"shared_buffers": "1GB"}
 
 
 def by_duckdb(cursor: Cursor) -> None:
@@ -58,9 +62,9 @@ def by_pandas(cursor: Cursor) -> None:
     same = pd.Series(True, index=customers.index)
     for score_, metric in {"r": "last_purchase", "f": "frequency", "m": "cents"}.items():
         ranks = pd.to_datetime(customers[metric]) if metric == "last_purchase" else customers[metric]
-        tiles = pd.qcut(ranks.rank(method="first"), 5, labels=False) + 1
-        same &= tiles == customers[score_]
-        customers[score_] = tiles
+        quintiles = pd.qcut(ranks.rank(method="first"), 5, labels=False) + 1
+        same &= quintiles == customers[score_]
+        customers[score_] = quintiles
     changed = customers.loc[~same, ["customer_id", "r", "f", "m"]]
     _write_scores(cursor, pa.Table.from_pandas(changed, preserve_index=False))
 
@@ -84,31 +88,12 @@ def _write_scores(cursor: Cursor, changed: pa.Table) -> None:
 
 
 WAYS: dict[str, Way] = {
-    USUAL: lambda cursor: cursor.execute(statement("bench/full_ntile")),
-    BY_NTILE: lambda cursor: score(cursor, full_share=0),
     BY_CUTS: lambda cursor: score(cursor, full_share=float("inf")),
+    BY_NTILE: lambda cursor: score(cursor, full_share=0),
+    USUAL: lambda cursor: cursor.execute(statement("bench/full_ntile")),
+    DUCKDB: by_duckdb,
+    PANDAS: by_pandas,
 }
-PEERS: dict[str, Way] = {DUCKDB: by_duckdb, PANDAS: by_pandas}
-# What a server for a million customers would have; the stack's own 256 MB do not hold their indexes.
-CONFIGURATION = {"shared_buffers": "1GB"}
-
-
-def main(
-    customers: Annotated[list[int] | None, typer.Option(help="Customers of a shop; repeat for more shops.")] = None,
-    changed: Annotated[int, typer.Option(min=20, help="Customers that a batch changes.")] = 1000,
-    batches: Annotated[int, typer.Option(min=1, help="Batches timed with moved cuts.")] = 20,
-    compared: Annotated[int, typer.Option(min=1, help="Of these, the last, in which the other ways run too.")] = 3,
-    crossover: Annotated[
-        bool,
-        typer.Option("--crossover", help="Instead: from which share of changed customers on is a full ntile faster?"),
-    ] = False,
-) -> None:
-    """Milliseconds that a batch's scores cost, by way and number of customers, on an embedded PostgreSQL."""
-    with _server() as (home, port):
-        if crossover:
-            _crossover(home, port, customers or [4_000, 100_000], compared)
-        else:
-            _by_customers(home, port, customers or [10_000, 100_000, 1_000_000], changed, batches, compared)
 
 
 @contextmanager
@@ -117,24 +102,29 @@ def _server() -> Iterator[tuple[Path, int]]:
     with tempfile.TemporaryDirectory(prefix="quintiles-", ignore_cleanup_errors=True) as folder:
         home = Path(folder)
         home.chmod(0o755)
-        server = database.start(home, configuration=CONFIGURATION)
+        server = database.start(home, configuration=_CONFIGURATION)
         try:
             yield home, server.port
         finally:
             database.stop(home, server)
 
 
+@dataclass
 class Took:
-    """Milliseconds of one thing in several batches: passed, and worked by the database's process."""
+    """Milliseconds of one way in several batches, and the most megabytes that this process, the database's client, took
+    beside what it held before."""
 
-    def __init__(self) -> None:
-        self.passed: list[float] = []
-        self.worked: list[float] = []
-        self.megabytes = 0.0
-        """The most that this process, the database's client, took beside what it held before."""
+    ms: list[float] = field(default_factory=list)
+    megabytes: float = 0.0
 
-    def __str__(self) -> str:
-        return f"{statistics.median(self.passed):,.0f} ({statistics.median(self.worked):,.0f})"
+    @contextmanager
+    def once(self) -> Iterator[None]:
+        held = psutil.Process().memory_info().rss
+        with PeakMemory([os.getpid()], every=0.02, descendants=False) as memory:
+            start = time.perf_counter()
+            yield
+            self.ms.append((time.perf_counter() - start) * 1000)
+        self.megabytes = max(self.megabytes, (memory.bytes - held) / 2**20)
 
 
 class Shop:
@@ -161,81 +151,40 @@ class Shop:
         start = time.perf_counter()
         self._score_all()
         self.bootstrap_seconds = time.perf_counter() - start
-        self.backend = psutil.Process(self.connection.info.backend_pid)
         self.batch = 0
-        self.took: dict[str, Took] = {name: Took() for name in ("upsert", *WAYS, *PEERS)}
-        self.rescored: list[int] = []
+        self.forget_times()
 
     def _score_all(self) -> None:
         with self.connection, self.connection.cursor() as cursor:
             lock_scores(cursor)
             score_all(cursor, "repaired")
 
-    @contextmanager
-    def _taking(self, name: str) -> Iterator[None]:
-        held = psutil.Process().memory_info().rss
-        with PeakMemory([os.getpid()], every=0.02, descendants=False) as memory:
-            passed, worked = time.perf_counter(), self._worked()
-            yield
-            self.took[name].passed.append((time.perf_counter() - passed) * 1000)
-            self.took[name].worked.append(self._worked() - worked)
-        self.took[name].megabytes = max(self.took[name].megabytes, (memory.bytes - held) / 2**20)
-
-    def _worked(self) -> float:
-        """Milliseconds of processor time of this connection's server process, as fine as the system tells."""
-        try:
-            return int(Path(f"/proc/{self.backend.pid}/schedstat").read_text().split()[0]) / 1e6
-        except OSError:
-            times = self.backend.cpu_times()
-            return (times.user + times.system) * 1000
-
-    def apply(self, changed: int, *ways: str) -> dict[str, tuple[Any, ...]]:
-        """Change so many customers and score by each way, taken back but for the last; each way's digest of all scores,
-        if there are several."""
+    def apply(self, changed: int, *ways: str) -> set[str]:
+        """Change so many customers and score by each way, taken back but for the last; the ways that left other scores
+        than the last one."""
         self.batch += 1
-        digests = {}
+        digests: dict[str, tuple[Any, ...]] = {}
         with self.connection, self.connection.cursor() as cursor:
             cursor.execute(statement("bench/stage_invoices"), {"batch": self.batch, "changed": changed})
-            with self._taking("upsert"):
-                lock_scores(cursor)
-                cursor.execute(statement("apply/advance_clock"))
-                cursor.execute(statement("apply/upsert_customers"), {"returns_policy": "ignore"})
+            lock_scores(cursor)
+            cursor.execute(statement("apply/advance_clock"))
+            cursor.execute(statement("apply/upsert_customers"), {"returns_policy": "ignore"})
             cursor.execute("SAVEPOINT upserted")
             for name in ways:
                 cursor.execute("ROLLBACK TO SAVEPOINT upserted")
-                with self._taking(name):
-                    (WAYS | PEERS)[name](cursor)
+                with self.took[name].once():
+                    WAYS[name](cursor)
                 if len(ways) > 1:
                     cursor.execute(statement("bench/digest_scores"))
                     digests[name] = one_row(cursor)
             cursor.execute("SELECT count(DISTINCT customer_id) FROM due_customer")
             self.rescored.append(one_row(cursor)[0])
-        return digests
-
-    def apply_batches(self, changed: int, batches: int, compared: int, *ways: str) -> set[str]:
-        """A few batches to warm up, then so many that count: by cuts in all, by all `ways` in the last `compared`.
-
-        They come last because a full ntile that is taken back leaves a dead copy of every customer, which no mart has.
-        Names of the ways that left other scores than by cuts.
-        """
-        for _ in range(min(5, batches)):
-            self.apply(changed, BY_CUTS)
-        self.forget_times()
-        wrong: set[str] = set()
-        for n in range(batches):
-            digests = self.apply(changed, *(ways if n >= batches - compared else (BY_CUTS,)))
-            wrong |= {way for way, digest in digests.items() if digest != digests[BY_CUTS]}
-        return wrong
-
-    def apply_alike(self, changed: int, *ways: str) -> None:
-        """The same. Raises AssertionError if two ways leave different scores."""
-        if len(set(self.apply(changed, *ways).values())) > 1:
-            raise AssertionError(f"batch {self.batch}: the ways {ways} give different scores")
+        return {name for name, digest in digests.items() if digest != digests[ways[-1]]}
 
     def forget_times(self) -> None:
         """Count from here on: what was before was for warming up."""
-        self.took = {name: Took() for name in self.took}
-        self.rescored = []
+        self.took = {name: Took() for name in WAYS}
+        self.rescored: list[int] = []
 
     def close(self) -> None:
         """Check all scores once more, and leave."""
@@ -245,75 +194,57 @@ class Shop:
                 raise AssertionError(f"wrong in the end: {check}")
 
 
-def scores(sizes: Sequence[int], changed: int, batches: int, compared: int, say: Callable[[str], None]) -> list[Row]:
+def scores(sizes: Sequence[int], changed: int, batches: int, compared: int) -> Iterator[Row]:
     """A row a number of customers and way: ms (median of a batch's scores) and added_mb; of ours by cuts also rescored,
     the median of the customers scored anew, and bootstrap_seconds.
 
     Ours by cuts runs in all batches, the others in the last `compared` of them, on the same customers; after each all
-    scores of all ways must be the same. `changed` must be a multiple of 100: then qcut's tiles are ntile's.
+    scores of all ways must be the same. They come last because a full ntile that is taken back leaves a dead copy of
+    every customer, which no mart has. `changed` must be a multiple of 100: then qcut's quintiles are ntile's.
     """
-    names = {BY_CUTS: f"{OURS}, by cuts", USUAL: "full ntile in PostgreSQL", DUCKDB: DUCKDB, PANDAS: PANDAS}
-    rows = []
+    others = (USUAL, DUCKDB, PANDAS)
     with _server() as (home, port):
         for size in sizes:
             shop = Shop(home, port, size)
             if size == min(sizes):
-                shop.apply(changed, USUAL, *PEERS, BY_CUTS)  # imports and threads of the first time
-            wrong = shop.apply_batches(changed, batches, compared, USUAL, *PEERS, BY_CUTS)
+                shop.apply(changed, *others, BY_CUTS)  # imports and threads of the first time
+            for _ in range(min(_WARM_UP_BATCHES, batches)):
+                shop.apply(changed, BY_CUTS)
+            shop.forget_times()
+            wrong: set[str] = set()
+            for batch in range(batches):
+                wrong |= shop.apply(changed, *(others if batch >= batches - compared else ()), BY_CUTS)
             shop.close()
-            for way, name in names.items():
+            for way in (BY_CUTS, *others):
                 took = shop.took[way]
-                figures = {"ms": statistics.median(took.passed), "added_mb": took.megabytes}
+                figures = {"ms": statistics.median(took.ms), "added_mb": took.megabytes}
                 if way == BY_CUTS:
                     figures["rescored"] = statistics.median(shop.rescored)
                     figures["bootstrap_seconds"] = shop.bootstrap_seconds
                 case = f"{size:,} customers"
-                rows.append(Row(case, name, wrong="other scores") if way in wrong else Row(case, name, figures))
-                say(f"scores, {case}, {name}: {rows[-1].wrong or dict(rows[-1].figures)}")
-    return rows
+                yield Row(case, way, wrong="other scores") if way in wrong else Row(case, way, figures)
 
 
-def _by_customers(home: Path, port: int, sizes: list[int], changed: int, batches: int, compared: int) -> None:
-    table = Table(
-        title=f"Scores after a batch of {changed:,} changed customers: milliseconds passed (worked), medians",
-        caption=f"{batches} batches; the ntiles in {compared} of them, on the same customers, with the same scores",
-    )
-    for heading in ("customers", "bootstrap, s", "upsert", "rescored", BY_CUTS, BY_NTILE, USUAL, "usual / by cuts"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for size in sizes:
-        with console.status(f"{size:,} customers"):
+def main(
+    customers: Annotated[list[int] | None, typer.Option(help="Customers of a shop; repeat for more shops.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Batches of each share.")] = 3,
+) -> None:
+    """Milliseconds that a batch's scores cost by share of the customers that it changes, on an embedded PostgreSQL."""
+    ways = (USUAL, BY_NTILE, BY_CUTS)
+    table = Table("customers", "changed", *ways)
+    with _server() as (home, port):
+        for size in customers or (4_000, 100_000):
             shop = Shop(home, port, size)
-            if wrong := shop.apply_batches(changed, batches, compared, *WAYS):
-                raise AssertionError(f"{size:,} customers: {wrong} gave other scores than {BY_CUTS}")
-            shop.close()
-        took = shop.took
-        table.add_row(
-            f"{size:,}",
-            f"{shop.bootstrap_seconds:.1f}",
-            str(took["upsert"]),
-            f"{statistics.median(shop.rescored):,.0f}",
-            *(str(took[way]) for way in (BY_CUTS, BY_NTILE, USUAL)),
-            f"{statistics.median(took[USUAL].worked) / statistics.median(took[BY_CUTS].worked):.1f}x",
-        )
-    console.print(table)
-
-
-def _crossover(home: Path, port: int, sizes: list[int], compared: int) -> None:
-    table = Table(title="Scores after a batch, milliseconds passed (worked), by share of the customers that it changes")
-    for heading in ("customers", "changed", *WAYS):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for size in sizes:
-        with console.status(f"{size:,} customers"):
-            shop = Shop(home, port, size)
-            shop.apply_alike(max(20, size // 100), *WAYS)
-            for percent in (5, 10, 20, 30, 50, 80):
+            for percent in (1, *_SHARES):  # the first warms up
                 shop.forget_times()
-                for _ in range(compared):
-                    shop.apply_alike(max(20, size * percent // 100), *WAYS)
-                table.add_row(f"{size:,}", f"{percent} %", *(str(shop.took[way]) for way in WAYS))
+                for _ in range(rounds):
+                    if wrong := shop.apply(max(20, size * percent // 100), *ways):
+                        raise AssertionError(f"batch {shop.batch}: {wrong} gave other scores than {BY_CUTS}")
+                table.add_row(
+                    f"{size:,}", f"{percent} %", *(f"{statistics.median(shop.took[w].ms):,.0f}" for w in ways)
+                )
             shop.close()
-        table.add_section()
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,9 @@ class Row:
     def is_ours(self) -> bool:
         return self.way.startswith(OURS)
 
+    def __str__(self) -> str:
+        return f"{self.case}, {self.way}: {self.wrong or self.note or dict(self.figures)}"
+
 
 @dataclass(frozen=True)
 class Part:

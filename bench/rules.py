@@ -9,20 +9,17 @@ from __future__ import annotations
 import json
 import logging
 import re
-import statistics
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import structlog
@@ -35,14 +32,17 @@ from batch_rules.measure import Rules, measure
 from batch_rules.mine import Engine, Itemsets, min_count, mine
 from bench.memory import PeakMemory
 from bench.peers.invoice import counts
-from bench.results import OURS, Row
+from bench.results import OURS, Figure, Row
 from conf.settings import settings
 from jvm.session import spark_session
 from producer.csv_invoices import Invoice
+from stack.command import Command, CommandError
 
 _MAX_ITEMSETS = 20_000_000
 _ENOUGH_SECONDS = 15.0
 """A way that takes longer runs once; the others three times, after a first time that does not count."""
+_MOST_RUNS = 4
+_INPUTS = ("baskets", "names")
 _LAST_BITS = 1e-12
 """More than a quotient of floats is off, less than two fractions of counts of baskets differ."""
 LIFT = 1 + _LAST_BITS
@@ -236,99 +236,69 @@ def prepare(invoices: Iterable[Invoice], folder: Path) -> int:
     return len(baskets)
 
 
-def rules(
-    cases: Sequence[Case], ways: Sequence[str], scratch: Path, patience: float, say: Callable[[str], None]
-) -> list[Row]:
-    """A row a case and way: seconds, step_seconds, rules, peak_mb.
+def rules(cases: Sequence[Case], ways: Sequence[str], scratch: Path, patience: float) -> Iterator[Row]:
+    """A row a case and way: seconds, step_seconds, rules, runs, peak_mb.
 
     The first way that ends says what the rules are. One that takes longer than `patience` seconds is stopped.
     """
-    rows = []
     for case in cases:
         expected: pa.Table | None = None
         for way in ways:
             row, found = _row(case, way, scratch, patience)
-            if expected is None and found is not None:
-                expected = found
-            elif expected is not None and found is not None and (difference := differs(found, expected)):
+            if found is not None and expected is not None and (difference := differs(found, expected)):
                 row = Row(case.title, way, wrong=difference)
-            rows.append(row)
-            say(f"rules, {case.title}, {way}: {row.wrong or row.note or dict(row.figures)}")
-    return rows
+            expected = found if expected is None else expected
+            yield row
 
 
 def _row(case: Case, way: str, scratch: Path, patience: float) -> tuple[Row, pa.Table | None]:
-    name = re.sub(r"\W+", "_", f"{case.title}_{way}")
-    asked, output = scratch / f"{name}.json", scratch / f"{name}.parquet"
-    asked.write_text(json.dumps(asdict(case), default=str))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.rules", way, str(asked), str(output)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with PeakMemory([process.pid]) as memory:
+    folder = scratch / re.sub(r"\W+", "_", f"{case.title}_{way}")
+    folder.mkdir(parents=True)
+    (folder / "case.json").write_text(json.dumps(asdict(case), default=str))
+    with Command("bench.rules", way, str(folder), log=folder / "log") as process, PeakMemory([process.pid]) as memory:
         try:
-            said, errors = process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            _kill(process)
-            return Row(
-                case.title, way, {"peak_mb": memory.megabytes}, f"stopped after {patience:.0f} s, without a rule"
-            ), None
-    if process.returncode:
-        last = errors.strip().splitlines()[-1:] or [""]
+            code = process.wait(patience)
+        except CommandError:
+            code = None
+    held: dict[str, Figure] = {"peak_mb": memory.megabytes}
+    if code is None:
+        return Row(case.title, way, held, f"stopped after {patience:.0f} s, without a rule"), None
+    if code:
+        last = process.tail().splitlines()[-1:] or [""]
         if "ModuleNotFoundError" in last[0]:
             return Row(case.title, way, note=last[0].replace("ModuleNotFoundError: ", "not installed: ")), None
-        return Row(case.title, way, {"peak_mb": memory.megabytes}, f"ended with {process.returncode}: {last[0]}"), None
-    figures = json.loads(said.splitlines()[-1])
-    return Row(case.title, way, figures | {"peak_mb": memory.megabytes}), pq.read_table(output)
-
-
-def _kill(process: subprocess.Popen[str]) -> None:
-    for one in psutil.Process(process.pid).children(recursive=True):
-        one.kill()
-    process.kill()
-    process.wait()
+        return Row(case.title, way, held, f"ended with {code}: {last[0]}"), None
+    figures = json.loads((folder / "figures.json").read_text())
+    return Row(case.title, way, figures | held), pq.read_table(folder / "rules.parquet")
 
 
 def main(
     way: Annotated[str, typer.Argument(help="One of the ways' names.")],
-    case_file: Annotated[Path, typer.Argument(help="The case, as JSON.")],
-    output: Annotated[Path, typer.Argument(help="Where to write the rules.")],
+    folder: Annotated[Path, typer.Argument(help="Where case.json is, and rules.parquet and figures.json are to be.")],
 ) -> None:
-    """Find the rules of one case by one way, several times, and print the medians as JSON."""
+    """Find the rules of one case by one way, several times; the medians are the figures."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    asked: dict[str, Any] = json.loads(case_file.read_text())
+    asked: dict[str, Any] = json.loads((folder / "case.json").read_text())
     shares = {name: Decimal(asked[name]) for name in ("support", "confidence")}
     case = Case(**asked | shares | {"folder": Path(asked["folder"])})
-    work: Callable[[], Found]
     if way in ON_SPARK:
         spark = session()
-        baskets = spark.read.parquet(str(case.folder / "baskets.parquet")).cache()
-        names = spark.read.parquet(str(case.folder / "names.parquet")).cache()
+        baskets, names = (spark.read.parquet(str(case.folder / f"{name}.parquet")).cache() for name in _INPUTS)
         baskets.count()
         names.count()
-        work = lambda: ON_SPARK[way](baskets, names, case)  # noqa: E731
+        work = partial(ON_SPARK[way], baskets, names, case)
     else:
-        in_memory = pq.read_table(case.folder / "baskets.parquet")["items"].to_pylist()
-        work = lambda: IN_PYTHON[way](in_memory, case)  # noqa: E731
-    whole: list[float] = []
-    step: list[float] = []
-    while len(whole) < 4 and sum(whole) < _ENOUGH_SECONDS:
+        work = partial(IN_PYTHON[way], pq.read_table(case.folder / "baskets.parquet")["items"].to_pylist(), case)
+    runs = pd.DataFrame(columns=["seconds", "step_seconds"], dtype=float)
+    while len(runs) < _MOST_RUNS and runs["seconds"].sum() < _ENOUGH_SECONDS:
         start = time.perf_counter()
         found = work()
-        whole.append(time.perf_counter() - start)
-        step.append(found.step_seconds)
-    counted = slice(1 if len(whole) > 1 else 0, None)
+        runs.loc[len(runs)] = [time.perf_counter() - start, found.step_seconds]
+    counted = runs[1:] if len(runs) > 1 else runs
     table = measured(found.rules)
-    pq.write_table(table, output)
-    figures = {
-        "seconds": statistics.median(whole[counted]),
-        "step_seconds": statistics.median(step[counted]),
-        "rules": table.num_rows,
-        "runs": len(whole[counted]),
-    }
-    typer.echo(json.dumps(figures))
+    pq.write_table(table, folder / "rules.parquet")
+    figures = counted.median().to_dict() | {"rules": table.num_rows, "runs": len(counted)}
+    (folder / "figures.json").write_text(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
+import pandas as pd
 import psycopg2
-from psycopg2 import sql
 from rich.console import Console
 
 import stack
@@ -30,51 +30,63 @@ class Database:
     writer_dsn: str
     reader_dsn: str
 
+    def rows(self, name: str, **parameters: Any) -> pd.DataFrame:
+        """The rows of a statement, by their columns' names; none while its tables are not there."""
+        with closing(psycopg2.connect(self.owner_dsn)) as connection, connection.cursor() as cursor:
+            try:
+                cursor.execute(statement(name), parameters)
+            except psycopg2.errors.UndefinedTable:  # not made yet, or dropped to be made anew
+                return pd.DataFrame()
+            return pd.DataFrame(cursor.fetchall(), columns=[column[0] for column in cursor.description or ()])
+
+    def customers(self, name: str) -> pd.DataFrame:
+        """The customers as somebody reads them now: the rows of a statement, indexed by customer_id."""
+        return self.rows(name).set_index("customer_id").sort_index()
+
+    def visible(self, name: str) -> int:
+        """How many purchases a mart shows now: the sum of its customers' frequencies."""
+        found = self.rows(name)
+        return 0 if found.empty else int(found.to_numpy()[0, 0])
+
 
 @dataclass(frozen=True)
 class Topic:
-    """A filled topic: its invoices and their lines."""
+    """A filled topic and how many lines of invoices it holds."""
 
     name: str
-    invoices: int
     lines: int
 
 
+@dataclass(frozen=True)
 class Servers:
     """Kafka and PostgreSQL, up, with what the benchmarks need of them."""
 
-    def __init__(self, parts: Pipeline) -> None:
-        self._pipeline = parts
-        state = stack.read_state(parts.home)
-        if not (state.kafka_bootstrap_servers and state.mart_dsn and state.superuser_dsn):
-            raise RuntimeError(f"no servers in {parts.home}")
-        self.home = parts.home
-        self.kafka = state.kafka_bootstrap_servers
-        self._superuser_dsn = state.superuser_dsn
-        self._dsns = [str(dsn) for dsn in (state.mart_owner_dsn, state.mart_dsn, state.mart_reader_dsn)]
+    pipeline: Pipeline
+    state: stack.State
+
+    @property
+    def home(self) -> Path:
+        return self.pipeline.home
+
+    @property
+    def kafka(self) -> str:
+        return str(self.state.kafka_bootstrap_servers)
 
     @contextmanager
     def fresh_database(self, name: str) -> Iterator[Database]:
         """A database that nothing was done in yet, dropped at the end; the server's buffers are flushed before."""
-        found = Database(name, *(_at(dsn, name) for dsn in self._dsns))
-        with closing(psycopg2.connect(self._superuser_dsn)) as admin:
-            admin.autocommit = True
-            with admin.cursor() as cursor:
-                database.create_database(cursor, name)
-        try:
-            with closing(psycopg2.connect(found.owner_dsn)) as owner:
+        dsns = (self.state.mart_owner_dsn, self.state.mart_dsn, self.state.mart_reader_dsn)
+        place = Database(name, *(database.at(str(dsn), name) for dsn in dsns))
+        with database.own_database(str(self.state.superuser_dsn), name):
+            with closing(psycopg2.connect(place.owner_dsn)) as owner:
                 migrate(owner)
                 with owner, owner.cursor() as cursor:
                     cursor.execute(statement("bench/peer_tables"))
                     cursor.executemany("INSERT INTO peer.segment_score VALUES (%s, %s, %s, %s)", list(segment_scores()))
-            with closing(psycopg2.connect(self._superuser_dsn)) as admin:
+            with closing(psycopg2.connect(str(self.state.superuser_dsn))) as admin:
                 admin.autocommit = True
                 admin.cursor().execute("CHECKPOINT")
-            yield found
-        finally:
-            with closing(psycopg2.connect(self._superuser_dsn)) as admin:
-                admin.autocommit = True
-                admin.cursor().execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            yield place
 
     def environment(self, place: Database, topic: str) -> dict[str, str]:
         """The settings with which our commands work on this database and topic."""
@@ -86,31 +98,26 @@ class Servers:
             "CHECKPOINT_DIR": str(self.home / "checkpoint" / place.name),
             "LAKE_PATH": str(self.home / "lake" / place.name),
         }
-        return self._pipeline.environment(variables)
+        return self.pipeline.environment(variables)
 
     def empty_topic(self, name: str) -> str:
-        stack.ensure_topic(self.kafka, name, self._pipeline.settings.kafka_topic_partitions)
+        stack.ensure_topic(self.kafka, name, self.pipeline.settings.kafka_topic_partitions)
         return name
 
     def filled_topic(self, name: str, folder: Path) -> Topic:
         """A topic with the invoices of a folder of CSV files."""
         self.empty_topic(name)
-        variables = {"KAFKA_TOPIC": name}
-        sent = self._pipeline.run(f"filling topic {name}", "replay", str(folder), "--no-progress", variables=variables)
-        found = re.search(r"([\d,]+) invoices \(([\d,]+) lines\)", sent)
+        sent = self.pipeline.run(
+            f"filling topic {name}", "replay", str(folder), "--no-progress", variables={"KAFKA_TOPIC": name}
+        )
+        found = re.search(r"invoices \(([\d,]+) lines\)", sent)
         if found is None:
             raise RuntimeError(f"the producer said: {sent}")
-        invoices, lines = (int(number.replace(",", "")) for number in found.groups())
-        return Topic(name, invoices, lines)
+        return Topic(name, int(found[1].replace(",", "")))
 
 
 @contextmanager
 def servers(home: Path, console: Console) -> Iterator[Servers]:
     """Both servers, made anew in `home` and stopped at the end."""
     with pipeline(home, console) as parts:
-        yield Servers(parts)
-
-
-def _at(dsn: str, name: str) -> str:
-    """The same server and account, another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+        yield Servers(parts, stack.read_state(home))

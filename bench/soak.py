@@ -1,4 +1,4 @@
-"""Soak: the whole line under steady traffic for half an hour. Does anything grow that must not?
+"""Soak: the whole pipeline under steady traffic for half an hour. Does anything grow that must not?
 
 The embedded stack and the real job (apply and landing), after a shop's history. Each ten seconds: the memory of driver,
 broker and PostgreSQL, the sizes and dead rows of the mart's tables, the checkpoint's files; at the end the latency of
@@ -12,16 +12,15 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from statistics import mean
 from typing import Annotated
 
+import pandas as pd
 import psutil
 import psycopg2
 import typer
@@ -29,36 +28,29 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
 from rich.table import Table
 
-import stack
-from bench.latency import wait_until_applied
+from bench.latency import first_record, latencies, wait_until_applied
 from bench.soak_report import (
-    CUSTOMER,
-    FLAT_TABLES,
-    GROWING_TABLES,
-    MB,
-    Minute,
-    Sample,
+    MEMORY,
     Soak,
-    TableSize,
     Verdict,
     draw,
     memory_windows,
     verdicts,
     windows,
-    within,
     write_csv,
 )
+from conf.errors import OperatorError
 from conf.settings import mart_home
 from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from sql import one_row, statement
 from stack import broker, database
+from stack.command import Command
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
-
 _HISTORY_DAYS = 90
 _HISTORY_SECONDS = 1800  # at most, until it is applied
 _INTERRUPTED = 130
+_MB = 1_000_000
 
 
 def memory(processes: Sequence[psutil.Process]) -> tuple[float, float]:
@@ -67,75 +59,51 @@ def memory(processes: Sequence[psutil.Process]) -> tuple[float, float]:
     own, shared = 0, 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            parts = _pss(process.pid)
-            if parts is None:
+            try:
+                rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            except OSError:
                 own += process.memory_info().rss
             else:
-                own, shared = own + parts[0], shared + parts[1]
-    return own / MB, shared / MB
+                told = {k: 1024 * int(v) for k, v in re.findall(r"^(Pss\w*):\s+(\d+) kB$", rollup, re.MULTILINE)}
+                in_shared = told.get("Pss_Shmem", 0)
+                own, shared = own + told.get("Pss", 0) - in_shared, shared + in_shared
+    return own / _MB, shared / _MB
 
 
-def _pss(pid: int) -> tuple[int, int] | None:
+def _sample(parts: Pipeline, job: psutil.Process, cursor: Cursor, seconds: float) -> dict[str, float]:
+    """The pipeline as it is now (soak_report.Soak). Raises PipelineError if a part of it is gone."""
     try:
-        found = re.findall(r"^(Pss\w*):\s+(\d+) kB$", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    kilobytes = {name: int(value) for name, value in found}
-    shared = kilobytes.get("Pss_Shmem", 0)
-    return (kilobytes.get("Pss", 0) - shared) * 1024, shared * 1024
-
-
-class Sampler:
-    """Takes samples of a running pipeline. Raises PipelineError if a part of it is gone."""
-
-    def __init__(self, parts: Pipeline, job: psutil.Process, cursor: Cursor) -> None:
         home = parts.home
         kafka, postgres = broker.running(home), database.running(home)
         if kafka is None or postgres is None:
             raise PipelineError(f"{'the broker' if kafka is None else 'PostgreSQL'} has ended, logs: {home / 'log'}")
-        self._job, self._broker, self._postgres, self._cursor = job, kafka, postgres, cursor
-        self._checkpoints = Path(parts.settings.checkpoints)
-        self._start = time.monotonic()
-        psutil.cpu_percent()
-
-    def sample(self) -> Sample:
-        """The pipeline as it is now."""
-        try:
-            return self._sample()
-        except (psutil.NoSuchProcess, psycopg2.OperationalError) as error:
-            raise PipelineError(f"a part of the pipeline has ended: {' '.join(str(error).split())}") from None
-
-    def _sample(self) -> Sample:
-        tree = [self._job, *self._job.children(recursive=True)]
-        jvm = [p for p in tree if _name(p) == "java"]
-        driver_jvm, _ = memory(jvm)
-        driver_python, _ = memory([p for p in tree if p not in jvm])
-        own, shared = memory([self._postgres, *self._postgres.children(recursive=True)])
-        self._cursor.execute(statement("bench/database_size"))
-        (size,) = one_row(self._cursor)
-        self._cursor.execute(statement("bench/table_sizes"))
-        tables = {name: TableSize(int(b) / MB, int(live), int(dead)) for name, b, live, dead in self._cursor}
-        return Sample(
-            seconds=round(time.monotonic() - self._start, 1),
-            driver_jvm=driver_jvm,
-            driver_python=driver_python,
-            broker=memory([self._broker])[0],
-            postgres=own,
-            shared_buffers=shared,
-            database=size / MB,
-            checkpoint_files=sum(path.is_file() for path in self._checkpoints.rglob("*")),
-            processor=psutil.cpu_percent() / 100 * (os.cpu_count() or 1),
-            tables=tables,
-        )
+        tree = [job, *job.children(recursive=True)]
+        jvm = [process for process in tree if process.name() == "java"]
+        own, shared = memory([postgres, *postgres.children(recursive=True)])
+        cursor.execute(statement("bench/database_size"))
+        (size,) = one_row(cursor)
+        cursor.execute(statement("bench/table_sizes"))
+        tables = {
+            f"{name} {what}": value
+            for name, size_of_it, live, dead in cursor
+            for what, value in (("MB", int(size_of_it) / _MB), ("rows", int(live)), ("dead", int(dead)))
+        }
+    except (psutil.NoSuchProcess, psycopg2.OperationalError) as error:
+        raise PipelineError(f"a part of the pipeline has ended: {' '.join(str(error).split())}") from None
+    return {
+        "seconds": round(seconds, 1),
+        "driver_jvm": memory(jvm)[0],
+        "driver_python": memory([process for process in tree if process not in jvm])[0],
+        "broker": memory([kafka])[0],
+        "postgres": own,
+        "shared_buffers": shared,
+        "database": size / _MB,
+        "checkpoint_files": sum(path.is_file() for path in Path(parts.settings.checkpoints).rglob("*")),
+        "processor": psutil.cpu_percent() / 100 * (os.cpu_count() or 1),
+        **tables,
+    }
 
 
-def _name(process: psutil.Process) -> str:
-    with suppress(psutil.NoSuchProcess):
-        return process.name()
-    return ""
-
-
-@app.command()
 def main(
     minutes: Annotated[float, typer.Option(min=1, help="Minutes of traffic.")] = 30,
     rate: Annotated[str, typer.Option(help="Invoices in a time.")] = "1000/s",
@@ -145,7 +113,7 @@ def main(
     ] = 1_000_000,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two samples.")] = 10,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of samples.csv, tables.csv, latency.csv, soak.png and the job's log.")
+        Path | None, typer.Option(help="Folder of samples.csv, latency.csv, soak.png and the job's log.")
     ] = None,
     plot: Annotated[Path | None, typer.Option(help="Write the picture here, too: docs/soak.png.")] = None,
 ) -> None:
@@ -157,7 +125,7 @@ def main(
     folder = output or mart_home() / "soak"
     folder.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    soak, verified, interrupted = Soak(minutes * 60), None, False
+    soak, verified, interrupted = Soak(minutes * 60), False, False
     with tempfile.TemporaryDirectory(prefix="mart-soak-", ignore_cleanup_errors=True) as home:
         try:
             with pipeline(Path(home), console) as parts:
@@ -165,30 +133,27 @@ def main(
                     _fill_topic(parts, history, customers)
                 with parts.running("streaming", STREAMING_IS_READY, "run") as job:
                     interrupted = _measure(parts, job, soak, rate, customers, every)
-                    if not interrupted:
-                        verified = _verified(parts)
+                    verified = not interrupted and _verified(parts)
         except KeyboardInterrupt:
             interrupted = True
-        except (PipelineError, stack.StackError, SystemExit) as error:
+        except OperatorError as error:
             console.print(str(error), style="red", markup=False)
         finally:
-            log = Path(home, "log", "streaming.log")
-            if log.exists():
-                shutil.copy(log, folder)
-    if not soak.samples:
-        raise typer.Exit(_INTERRUPTED if interrupted else 1)
-    soak.seconds = min(soak.seconds, soak.samples[-1].seconds) or soak.samples[-1].seconds
-    write_csv(soak, folder)
-    draw(soak, folder / "soak.png")
-    if plot:
-        shutil.copy(folder / "soak.png", plot)
-    judged = verdicts(soak)
-    _show(soak, judged, folder)
+            with suppress(FileNotFoundError):
+                shutil.copy(Path(home, "log", "streaming.log"), folder)
+    if soak.samples:
+        soak.seconds = min(soak.seconds, soak.samples[-1]["seconds"]) or soak.samples[-1]["seconds"]
+        write_csv(soak, folder)
+        draw(soak, folder / "soak.png")
+        if plot:
+            shutil.copy(folder / "soak.png", plot)
+        judged = verdicts(soak)
+        _show(soak, judged, folder)
+        verified = verified and all(v.is_met for v in judged)
     if interrupted:
         console.print("interrupted: this is what was measured until then")
         raise typer.Exit(_INTERRUPTED)
-    if not (verified and all(v.is_met for v in judged)):
-        raise typer.Exit(1)
+    raise typer.Exit(0 if verified else 1)
 
 
 def _fill_topic(parts: Pipeline, lines: int, customers: int) -> None:
@@ -204,9 +169,7 @@ def _fill_topic(parts: Pipeline, lines: int, customers: int) -> None:
     shutil.rmtree(shop)
 
 
-def _measure(
-    parts: Pipeline, job: subprocess.Popen[bytes], soak: Soak, rate: str, customers: int, every: float
-) -> bool:
+def _measure(parts: Pipeline, job: Command, soak: Soak, rate: str, customers: int, every: float) -> bool:
     """Traffic and samples, then the latencies; True if it was interrupted. Raises PipelineError if a part ends."""
     with console.status("applying the history"):
         wait_until_applied(parts.settings, _HISTORY_SECONDS)
@@ -218,60 +181,46 @@ def _measure(
             "traffic", "live", "--rate", rate, "--no-rhythm", "--no-progress",
             "--duration", str(soak.seconds), "--customers", str(customers),
         )  # fmt: skip
-        sampler = Sampler(parts, psutil.Process(job.pid), cursor)
         try:
-            _take_samples(parts, job, traffic, sampler, soak, every)
+            _take_samples(parts, job, traffic, cursor, soak, every)
         except KeyboardInterrupt:
             interrupted = True
         finally:
-            if traffic.poll() is None:
-                traffic.terminate()
-                traffic.wait(timeout=30)
-        parts.check("streaming", job)
+            traffic.end()
+        job.check()
         with console.status("waiting until all is applied"):
             wait_until_applied(parts.settings)
-        cursor.execute(statement("bench/first_record"), {"start": start})
-        (first,) = one_row(cursor)
-        seconds = min(soak.seconds, soak.samples[-1].seconds)
+        first, seconds = first_record(cursor, start), min(soak.seconds, soak.samples[-1]["seconds"])
         cursor.execute(statement("bench/latency_by_minute"), {"start": first, "until": seconds})
-        soak.minutes = [Minute(*row) for row in cursor.fetchall()]
-        compared = []
-        for after, until in windows(seconds):
-            cursor.execute(statement("bench/latency"), {"start": first, "after": after, "until": until})
-            invoices, percentiles = one_row(cursor)
-            compared += [float(percentiles[2])] if invoices else []
-        soak.p99 = (compared[0], compared[1]) if len(compared) == 2 else None
+        soak.minutes = pd.DataFrame(cursor.fetchall(), columns=["minute", "invoices", "p50", "p99"])
+        early, late = (latencies(cursor, first, *window)[1] for window in windows(seconds))
+        soak.p99 = (float(early[2]), float(late[2])) if early and late else None
     return interrupted
 
 
 def _take_samples(
     parts: Pipeline,
-    job: subprocess.Popen[bytes],
-    traffic: subprocess.Popen[bytes],
-    sampler: Sampler,
+    job: Command,
+    traffic: Command,
+    cursor: Cursor,
     soak: Soak,
     every: float,
 ) -> None:
     begun = time.monotonic()
+    psutil.cpu_percent()
     with console.status("") as status:
-        while True:
-            now = sampler.sample()
+        while traffic.process.poll() is None:
+            now = _sample(parts, psutil.Process(job.pid), cursor, time.monotonic() - begun)
             soak.samples.append(now)
             status.update(
-                f"minute {now.seconds / 60:.1f} of {soak.seconds / 60:g}: driver {now.driver:,.0f} MB, "
-                f"broker {now.broker:,.0f} MB, PostgreSQL {now.postgres:,.0f} MB, "
-                f"{now.tables['invoice'].live:,} invoices, {now.processor:.1f} cores busy"
+                f"minute {now['seconds'] / 60:.1f} of {soak.seconds / 60:g}: "
+                + ", ".join(f"{part} {now[part]:,.0f} MB" for part in MEMORY)
+                + f", {now['invoice rows']:,} invoices, {now['processor']:.1f} cores busy"
             )
-            due = begun + len(soak.samples) * every
-            while True:
-                parts.check("streaming", job)
-                if traffic.poll() is not None:
-                    if traffic.returncode:
-                        parts.check("traffic", traffic)
-                    return
-                if time.monotonic() >= due:
-                    break
+            while traffic.process.poll() is None and time.monotonic() < begun + len(soak.samples) * every:
+                job.check()
                 time.sleep(0.2)
+    traffic.succeed()
 
 
 def _verified(parts: Pipeline) -> bool:
@@ -286,34 +235,22 @@ def _verified(parts: Pipeline) -> bool:
 
 
 def _show(soak: Soak, judged: Sequence[Verdict], folder: Path) -> None:
-    (a, b), (c, d) = (tuple(at / 60 for at in window) for window in windows(soak.seconds))
-    titles = (f"min {a:.1f}-{b:.1f}", f"min {c:.1f}-{d:.1f}")
-    table = Table("minute", "invoices", "p50, ms", "p99, ms", title="latency, Kafka to the commit in PostgreSQL")
-    for one in soak.minutes:
-        table.add_row(f"{one.minute}", f"{one.invoices:,}", f"{one.p50:,.0f}", f"{one.p99:,.0f}")
-    sizes = Table("table, MB", *titles, "dead rows", "dead rows", title="tables: size with indexes, dead rows")
-    early, late = (within(soak.samples, window) for window in windows(soak.seconds))
-    for name in (*FLAT_TABLES, CUSTOMER, *GROWING_TABLES):
-        if not all(name in s.tables for s in (*early, *late)):
-            continue
-        megabytes = (f"{mean(s.tables[name].megabytes for s in window):,.2f}" for window in (early, late))
-        dead = (f"{mean(s.tables[name].dead for s in window):,.0f}" for window in (early, late))
-        sizes.add_row(name, *megabytes, *dead, end_section=name == FLAT_TABLES[-1])  # below it: grows with the data
-    e, f = (at / 60 for at in memory_windows(soak.seconds)[0])
-    title = f"verdicts (memory: from min {e:.1f}-{f:.1f} on); in brackets the slope from the first span on"
-    found = Table("", *titles, "bound", "", title=title)
+    latency = Table("minute", "invoices", "p50, ms", "p99, ms", title="latency, Kafka to the commit in PostgreSQL")
+    for one in soak.minutes.itertuples():
+        latency.add_row(f"{one.minute}", f"{one.invoices:,}", f"{one.p50:,.0f}", f"{one.p99:,.0f}")
+    spans = [f"min {begin / 60:.1f}-{end / 60:.1f}" for begin, end in windows(soak.seconds)]
+    begin, end = memory_windows(soak.seconds)[0]
+    title = f"verdicts (memory: from min {begin / 60:.1f}-{end / 60:.1f} on); in brackets the slope from the first on"
+    found = Table("", *spans, "bound", "", title=title)
     for v in judged:
         found.add_row(v.what, v.early, v.late, v.bound, "[green]met[/]" if v.is_met else "[bold red]NOT met[/]")
-    for one_table in (table, sizes, found):
-        for column in one_table.columns[1:] if one_table is not found else one_table.columns[1:3]:
-            column.justify = "right"
-        console.print(one_table)
+    console.print(latency, found)
     last = soak.samples[-1]
     console.print(
-        f"at the end: database {last.database:,.0f} MB, shared buffers {last.shared_buffers:,.0f} MB; "
-        f"samples and picture in {folder}"
+        f"at the end: database {last['database']:,.0f} MB, shared buffers {last['shared_buffers']:,.0f} MB; "
+        f"all samples, each table's size and dead rows among them, and the picture in {folder}"
     )
 
 
 if __name__ == "__main__":
-    app(prog_name="python -m bench.soak")
+    typer.run(main)

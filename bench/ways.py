@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.results import OURS
+from bench.results import OURS, Row
 from bench.servers import Database, Servers
+from stack.command import Command, CommandError
 
 ROOT = Path(__file__).parents[1]
 _STOP_SECONDS = 20
+_TOLD_CHARACTERS = 1500
 
 
 @dataclass(frozen=True)
@@ -43,16 +43,30 @@ class Way:
     def needs_spark(self) -> bool:
         return self.is_ours or "spark" in self.module
 
+    def started(self, python: Path, servers: Servers, place: Database, topic: str) -> Command:
+        """The way at work on a topic and a database, stopped at the block's end with all that it started."""
+        folder = servers.home / "ways" / place.name
+        arguments = self.options if self.is_ours else (servers.kafka, topic, place.owner_dsn, str(folder))
+        environment = servers.environment(place, topic)
+        environment |= {"PYTHONPATH": str(ROOT), "PATHWAY_THREADS": str(os.cpu_count())}
+        return Command(
+            self.module,
+            *arguments,
+            log=folder / "log",
+            environment=environment,
+            python=python,
+            grace=_STOP_SECONDS,
+        )
+
+    def check(self, running: Command) -> None:
+        """Raise CommandError if it failed, or if it ended although it streams."""
+        if self.streams or running.process.poll():
+            running.check()
+
 
 def _ours(name: str, *options: str) -> Way:
-    return Way(
-        name,
-        "cli",
-        "nothing: positions in the transaction",
-        options,
-        visible="bench/visible_mart",
-        customers="demo/customers",
-    )
+    crash = "nothing: positions in the transaction"
+    return Way(name, "cli", crash, options, visible="bench/visible_mart", customers="demo/customers")
 
 
 WAYS = (
@@ -74,73 +88,19 @@ WAYS = (
 )
 
 
-class EndedError(Exception):
-    """A way's process ended by itself; the message holds the end of its log."""
-
-
-class Running:
-    """A started way."""
-
-    def __init__(self, way: Way, process: subprocess.Popen[bytes], log: Path) -> None:
-        self._way, self._process, self._log = way, process, log
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def check(self) -> None:
-        """Raise EndedError if it failed, or if it ended although it streams."""
-        code = self._process.poll()
-        if code or (code == 0 and self._way.streams):
-            raise EndedError(f"{self._way.name} ended with {code}: {self.tail()}")
-
-    def tail(self) -> str:
-        """The end of its log."""
-        return self._log.read_text(errors="replace")[-1500:]
-
-
-def python_of(way: Way, peers_python: Path | None) -> Path | None:
-    """The Python that has what the way needs, None if there is none."""
-    if way.package is None:
-        return Path(sys.executable)
-    if peers_python is None or not peers_python.exists():
-        return None
-    return peers_python if version_of(way.package, peers_python) else None
-
-
-def version_of(package: str, peers_python: Path) -> str:
-    """The version that is installed for that Python, empty if none is."""
-    found = subprocess.run(
-        [peers_python, "-c", f"import importlib.metadata as m; print(m.version('{package}'))"],
-        capture_output=True,
-        text=True,
-    )
-    return found.stdout.strip()
-
-
-@contextmanager
-def started(way: Way, python: Path, servers: Servers, place: Database, topic: str) -> Iterator[Running]:
-    """The way at work on a topic and a database, stopped at the end with all that it started."""
-    folder = servers.home / "ways" / place.name
-    folder.mkdir(parents=True)
-    log = folder / "log"
-    arguments = way.options if way.is_ours else (servers.kafka, topic, place.owner_dsn, str(folder))
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [str(python), "-m", way.module, *arguments],
-            env=servers.environment(place, topic) | {"PYTHONPATH": str(ROOT), "PATHWAY_THREADS": str(os.cpu_count())},
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-        )
+def rows_of(way: Way, peers_python: Path | None, case: str, measure: Callable[[Path], Iterable[Row]]) -> Iterator[Row]:
+    """What is measured of a way by the Python that has what it needs; else a row that says why there is nothing."""
+    python = Path(sys.executable) if way.package is None else peers_python
+    if python is None or (way.package and not version_of(way.package, python)):
+        yield Row(case, way.name, note=f"not installed: {way.package}")
+        return
     try:
-        yield Running(way, process, log)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=_STOP_SECONDS)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its JVM and workers, where it left some behind
-        process.wait()
+        yield from measure(python)
+    except CommandError as error:
+        yield Row(case, way.name, wrong=str(error)[-_TOLD_CHARACTERS:])
+
+
+def version_of(package: str, python: Path) -> str:
+    """The version that is installed for that Python, empty if none is."""
+    program = f"import importlib.metadata as m; print(m.version('{package}'))"
+    return subprocess.run([python, "-c", program], capture_output=True, text=True).stdout.strip()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import math
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,11 +20,11 @@ from conf.errors import OperatorError
 from conf.settings import Settings, read_settings
 from conf.stop_signals import ended_by_signals
 from stack.children import end_with_us
+from stack.command import Command
 
 STREAMING_IS_READY = r"reading .*query=apply"
 _OF_OTHER_SERVERS = {"KAFKA_BOOTSTRAP_SERVERS", "MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN", "LAKE_PATH"}
 _STOP_SECONDS = 60
-_TAIL_CHARACTERS = 3000
 
 
 class PipelineError(OperatorError):
@@ -57,50 +57,24 @@ class Pipeline:
             raise PipelineError(f"{doing} failed (`retail-mart {' '.join(arguments)}`):\n{done.stderr or done.stdout}")
         return done.stdout
 
-    def start(self, name: str, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start `retail-mart arguments`, its output in the log of that name."""
-        with self.log(name).open("wb") as out:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cli", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                env=self.environment(),
-                start_new_session=True,  # Ctrl-C reaches the demo alone, which stops its parts in order
-            )
+    def start(self, name: str, *arguments: str) -> Command:
+        """Start `retail-mart arguments`, its output in the log of that name; stopped at the block's end."""
+        return Command("cli", *arguments, log=self.log(name), environment=self.environment(), grace=_STOP_SECONDS)
 
     @contextmanager
-    def running(self, name: str, ready: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    def running(self, name: str, ready: str, *arguments: str) -> Iterator[Command]:
         """A part that runs until the block's end, from when its log matches `ready` on; then stopped by SIGTERM.
 
-        Raises PipelineError if it ends before it is ready, or with a failure.
+        Raises CommandError if it ends before it is ready, PipelineError if it ends with a failure.
         """
         start = time.perf_counter()
-        part = self.start(name, *arguments)
-        try:
+        with self.start(name, *arguments) as part:
             with self.console.status(f"starting {name}"):
-                while not re.search(ready, self.log(name).read_text(errors="replace")):
-                    self.check(name, part)
-                    time.sleep(0.1)
-            self.console.print(f"{name}: ready after {time.perf_counter() - start:.1f} s, log: {self.log(name)}")
+                part.wait_for(ready, seconds=math.inf)
+            self.console.print(f"{name}: ready after {time.perf_counter() - start:.1f} s, log: {part.log}")
             yield part
-            part.send_signal(signal.SIGTERM)
-            if part.wait(timeout=_STOP_SECONDS) not in (0, -signal.SIGTERM):
-                raise PipelineError(f"{name} ended with {part.returncode}, log: {self.log(name)}")
-        finally:
-            if part.poll() is None:
-                part.terminate()
-                try:
-                    part.wait(timeout=_STOP_SECONDS)
-                except subprocess.TimeoutExpired:
-                    part.kill()
-                    part.wait()
-
-    def check(self, name: str, part: subprocess.Popen[bytes]) -> None:
-        """Raise PipelineError, with the end of its log, if the part has ended."""
-        if part.poll() is not None:
-            tail = self.log(name).read_text(errors="replace")[-_TAIL_CHARACTERS:]
-            raise PipelineError(f"{name} ended with {part.returncode}:\n{tail}")
+            if part.stop() not in (0, -signal.SIGTERM):
+                raise PipelineError(f"{name} ended with {part.process.returncode}, log: {part.log}")
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import time
 import webbrowser
 from contextlib import closing
@@ -23,6 +22,7 @@ from demo.recompute import Comparison, compare, read_lines, recompute, split_uns
 from demo.watch import Screen, Snapshot, Watcher, one_line
 from jvm.jars import broker_classpath, spark_jars
 from sql import one_row, statement
+from stack.command import Command
 
 console = Console(highlight=False, soft_wrap=True)
 _REFRESH_SECONDS = 0.5
@@ -93,7 +93,7 @@ def _generated(parts: Pipeline, days: int) -> Path:
     return folder
 
 
-def _replay_and_watch(parts: Pipeline, job: subprocess.Popen[bytes], folder: Path, rate: str) -> tuple[float, Snapshot]:
+def _replay_and_watch(parts: Pipeline, job: Command, folder: Path, rate: str) -> tuple[float, Snapshot]:
     """Replay the folder while the table moves; returns the seconds until all was applied and the last snapshot."""
     start = time.monotonic()
     replay = parts.start(
@@ -107,7 +107,7 @@ def _replay_and_watch(parts: Pipeline, job: subprocess.Popen[bytes], folder: Pat
         with closing(owner), Live(console=console, auto_refresh=False, transient=False) as live:
             next_line = 0.0
             while True:
-                ended = replay.poll()  # before the snapshot: its lag is then the lag of all that was sent
+                ended = replay.process.poll()  # before the snapshot: its lag is then the lag of all that was sent
                 now = watcher.snapshot(time.monotonic() - start)
                 if console.is_terminal:
                     live.update(screen.draw(now), refresh=True)
@@ -116,9 +116,9 @@ def _replay_and_watch(parts: Pipeline, job: subprocess.Popen[bytes], folder: Pat
                     next_line = now.at + _PLAIN_LINE_SECONDS
                 if measured is None or now.p50 is not None:
                     measured = now
-                parts.check(_JOB, job)
+                job.check()
                 if ended:
-                    parts.check("replay", replay)
+                    replay.check()
                 if ended == 0 and now.lag == 0:
                     break
                 quiet_since = time.monotonic() if ended is None else quiet_since
@@ -128,10 +128,8 @@ def _replay_and_watch(parts: Pipeline, job: subprocess.Popen[bytes], folder: Pat
         seconds = time.monotonic() - start
     finally:
         watcher.close()
-        if replay.poll() is None:
-            replay.terminate()
-            replay.wait(timeout=30)
-    console.print(parts.log("replay").read_text(errors="replace").strip())
+        replay.end()
+    console.print(replay.text().strip())
     # When the last batch is in, the latencies' window may be empty: those of the last full one stand.
     return seconds, replace(now, p50=measured.p50, p99=measured.p99)
 

@@ -15,7 +15,7 @@ log = structlog.get_logger()
 Cause = Literal["definition changed", "policy changed", "repaired"]
 
 # A batch that changes a larger share of the customers than this is scored by a full ntile: measured by
-# `python -m bench.quintiles --crossover`. Both ways are exact.
+# `python -m bench.quintiles`. Both ways are exact.
 FULL_SHARE = 0.3
 
 

@@ -36,25 +36,10 @@ FROM (
 GROUP BY minute
 ORDER BY minute
 
--- name: apply_latency
--- One row: how many invoices of these numbers Kafka took in the time from %(start)s on, and the percentiles of their
--- latency from the Kafka record's timestamp to the commit in PostgreSQL (track_commit_timestamp), in milliseconds.
-SELECT count(*),
-       percentile_disc(0.50) WITHIN GROUP (ORDER BY ms),
-       percentile_disc(0.95) WITHIN GROUP (ORDER BY ms),
-       percentile_disc(0.99) WITHIN GROUP (ORDER BY ms),
-       max(ms)
-FROM (
-    SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - kafka_timestamp)::float8 AS ms
-    FROM mart.invoice
-    WHERE kafka_timestamp >= %(start)s
-      AND kafka_timestamp < %(start)s + make_interval(secs => %(seconds)s)
-) measured
-
 -- name: invoice_latencies
 -- Invoices that Kafka took in the time from %(start)s on: their way from the record's timestamp to the commit that made
 -- them visible (track_commit_timestamp), in milliseconds.
-SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - kafka_timestamp)::float8
+SELECT 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - kafka_timestamp)::float8 AS ms
 FROM mart.invoice
 WHERE kafka_timestamp >= %(start)s
   AND kafka_timestamp < %(start)s + make_interval(secs => %(seconds)s)
@@ -62,7 +47,8 @@ WHERE kafka_timestamp >= %(start)s
 -- name: latest_records
 -- Rows whose newest record Kafka took from %(start)s on: the customer, that record's timestamp, and its way from there to
 -- the commit that made it visible (track_commit_timestamp), in milliseconds.
-SELECT customer_id, newest_record, 1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - newest_record)::float8
+SELECT customer_id, newest_record,
+       1000 * extract(epoch FROM pg_xact_commit_timestamp(xmin) - newest_record)::float8 AS ms
 FROM peer.customer
 WHERE newest_record >= %(start)s
 
@@ -274,7 +260,8 @@ SELECT customer_id, frequency, monetary, last_purchase, r, f, m, segment FROM pe
 SELECT customer_id, frequency, monetary, last_purchase, r, f, m, segment FROM peer.overwritten
 
 -- name: rules_mart
-SELECT antecedent_codes, consequent_codes, support, confidence, lift FROM mart.market_basket_analysis
+SELECT antecedent_codes AS antecedent, consequent_codes AS consequent, support, confidence, lift
+FROM mart.market_basket_analysis
 
 -- name: rules_overwritten
 SELECT antecedent, consequent, support, confidence, lift FROM peer.overwritten_rule

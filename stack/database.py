@@ -10,9 +10,11 @@ import secrets
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 import psycopg2
@@ -252,3 +254,22 @@ def create_database(cursor: psycopg2.extensions.cursor, name: str, owner: str = 
     """Create an empty database of that owner; the cursor's role may do so and is in autocommit."""
     statement = sql.SQL("CREATE DATABASE {} OWNER {}")
     cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
+
+
+@contextmanager
+def own_database(superuser_dsn: str, name: str, owner: str = OWNER) -> Iterator[None]:
+    """An empty database of this name within the block, dropped at its end whoever is still connected."""
+    with contextlib.closing(psycopg2.connect(superuser_dsn)) as admin:
+        admin.autocommit = True
+        create_database(admin.cursor(), name, owner)
+    try:
+        yield
+    finally:
+        with contextlib.closing(psycopg2.connect(superuser_dsn)) as admin:
+            admin.autocommit = True
+            admin.cursor().execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def at(dsn: str, name: str) -> str:
+    """The same server, account and options, another database."""
+    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import hypothesis
 import psycopg2
 import pytest
-from psycopg2 import sql
 from pyspark.sql import SparkSession
 
 import stack
@@ -73,11 +72,6 @@ class Mart:
     reader_dsn: str
 
 
-def _at(dsn: str, name: str) -> str:
-    """The same server, account and options, another database."""
-    return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
-
-
 @pytest.fixture(autouse=True)
 def nothing_concealed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The secrets of one test are words of another: `mart` is a password somewhere."""
@@ -127,19 +121,13 @@ def new_mart(servers: stack.State) -> Iterator[Mart]:
     admin = servers.superuser_dsn or owner
     owner_name = urlsplit(owner).username or database.OWNER
     name = f"test_{uuid.uuid4().hex[:12]}"
-    with closing(psycopg2.connect(admin)) as connection:
-        connection.autocommit = True
-        cursor = connection.cursor()
-        database.create_database(cursor, name, owner_name)
-        try:
-            yield Mart(
-                name,
-                owner_dsn=_at(owner, name),
-                writer_dsn=_at(servers.mart_dsn, name),
-                reader_dsn=_at(servers.mart_reader_dsn or servers.mart_dsn, name),
-            )
-        finally:
-            cursor.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    with database.own_database(admin, name, owner_name):
+        yield Mart(
+            name,
+            owner_dsn=database.at(owner, name),
+            writer_dsn=database.at(servers.mart_dsn, name),
+            reader_dsn=database.at(servers.mart_reader_dsn or servers.mart_dsn, name),
+        )
 
 
 @pytest.fixture

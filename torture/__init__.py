@@ -1,1 +1,1 @@
-"""Torture: the line is killed, cut off, filled up and lied to; afterwards the mart must equal a plain oracle."""
+"""Torture: the pipeline is killed, cut off, filled up and lied to; afterwards the mart must equal a plain oracle."""

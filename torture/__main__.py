@@ -6,6 +6,8 @@ import random
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import Annotated
@@ -15,18 +17,21 @@ from rich.console import Console
 from rich.table import Table
 
 from cli.run import run_command
+from stack.command import CommandError
 from torture.mutants import MUTANTS
 from torture.red import baseline, red
-from torture.scenarios import SCENARIOS, Outcome, Scale, SkippedError
-from torture.world import TortureError, world
+from torture.scenarios import SCENARIOS, play
+from torture.story import Outcome, Scale, SkippedError
+from torture.world import World, world
 
 app = typer.Typer(
-    help="Kill the line, cut it off, fill its disks and lie to it; then compare it with a plain oracle.",
+    help="Kill the pipeline, cut it off, fill its disks and lie to it; then compare it with a plain oracle.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
 _console = Console(highlight=False)
+_SHORT = Scale(12, 4, 3, 5, 10, 5_000, 2_000, mutated=5_000, big_records=100)
 Seed = Annotated[int | None, typer.Option(help="Replays a run. [default: a new one, printed]", show_default=False)]
 
 
@@ -43,33 +48,34 @@ def run(
 
     Exit code 0 if nothing differs, 5 if something does, 1 if a scenario could not be played.
     """
-    unknown = set(scenario or []) - SCENARIOS.keys()
-    if unknown:
-        raise typer.BadParameter(f"no scenario {', '.join(sorted(unknown))}: choose from {', '.join(SCENARIOS)}")
-    scale = Scale(path_kills=path_kills, job_kills=job_kills, mutated=mutated)
-    if short:
-        scale = Scale(12, 4, 3, 5, 10, 5_000, 2_000, mutated=5_000, big_records=100)
-    seed = _seed(seed)
-    played: dict[str, tuple[Outcome | str, float]] = {}
-    failed = False
-    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home, world(Path(home) / "home") as servers:
-        for name in scenario or SCENARIOS:
+    scale = _SHORT if short else Scale(path_kills=path_kills, job_kills=job_kills, mutated=mutated)
+    table = Table("scenario", "lives", "kills", "records", "seconds", "differences", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    kills: Counter[str] = Counter()
+    codes = {0}
+    with _playing(seed, _known(scenario, SCENARIOS), table) as (servers, seed, names):
+        for name in names:
             start = time.perf_counter()
-            with _console.status(name):
-                try:
-                    outcome: Outcome | str = SCENARIOS[name](servers, seed, scale)
-                except SkippedError as skipped:
-                    outcome = f"skipped: {skipped}"
-                except TortureError as error:
-                    outcome, failed = f"not played: {error}", True
-                servers.up()
-            played[name] = (outcome, time.perf_counter() - start)
-            _console.print(_line(name, *played[name]))
-    _console.print(_table(played, seed))
-    if failed:
-        raise typer.Exit(1)
-    if any(isinstance(outcome, Outcome) and outcome.differences for outcome, _ in played.values()):
-        raise typer.Exit(5)
+            try:
+                outcome = play(servers, name, seed, scale)
+            except (SkippedError, CommandError) as error:
+                skipped = isinstance(error, SkippedError)
+                codes.add(0 if skipped else 1)
+                _console.print(f"{name}: {'skipped' if skipped else 'not played'}: {error}", markup=False)
+                outcome = Outcome()
+                verdict = "skipped" if skipped else "not played"
+            else:
+                codes.add(5 if outcome.differences else 0)
+                verdict = f"{len(outcome.differences)}"
+                _console.print("\n  ".join([f"{name}: {verdict} differences", *outcome.differences]), markup=False)
+            servers.up()
+            kills += outcome.kills
+            seconds = time.perf_counter() - start
+            figures = (outcome.lives, outcome.kills.total(), outcome.records, seconds)
+            table.add_row(name, *(f"{figure:,.0f}" for figure in figures), verdict)
+        table.caption, table.caption_justify = _by_point(kills), "left"
+    raise typer.Exit(1 if 1 in codes else max(codes))
 
 
 @app.command()
@@ -77,67 +83,46 @@ def mutants(
     seed: Seed = None,
     mutant: Annotated[list[str] | None, typer.Option(help=f"Only these: {', '.join(MUTANTS)}.")] = None,
 ) -> None:
-    """Remove the guards one at a time: each must turn its scenario red, which is green with the guard in place.
+    """Remove the guards one at a time: each must turn its story red, which is green with the guard in place.
 
     Exit code 0 if all do, 5 if one stays green.
     """
-    unknown = set(mutant or []) - MUTANTS.keys()
-    if unknown:
-        raise typer.BadParameter(f"no mutant {', '.join(sorted(unknown))}: choose from {', '.join(MUTANTS)}")
-    seed = _seed(seed)
-    table = Table("guard", "without it", "its scenario", title=f"mutants, seed {seed}", title_justify="left")
-    green = False
-    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home, world(Path(home) / "home") as servers:
-        for name in mutant or MUTANTS:
-            with _console.status(name):
-                sound, broken = baseline(servers, name, seed), red(servers, name, seed)
-            green = green or bool(sound) or not broken
-            verdict = (
-                f"[red]red[/]: {shorten(broken[0], 100, placeholder='…')}"
-                if broken
-                else "[yellow]GREEN: the guard is not tested[/]"
-            )
+    table = Table("guard", "without it", "its story", title_justify="left")
+    caught = True
+    with _playing(seed, _known(mutant, MUTANTS), table) as (servers, seed, names):
+        for name in names:
+            sound, broken = baseline(servers, name, seed), red(servers, name, seed)
+            caught = caught and not sound and bool(broken)
+            verdict = f"red: {shorten(broken[0], 100)}" if broken else "GREEN: the guard is not tested"
             table.add_row(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
-    _console.print(table)
-    if green:
-        raise typer.Exit(5)
+    raise typer.Exit(0 if caught else 5)
 
 
-def _seed(seed: int | None) -> int:
+def _known(asked: Sequence[str] | None, names: Collection[str]) -> Collection[str]:
+    if unknown := set(asked or []) - set(names):
+        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}: choose from {', '.join(names)}")
+    return asked or names
+
+
+@contextmanager
+def _playing(seed: int | None, names: Collection[str], table: Table) -> Iterator[tuple[World, int, Iterator[str]]]:
+    """The servers, the seed, and the names, each shown while it is played; then the table."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-    _console.print(f"seed {seed} (again: --seed {seed})")
-    return seed
+    table.title = f"seed {seed} (again: --seed {seed})"
+    _console.print(table.title)
+
+    def one_by_one() -> Iterator[str]:
+        for name in names:
+            with _console.status(name):
+                yield name
+
+    with tempfile.TemporaryDirectory(prefix="mart-torture-") as home, world(Path(home) / "home") as servers:
+        yield servers, seed, one_by_one()
+    _console.print(table)
 
 
-def _line(name: str, outcome: Outcome | str, seconds: float) -> str:
-    if isinstance(outcome, str):
-        return f"{name}: {outcome}"
-    if not outcome.differences:
-        return f"{name}: equal, {seconds:.0f} s"
-    return "\n  ".join([f"[red]{name}: {len(outcome.differences)} differences[/]", *outcome.differences])
-
-
-def _table(played: dict[str, tuple[Outcome | str, float]], seed: int) -> Table:
-    table = Table(
-        "scenario", "lives", "kills", "records", "seconds", "differences", title=f"torture, seed {seed}",
-        title_justify="left",
-    )  # fmt: skip
-    for column in table.columns[1:]:
-        column.justify = "right"
-    kills: Counter[str] = Counter()
-    for name, (outcome, seconds) in played.items():
-        if isinstance(outcome, str):
-            table.add_row(name, "", "", "", f"{seconds:.0f}", outcome.split(":")[0])
-            continue
-        kills += outcome.kills
-        table.add_row(
-            name, f"{outcome.lives:,}", f"{outcome.kills.total():,}", f"{outcome.records:,}", f"{seconds:.0f}",
-            f"{len(outcome.differences)}",
-        )  # fmt: skip
-    if kills:
-        by_point = ", ".join(f"{count} {point}" for point, count in kills.most_common())
-        table.caption, table.caption_justify = f"{kills.total()} kills: {by_point}", "left"
-    return table
+def _by_point(kills: Counter[str]) -> str:
+    return f"{kills.total()} kills: " + ", ".join(f"{count} {point}" for point, count in kills.most_common())
 
 
 if __name__ == "__main__":

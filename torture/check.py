@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -11,7 +12,7 @@ import psycopg2
 from deltalake import DeltaTable
 
 from sql import statement
-from torture.oracle import Expected
+from torture.oracle import Customer, Expected, Invoice
 
 _SHOWN = 3
 _COUNTS = "records, invoices, duplicates, rejected"
@@ -30,29 +31,23 @@ def differences(
     empty; None: unknown (the batches' counts and the lake's rows are then not held to the number of records).
     """
     with closing(psycopg2.connect(owner_dsn)) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(statement("torture/invoices"))
-        invoices = {row[0]: row[1:] for row in cursor.fetchall()}
-        cursor.execute(statement("torture/customers"))
-        customers = {row[0]: row[1:] for row in cursor.fetchall()}
-        cursor.execute(statement("torture/rejected"))
-        rejected = {
-            (partition, offset): _reason(reason, expected.rejected.get((partition, offset), reason))
-            for partition, offset, reason in cursor.fetchall()
-        }
-        cursor.execute(statement("torture/positions"))
-        positions = dict(cursor.fetchall())
-        cursor.execute(statement("torture/batches"))
-        batches = cursor.fetchone()
-        cursor.execute(statement("torture/segments"))
-        segments = dict(cursor.fetchall())
-    found = list(_compare("invoice", {k: tuple(vars(v).values()) for k, v in expected.invoices.items()}, invoices))
-    found += _compare("customer", {k: tuple(vars(v).values()) for k, v in expected.customers.items()}, customers)
-    found += _compare("quarantined record", expected.rejected, rejected)
-    found += _compare("position of partition", end_offsets, positions)
-    counted: dict[str, int] = {}
-    for customer in expected.customers.values():
-        counted[customer.segment] = counted.get(customer.segment, 0) + 1
-    found += _compare("customers in segment", counted, segments)
+
+        def rows(name: str) -> list[tuple[Any, ...]]:
+            cursor.execute(statement(f"torture/{name}"))
+            return cursor.fetchall()
+
+        found = [
+            *_compare("invoice", expected.invoices, {row[0]: Invoice(*row[1:]) for row in rows("invoices")}),
+            *_compare("customer", expected.customers, {row[0]: Customer(*row[1:]) for row in rows("customers")}),
+            *_compare("quarantined record", expected.rejected, _reasons(rows("rejected"), expected)),
+            *_compare("position of partition", end_offsets, dict(rows("positions"))),
+            *_compare(
+                "customers in segment",
+                Counter(customer.segment for customer in expected.customers.values()),
+                dict(rows("segments")),
+            ),
+        ]
+        [batches] = rows("batches")
     if times_read is not None:
         again = (times_read - 1) * (expected.records - len(expected.rejected))
         # A record that is quarantined is counted as rejected each time that it is read.
@@ -63,15 +58,18 @@ def differences(
             len(expected.rejected) * times_read,
         )
         found += _compare("batches' sum of", {_COUNTS: should}, {_COUNTS: batches})
-        rows = {"rows": len(expected.landed) * times_read}
-        found += _compare("lake's number of", rows, {"rows": landed_rows(lake)})
+        copies = {"rows": DeltaTable(lake).to_pyarrow_dataset().count_rows()}
+        found += _compare("lake's number of", {"rows": len(expected.landed) * times_read}, copies)
     found += _compare("landed record", expected.landed, landed(lake))
     return found
 
 
-def _reason(found: str, should: str | None) -> str | None:
-    """The reason found; None where any but internal_error may be: the line must know what it refuses."""
-    return found if should is not None or found == "internal_error" else None
+def _reasons(rows: Iterable[tuple[int, int, str]], expected: Expected) -> dict[tuple[int, int], str | None]:
+    """(partition, offset) → the reason found; None where any but internal_error may be: the pipeline must know what it
+    refuses."""
+    found = {(partition, offset): reason for partition, offset, reason in rows}
+    any_may_be = {at for at, reason in expected.rejected.items() if reason is None}
+    return {at: None if at in any_may_be and reason != "internal_error" else reason for at, reason in found.items()}
 
 
 def landed(lake: str) -> dict[tuple[int, int], Any]:
@@ -83,11 +81,6 @@ def landed(lake: str) -> dict[tuple[int, int], Any]:
         engine.register("lake", DeltaTable(lake).to_pyarrow_dataset())
         engine.execute(statement("torture/landed"))
         return {(p, o): (i, cents) for p, o, i, cents in engine.fetchall()}
-
-
-def landed_rows(lake: str) -> int:
-    """Rows of the lake, copies included."""
-    return int(DeltaTable(lake).to_pyarrow_dataset().count_rows())
 
 
 def _compare(what: str, should: Mapping[Any, Any], found: Mapping[Any, Any]) -> Iterator[str]:

@@ -1,22 +1,21 @@
 """The job's own path from Kafka to the mart and the lake, without Spark, so that a life of it costs a second.
 
 Everything that makes it exactly once is the job's code: the positions, the fence, the gaps, parse, apply, land. Only
-what carries the records (Spark's micro-batches) and adds up their lines (Spark SQL) is stood in for: by a plain
-consumer, and by the oracle's arithmetic. The whole job is tortured too, less often: torture.job.
-
-`python -m torture.driver --batch 50 [--kill POINT TIMES] [--stop POINT TIMES] [--mutant NAME]` catches up and ends.
+what carries the records (Spark's micro-batches) is stood in for, by the plain consumer that the job itself has for what
+Spark cannot read. The whole job is tortured too, less often: torture.job.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Annotated
 
 import pyarrow as pa
-from kafka import KafkaConsumer, TopicPartition
+import typer
 
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
@@ -24,38 +23,34 @@ from conf.errors import FencedError, StreamingError
 from conf.phases import Phases
 from conf.settings import Settings, settings
 from mart.shop_rules import describe_shop
-from streaming.apply import Coordinates
-from streaming.apply_job import cleaning
-from topic.describe import READ_COMMITTED, Topic, describe_topic
-from topic.offsets import Covered, starting_offsets
+from topic.consume import consume_range
+from topic.describe import Topic, describe_topic
+from topic.offsets import Covered, spanned, starting_offsets
+from topic.record import RECORD_SCHEMA
 from torture import kill_points, mutants
 
 
-def main() -> int:
-    arguments = _arguments()
+def main(
+    batch: Annotated[int, typer.Option(help="Most records in a batch.")] = 60,
+    kill: Annotated[tuple[str, int] | None, typer.Option(metavar="POINT TIMES")] = None,
+    stop: Annotated[tuple[str, int] | None, typer.Option(metavar="POINT TIMES")] = None,
+    mutant: Annotated[str | None, typer.Option(help="The guard to do without.")] = None,
+) -> None:
+    """Apply and land to the topic's end, turn by turn, as the two queries of the job would."""
     phases: Callable[[], Phases] = Phases
-    if arguments.kill:
-        phases = kill_points.striking(arguments.kill[0], int(arguments.kill[1]))
-    if arguments.stop:
-        phases = kill_points.striking(arguments.stop[0], int(arguments.stop[1]), kill_points.stop_me)
-    if arguments.mutant:
-        mutants.install(arguments.mutant)
+    if kill:
+        phases = kill_points.striking(*kill)
+    if stop:
+        phases = kill_points.striking(*stop, kill_points.stop_me)
+    if mutant:
+        mutants.install(mutant)
     current = settings()
-    try:
-        # Turn by turn, as the two queries of the job would, each from its own store's positions.
-        turns = [_apply(current, arguments.batch, phases), _land(current, arguments.batch, phases)]
-        while turns:
-            turns = [turn for turn in turns if next(turn, None) is not None]
-    except FencedError as error:
-        print(error, file=sys.stderr)
-        return 3
-    except StreamingError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
+    turns = [_apply(current, batch, phases), _land(current, batch, phases)]
+    while turns:
+        turns = [turn for turn in turns if next(turn, None) is not None]
 
 
-def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[int]:
+def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
     """Apply batch after batch to the topic's end, as ApplyJob does."""
     topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
     connection = apply_job.connect(current.require_mart())
@@ -66,17 +61,13 @@ def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterat
         apply_job.check_topic(cursor, topic)
         start = starting_offsets(apply_job.read_positions(cursor, topic), topic)
     for records, covered in _batches(current, topic, start, size):
-        values = dict(zip(_coordinates(records), records["value"].to_pylist(), strict=True))
-        batch = pa.Table.from_batches([cleaning(current)(records)])
-
-        def raw_values(wanted, values=values) -> Mapping[Coordinates, bytes]:  # type: ignore[no-untyped-def]
-            return {at: values[at] for at in wanted}
-
+        batch = pa.Table.from_batches([apply_job.cleaning(current)(records)])
+        raw_values = partial(apply_job._raw_values, pa.Table.from_batches([records]))
         apply_job.apply_batch(connection, writer, batch, raw_values, covered, phases())
-        yield records.num_rows
+        yield covered
 
 
-def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[int]:
+def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
     """Land batch after batch to the topic's end, as LandJob does."""
     topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
     table = land_job.open_lake(current.lake)
@@ -85,58 +76,43 @@ def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterato
     for records, covered in _batches(current, topic, start, size):
         parsed = land_job.parsing(current)(records)
         land_job.land_batch(table, topic, pa.Table.from_batches([parsed]), covered, phases())
-        yield records.num_rows
+        yield covered
 
 
 def _batches(
     current: Settings, topic: Topic, start: Mapping[int, int], size: int
 ) -> Iterator[tuple[pa.RecordBatch, Covered]]:
     """The topic's records from `start` to its end of now, in batches of at most `size`, and what each covers."""
-    consumer = KafkaConsumer(
-        bootstrap_servers=current.require_kafka(), enable_auto_commit=False, isolation_level=READ_COMMITTED
-    )
-    reached = dict(start)
-    consumer.assign([TopicPartition(topic.name, partition) for partition in start])
-    for partition, offset in start.items():
-        consumer.seek(TopicPartition(topic.name, partition), offset)
+    left = {p: (first, topic.end_offsets[p]) for p, first in start.items() if first < topic.end_offsets[p]}
+    everything = sys.maxsize
+    records, _ = consume_range(current.require_kafka(), topic.name, left, everything, current.kafka_timeout_seconds)
+    while left:
+        batch, records = records[:size].combine_chunks(), records[size:]
+        # What is left at the end are offsets without a record: a transaction's marks.
+        ends = {p: end for p, (_, end) in (spanned(batch) if records.num_rows else left).items()}
+        yield next(iter(batch.to_batches()), _NO_RECORDS), {p: (left[p][0], end) for p, end in ends.items()}
+        left = {p: (ends.get(p, first), end) for p, (first, end) in left.items() if ends.get(p, first) < end}
+
+
+_NO_RECORDS = pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
+
+
+def _code() -> int:
     try:
-        while any(offset < topic.end_offsets[partition] for partition, offset in reached.items()):
-            polled = consumer.poll(timeout_ms=1000, max_records=size)
-            records = [r for of_partition in polled.values() for r in of_partition]
-            now = {partition: consumer.position(TopicPartition(topic.name, partition)) for partition in reached}
-            if covered := {p: (reached[p], now[p]) for p in reached if now[p] > reached[p]}:
-                reached = now
-                batch = pa.RecordBatch.from_pydict(
-                    {
-                        "value": pa.array([r.value for r in records], pa.binary()),
-                        "partition": pa.array([r.partition for r in records], pa.int32()),
-                        "offset": pa.array([r.offset for r in records], pa.int64()),
-                        "timestamp": pa.array([r.timestamp * 1000 for r in records], pa.timestamp("us", "UTC")),
-                    }
-                )
-                yield batch, covered
-    finally:
-        consumer.close()
-
-
-def _coordinates(records: pa.RecordBatch) -> list[Coordinates]:
-    return list(zip(records["partition"].to_pylist(), records["offset"].to_pylist(), strict=True))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m torture.driver")
-    parser.add_argument("--batch", type=int, default=50, help="most records in a batch")
-    parser.add_argument("--kill", nargs=2, metavar=("POINT", "TIMES"))
-    parser.add_argument("--stop", nargs=2, metavar=("POINT", "TIMES"))
-    parser.add_argument("--mutant")
-    return parser.parse_args()
+        typer.run(main)
+    except SystemExit as ended:
+        return int(ended.code or 0)
+    except FencedError as error:
+        print(error, file=sys.stderr)
+        return 3
+    except StreamingError as error:
+        print(error, file=sys.stderr)
+    except Exception:
+        traceback.print_exc()
+    return 1
 
 
 if __name__ == "__main__":
-    try:
-        code = main()
-    except Exception:
-        traceback.print_exc()
-        code = 1
+    code = _code()
     sys.stderr.flush()
     os._exit(code)  # a consumer's thread would keep a failed process alive

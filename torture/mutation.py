@@ -7,24 +7,8 @@ import random
 from typing import Any
 
 _TEXTS: tuple[Any, ...] = (
-    None,
-    "",
-    " ",
-    "0",
-    7,
-    1.5,
-    True,
-    [],
-    {},
-    "x" * 65,
-    "\x00",
-    "\ud800",
-    "\udc00\ud800",
-    "\ufeff",
-    "🧺",
-    "٣",
-    "\x7f",
-    "\u2028",
+    *("", " ", "0", "x" * 65, "\x00", "\ud800", "\udc00\ud800", "\ufeff", "🧺", "٣", "\x7f", "\u2028"),
+    *(None, 7, 1.5, True, [], {}),
 )
 _VERSIONS = (1, 1.0, 1e0, 2, 0, -1, "1", True, None, 10**30, 1.0000000001, [1], {"v": 1})
 _QUANTITIES = (0, -0.0, 6.0, 6.5, -1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 10**400, 1e300, "6", None, True, [6])
@@ -74,12 +58,9 @@ def mutated_bytes(rng: random.Random, value: bytes) -> bytes:
 
 
 def _field_changed(rng: random.Random, event: dict[str, Any]) -> dict[str, Any]:
-    field = rng.choice(
-        ("version", "invoice", "invoice_date", "customer_id", "lines", "line", "line", "line", "drop", "add")
-    )
-    lines = event.get("lines")
-    number = event.get("invoice")
-    match field:
+    fields = ("version", "invoice", "invoice_date", "customer_id", "lines", "line", "line", "line", "drop", "add")
+    lines, number = event.get("lines"), event.get("invoice")
+    match rng.choice(fields):
         case "drop":
             return _without_one(rng, event)
         case "add":
@@ -87,9 +68,8 @@ def _field_changed(rng: random.Random, event: dict[str, Any]) -> dict[str, Any]:
         case "version":
             return event | {"version": rng.choice(_VERSIONS)}
         case "invoice":  # its own number in it still: another invoice's number would be another's copy
-            return event | {
-                "invoice": rng.choice((f"C{number}", f"{number}é", f" {number}", f"{number}" * 5, "", None, 7))
-            }
+            numbers = (f"C{number}", f"{number}é", f" {number}", f"{number}" * 5, "", None, 7)
+            return event | {"invoice": rng.choice(numbers)}
         case "invoice_date":
             return event | {"invoice_date": rng.choice((_date(rng), *_TEXTS))}
         case "customer_id":
@@ -132,22 +112,10 @@ def _date(rng: random.Random) -> str:
     minute, second = (
         (rng.choice((0, 59, 60)), rng.choice((0, 59, 60))) if odd else (rng.randint(0, 59), rng.randint(0, 59))
     )
-    fraction = rng.choice(
-        ("", "", ".5", f".{rng.randrange(10**6):06}", ".123456000", ".000000", *((".1234567", ".") * odd))
-    )
-    offset = rng.choice(
-        (
-            "",
-            "",
-            "Z",
-            "+07:00",
-            "-00:00",
-            "+14:00",
-            "-12:00",
-            "+05:45",
-            *(("+25:00", "+0700", "z", "+24:00", "+07:60") * odd),
-        )
-    )
+    fractions = ("", "", ".5", f".{rng.randrange(10**6):06}", ".123456000", ".000000", *((".1234567", ".") * odd))
+    offsets = ("", "", "Z", "+07:00", "-00:00", "+14:00", "-12:00", "+05:45")
+    odd_offsets = ("+25:00", "+0700", "z", "+24:00", "+07:60") * odd
+    fraction, offset = rng.choice(fractions), rng.choice(offsets + odd_offsets)
     between = rng.choice("T ") if odd else "T"
     return f"{year:04}-{month:02}-{day:02}{between}{hour:02}:{minute:02}:{second:02}{fraction}{offset}"
 

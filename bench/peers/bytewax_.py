@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import bytewax.operators as op
@@ -15,12 +14,10 @@ from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.testing import cluster_main
 from psycopg2.extras import execute_values
 
-from bench.peers.invoice import Purchase, read_purchase
+from bench.peers.invoice import Purchase, Totals, read_purchase
 from sql import statement
 
 _MESSAGES_AT_A_TIME = 10_000
-
-Totals = tuple[int, int, str, int]  # frequency, cents, last purchase, Kafka's timestamp
 
 
 class Customers(StatelessSinkPartition[tuple[str, Totals]]):
@@ -30,10 +27,7 @@ class Customers(StatelessSinkPartition[tuple[str, Totals]]):
         self._connection = psycopg2.connect(dsn)
 
     def write_batch(self, items: Sequence[tuple[str, Totals]]) -> None:
-        rows = [
-            (customer_id, frequency, cents, last, datetime.fromtimestamp(newest / 1000, UTC))
-            for customer_id, (frequency, cents, last, newest) in dict(items).items()
-        ]
+        rows = [totals.row(customer_id) for customer_id, totals in dict(items).items()]
         with self._connection, self._connection.cursor() as cursor:
             execute_values(cursor, statement("bench/peer_set_customers"), rows, page_size=_MESSAGES_AT_A_TIME)
 
@@ -55,9 +49,7 @@ def keyed(message: Any) -> tuple[str, tuple[Purchase, int]] | None:
 
 
 def total(before: Totals | None, change: tuple[Purchase, int]) -> tuple[Totals, Totals]:
-    frequency, cents, last, newest = before or (0, 0, "", 0)
-    bought, timestamp = change
-    after = frequency + 1, cents + bought.cents, max(last, bought.invoice_date), max(newest, timestamp)
+    after = (before or Totals()).plus(*change)
     return after, after
 
 

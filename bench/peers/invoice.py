@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, Self
 
 from conf.line_rules import admin_codes
 
@@ -18,6 +19,29 @@ class Purchase(NamedTuple):
     invoice_date: str
     customer_id: str
     cents: int
+
+
+class Totals(NamedTuple):
+    """What a peer knows of a customer, and Kafka's timestamp, in milliseconds, of the newest record in it."""
+
+    frequency: int = 0
+    cents: int = 0
+    last_purchase: str = ""
+    newest_record: int = 0
+
+    def plus(self, bought: Purchase, timestamp: int) -> Self:
+        """After one purchase more."""
+        return self._replace(
+            frequency=self.frequency + 1,
+            cents=self.cents + bought.cents,
+            last_purchase=max(self.last_purchase, bought.invoice_date),
+            newest_record=max(self.newest_record, timestamp),
+        )
+
+    def row(self, customer_id: str) -> tuple[str, int, int, datetime, datetime]:
+        """Of `peer.customer`."""
+        newest = datetime.fromtimestamp(self.newest_record / 1000, UTC)
+        return customer_id, self.frequency, self.cents, datetime.fromisoformat(self.last_purchase), newest
 
 
 def read_purchase(value: bytes) -> Purchase | None:

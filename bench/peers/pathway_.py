@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from urllib.parse import unquote, urlsplit
 
 import pathway as pw
+from psycopg2.extensions import parse_dsn
 
 from bench.peers.invoice import purchase
 
@@ -63,16 +63,9 @@ def main(bootstrap: str, topic: str, dsn: str, _folder: str) -> None:
         last_purchase=pw.reducers.max(pw.this.invoice_date),
         newest_record=pw.reducers.max(pw.this.produced_at),
     )
-    at = urlsplit(dsn)
     pw.io.postgres.write(
         customers,
-        {
-            "host": at.hostname,
-            "port": at.port,
-            "dbname": at.path.lstrip("/"),
-            "user": at.username,
-            "password": unquote(str(at.password)),
-        },
+        parse_dsn(dsn),
         "customer",
         schema_name="peer",
         output_table_type="snapshot",

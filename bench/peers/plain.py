@@ -6,13 +6,12 @@ Invoice numbers are kept, so that a message that is delivered again counts once.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 
 import psycopg2
 from kafka import KafkaConsumer
 from psycopg2.extras import execute_values
 
-from bench.peers.invoice import Purchase, read_purchase
+from bench.peers.invoice import Purchase, Totals, read_purchase
 from sql import statement
 
 _INVOICES_AT_A_TIME = 10_000
@@ -49,26 +48,13 @@ def apply(connection: psycopg2.extensions.connection, purchases: list[tuple[Purc
             fetch=True,
         )
         fresh = {invoice for (invoice,) in inserted}
-        customers: dict[str, tuple[int, int, str, int]] = {}
+        customers: dict[str, Totals] = {}
         for p, timestamp in purchases:
             if p.invoice in fresh:
                 fresh.remove(p.invoice)
-                frequency, cents, last, newest = customers.get(p.customer_id, (0, 0, "", 0))
-                customers[p.customer_id] = (
-                    frequency + 1,
-                    cents + p.cents,
-                    max(last, p.invoice_date),
-                    max(newest, timestamp),
-                )
-        execute_values(
-            cursor,
-            statement("bench/peer_upsert_customers"),
-            [
-                (customer_id, frequency, cents, last, datetime.fromtimestamp(newest / 1000, UTC))
-                for customer_id, (frequency, cents, last, newest) in customers.items()
-            ],
-            page_size=_INVOICES_AT_A_TIME,
-        )
+                customers[p.customer_id] = customers.get(p.customer_id, Totals()).plus(p, timestamp)
+        rows = [totals.row(customer_id) for customer_id, totals in customers.items()]
+        execute_values(cursor, statement("bench/peer_upsert_customers"), rows, page_size=_INVOICES_AT_A_TIME)
 
 
 if __name__ == "__main__":

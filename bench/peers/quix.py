@@ -8,15 +8,14 @@ transaction; a row that is written again says the same.
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from psycopg2.extensions import parse_dsn
 from quixstreams import Application, State
 from quixstreams.sinks.community.postgresql import PostgreSQLSink
 
-from bench.peers.invoice import purchase
+from bench.peers.invoice import Totals, purchase
 
 _COMMIT_SECONDS = 0.5
 
@@ -26,16 +25,10 @@ def customer(event: dict[str, Any], _key: Any, timestamp: int, _headers: Any, st
     bought = purchase(event)
     if bought is None:
         return None
-    frequency, cents, last, newest = state.get("totals") or (0, 0, "", 0)
-    totals = frequency + 1, cents + bought.cents, max(last, bought.invoice_date), max(newest, timestamp)
+    totals = Totals(*state.get("totals") or ()).plus(bought, timestamp)
     state.set("totals", totals)
-    return {
-        "customer_id": bought.customer_id,
-        "frequency": totals[0],
-        "cents": totals[1],
-        "last_purchase": datetime.fromisoformat(totals[2]),
-        "newest_record": datetime.fromtimestamp(totals[3] / 1000, UTC),
-    }
+    columns = ("customer_id", "frequency", "cents", "last_purchase", "newest_record")
+    return dict(zip(columns, totals.row(bought.customer_id), strict=True))
 
 
 def main(bootstrap: str, topic: str, dsn: str, folder: str) -> None:
@@ -48,13 +41,8 @@ def main(bootstrap: str, topic: str, dsn: str, folder: str) -> None:
         state_dir=Path(folder, "state"),
         loglevel="WARNING",
     )
-    at = urlsplit(dsn)
     sink = PostgreSQLSink(
-        host=str(at.hostname),
-        port=int(at.port or 5432),
-        dbname=at.path.lstrip("/"),
-        user=str(at.username),
-        password=unquote(str(at.password)),
+        **parse_dsn(dsn),
         schema_name="peer",
         table_name="customer",
         schema_auto_update=False,

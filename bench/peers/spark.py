@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
-
+from psycopg2.extensions import parse_dsn
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -23,15 +21,11 @@ _EVENT = (
 )
 
 
-def jdbc_jar() -> Path:
-    """PostgreSQL's JDBC driver, downloaded once."""
-    return next(fetched(_JDBC).glob("postgresql-*.jar"))
-
-
 def session(name: str) -> SparkSession:
     """The session of our own jobs, with their settings, and the JDBC driver."""
-    jar = {"spark.jars": jdbc_jar().as_uri(), "spark.driver.extraJavaOptions": "-Xss16m"}
-    return spark_session(f"retail-mart bench, {name}", settings(), jar)
+    driver = next(fetched(_JDBC).glob("postgresql-*.jar"))
+    options = {"spark.jars": driver.as_uri(), "spark.driver.extraJavaOptions": "-Xss16m"}
+    return spark_session(f"retail-mart bench, {name}", settings(), options)
 
 
 def purchases(events: DataFrame) -> DataFrame:
@@ -67,10 +61,7 @@ def scored(customers: DataFrame) -> DataFrame:
 
 def overwrite(frame: DataFrame, dsn: str, table: str) -> None:
     """Drop the table and write it anew by JDBC, as `mode("overwrite")` does."""
-    at = urlsplit(dsn)
-    properties = {
-        "user": str(at.username),
-        "password": unquote(str(at.password)),
-        "driver": "org.postgresql.Driver",
-    }
-    frame.write.jdbc(f"jdbc:postgresql://{at.hostname}:{at.port}{at.path}", table, "overwrite", properties)
+    at = parse_dsn(dsn)
+    url = f"jdbc:postgresql://{at['host']}:{at['port']}/{at['dbname']}"
+    login = {"user": at["user"], "password": at["password"], "driver": "org.postgresql.Driver"}
+    frame.write.jdbc(url, table, "overwrite", login)

@@ -47,7 +47,7 @@ def test_a_quick_run_measures_and_reports(tmp_path):
 
 def test_a_wrong_result_is_kept_without_a_time_and_fails_the_run(tmp_path, monkeypatch):
     rows = [Row("10 customers", "ours, by cuts", {"ms": 1.0}), Row("10 customers", "DuckDB", wrong="other scores")]
-    monkeypatch.setattr(Bench, "scores", lambda _self: {"scores": rows})
+    monkeypatch.setattr(Bench, "scores", lambda _self: iter(rows))
     run = CliRunner().invoke(app, ["--only", "scores", "--docs", str(tmp_path)])
     assert run.exit_code == 1, run.output
     assert "1 results were wrong" in run.output
@@ -56,8 +56,8 @@ def test_a_wrong_result_is_kept_without_a_time_and_fails_the_run(tmp_path, monke
 
 
 def test_a_part_leaves_the_others_results_as_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(Bench, "scores", lambda _self: {"scores": [Row("10 customers", "ours", {"ms": 1.0})]})
-    monkeypatch.setattr(Bench, "rules", lambda _self: {"rules": [Row("UCI", "ours", {"seconds": 2.0})]})
+    monkeypatch.setattr(Bench, "scores", lambda _self: [Row("10 customers", "ours", {"ms": 1.0})])
+    monkeypatch.setattr(Bench, "rules", lambda _self: [Row("UCI", "ours", {"seconds": 2.0})])
     for name in ("scores", "rules"):
         assert CliRunner().invoke(app, ["--only", name, "--docs", str(tmp_path)]).exit_code == 0
     assert set(load(tmp_path / "benchmarks" / "results")) == {"scores", "rules"}

@@ -89,6 +89,6 @@ def test_a_rule_or_a_measure_that_differs_is_told():
 
 
 def test_growth_counts_itemsets_by_support_and_shows_a_refusal(case):
-    rows = by_support(case, [Decimal("0.5"), Decimal("0.05")], 40, lambda _: None)
+    rows = list(by_support(case, [Decimal("0.5"), Decimal("0.05")], max_itemsets=40))
     assert rows[0].figures["itemsets"] < 40
     assert "more than 40 itemsets" in str(rows[1].note)

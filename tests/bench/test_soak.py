@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 
+import pandas as pd
 import psutil
 import pytest
 
@@ -13,10 +14,7 @@ from bench.soak_report import (
     CUSTOMER,
     FLAT_TABLES,
     GROWING_TABLES,
-    Minute,
-    Sample,
     Soak,
-    TableSize,
     draw,
     memory_windows,
     verdicts,
@@ -36,11 +34,17 @@ def soak(growth=None, p99=(500.0, 550.0)) -> Soak:
     samples = []
     for seconds in range(0, HALF_AN_HOUR + 1, 10):
         more = {name: rate * seconds / 3600 for name, rate in growth.items()}
-        tables = {name: TableSize(1 + more.get(name, 0), 10, 3) for name in (CUSTOMER, *FLAT_TABLES, *GROWING_TABLES)}
+        tables = {
+            f"{name} {what}": value
+            for name in (CUSTOMER, *FLAT_TABLES, *GROWING_TABLES)
+            for what, value in (("MB", 1 + more.get(name, 0)), ("rows", 10), ("dead", 3))
+        }
         values = {name: value + more.get(name, 0) for name, value in MEGABYTES.items()}
         files = 30 + int(more.get("checkpoint_files", 0))
-        samples.append(Sample(seconds=seconds, checkpoint_files=files, processor=1.5, tables=tables, **values))
-    minutes = [Minute(minute, 60_000, 300.0, 500.0) for minute in range(30)]
+        samples.append({"seconds": seconds, **values, "checkpoint_files": files, "processor": 1.5, **tables})
+    minutes = pd.DataFrame(
+        [(minute, 60_000, 300.0, 500.0) for minute in range(30)], columns=["minute", "invoices", "p50", "p99"]
+    )
     return Soak(HALF_AN_HOUR, samples, minutes, p99)
 
 
@@ -96,11 +100,11 @@ def test_memory_is_judged_from_minute_10_on_when_the_jvms_are_warm():
 def test_csv_files_and_picture(tmp_path):
     measured = soak()
     write_csv(measured, tmp_path)
-    with (tmp_path / "tables.csv").open() as file:
+    with (tmp_path / "samples.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == len(measured.samples) * len(measured.samples[0].tables)
-    assert rows[0].keys() == {"seconds", "table", "megabytes", "live", "dead"}
-    assert (tmp_path / "samples.csv").read_text().splitlines()[1].startswith("0,1000")
+    assert len(rows) == len(measured.samples)
+    assert rows[0].keys() == measured.samples[0].keys() >= {"seconds", "driver_jvm", "invoice MB", "invoice dead"}
+    assert [rows[1][key] for key in ("seconds", "driver_jvm")] == ["10", "1000"]
     assert (tmp_path / "latency.csv").read_text().splitlines()[1] == "0,60000,300.000,500.000"
     draw(measured, tmp_path / "soak.png")
     assert (tmp_path / "soak.png").read_bytes().startswith(b"\x89PNG")

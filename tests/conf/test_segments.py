@@ -6,7 +6,7 @@ import pytest
 
 from conf.line_rules import admin_codes
 from conf.segments import Segment, segment_scores, segments
-from tests.integration.oracle import ADMIN_CODES, segment
+from torture.oracle import ADMIN_CODES, segment
 
 
 def test_every_combination_of_scores_has_the_segment_of_the_design():

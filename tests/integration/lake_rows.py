@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import duckdb
-import pandas as pd
 from deltalake import DeltaTable
 
 
@@ -21,19 +20,13 @@ def counts(path: str) -> tuple[int, int]:
     return found
 
 
-def lines(path: str) -> pd.DataFrame:
-    """The lines of each invoice's earliest copy, columns and units of oracle.expected_customers."""
+def events(path: str) -> list[dict]:
+    """The earliest copy of each invoice, as the oracle takes it."""
     found = query(
         path,
         """
-        WITH copy AS (
-            SELECT * FROM invoices
-            QUALIFY row_number() OVER (PARTITION BY invoice ORDER BY kafka_timestamp, "partition", "offset") = 1
-        )
-        SELECT invoice, invoice_date, customer_id, line.stock_code, line.description, line.quantity,
-               (line.price * 100)::BIGINT
-        FROM (SELECT *, unnest(lines) AS line FROM copy)
+        SELECT invoice, strftime(invoice_date, '%Y-%m-%dT%H:%M:%S.%f'), customer_id, lines FROM invoices
+        QUALIFY row_number() OVER (PARTITION BY invoice ORDER BY kafka_timestamp, "partition", "offset") = 1
         """,
     )
-    columns = ["invoice", "invoice_date", "customer_id", "stock_code", "description", "quantity", "cents"]
-    return pd.DataFrame(found, columns=columns).astype({"invoice_date": "datetime64[ns]", "customer_id": "object"})
+    return [dict(zip(("invoice", "invoice_date", "customer_id", "lines"), row, strict=True)) for row in found]

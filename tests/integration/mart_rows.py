@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import closing
 
-import pandas as pd
 import psycopg2
 
-from tests.integration.oracle import CUSTOMER_COLUMNS
+from sql import statement
+from torture.oracle import Customer
 
 
 def rows(dsn: str, statement: str, parameters: tuple | None = None) -> list[tuple]:
@@ -17,22 +17,10 @@ def rows(dsn: str, statement: str, parameters: tuple | None = None) -> list[tupl
         return [tuple(bytes(v) if isinstance(v, memoryview) else v for v in row) for row in cursor.fetchall()]
 
 
-def customers(dsn: str) -> pd.DataFrame:
-    """One row a customer, columns and units of oracle.expected_customers."""
-    found = rows(
-        dsn,
-        "SELECT customer_id, frequency, (monetary * 100)::bigint, last_purchase, r, f, m, customer_segment"
-        ' FROM mart.customer_segmentation ORDER BY customer_id COLLATE "C"',
-    )
-    return pd.DataFrame(found, columns=CUSTOMER_COLUMNS).astype(
-        {"last_purchase": "datetime64[ns]", "frequency": "int64", "monetary": "int64", "r": "int64", "f": "int64"}
-        | {"m": "int64"}
-    )
-
-
-def assert_mart_equals(dsn: str, expected: pd.DataFrame) -> None:
+def assert_mart_equals(dsn: str, expected: dict[str, Customer]) -> None:
     """Every customer, every column, to the cent."""
-    pd.testing.assert_frame_equal(customers(dsn), expected.reset_index(drop=True), check_dtype=False)
+    found = {row[0]: Customer(*row[1:]) for row in rows(dsn, statement("torture/customers"))}
+    assert found == expected
 
 
 def snapshot(dsn: str) -> dict[str, list[tuple]]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterable, Sequence
 
 from kafka import KafkaProducer
+
+NOW_MS = round(time.time() * 1000)
 
 
 def event(invoice: str, date: str, customer: str | None, *lines: tuple[str, int, str]) -> dict:

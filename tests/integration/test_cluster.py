@@ -19,8 +19,8 @@ from stack.spark import Cluster, standalone_cluster
 from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
 RUN = ("run", "--available-now", "--warm-up-rounds", "2", "--max-invoices-per-batch", "1000")
@@ -97,7 +97,7 @@ def test_streaming_and_rules_on_two_workers(cluster, line, spark, tmp_path):
     at_work = run_on(cluster, streaming, environment(line), tmp_path / "streaming.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
     assert workers_that_ran_tasks(cluster, newest_application(cluster)) == 2
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     assert lake_rows.counts(line.settings.lake) == (4600, 4600)
 
     rules = [sys.executable, "-m", "cli", *RULES]
@@ -127,4 +127,4 @@ def test_spark_submit_to_the_cluster(cluster, line, tmp_path):
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     at_work = run_on(cluster, command, settings, tmp_path / "submit.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))

@@ -18,9 +18,9 @@ from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from topic.describe import describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
@@ -69,7 +69,7 @@ def test_erased_for_good(line, spark, returns_policy):
     assert len(export(line.settings, customer)["quarantined"]) == 2
 
     others = [{**e, "customer_id": None if e["customer_id"] == customer else e["customer_id"]} for e in events]
-    expected = expected_customers(lines_of_events(others), returns_policy)
+    expected = expected_customers(others, returns_policy)
     erased = erase(line.settings, customer)
     assert erased.lake is not None
     assert (erased.mart.invoices, erased.lake.rows) == (shoppers.count(customer), shoppers.count(customer) + 1)

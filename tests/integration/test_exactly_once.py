@@ -17,8 +17,8 @@ from mart.positions import forget
 from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
@@ -43,7 +43,7 @@ def test_mart_equals_the_oracle(line, catch_up, returns_policy):
     events = random_events(3000, customers=400, seed=1)
     send(line.bootstrap_servers, line.topic, encode(events))
     assert catch_up(max_invoices_per_batch=700, returns_policy=returns_policy) > 3
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events), returns_policy))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events, returns_policy))
     [(applied, in_batches)] = rows(
         line.mart.owner_dsn, "SELECT (SELECT count(*) FROM mart.invoice), (SELECT sum(invoices) FROM mart.batch)"
     )
@@ -56,7 +56,7 @@ def test_topic_consumed_three_times_and_a_fifth_delivered_twice_in_another_order
     send(line.bootstrap_servers, line.topic, records)
     catch_up()
     before = snapshot(line.mart.owner_dsn)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     for _ in range(2):
         rewind(line)
         assert catch_up(max_invoices_per_batch=999) > 1
@@ -73,7 +73,7 @@ def test_order_of_arrival_changes_nothing(line, catch_up):
     shuffled = random.Random(5).sample(events, len(events))
     send(line.bootstrap_servers, line.topic, encode(shuffled))
     catch_up(max_invoices_per_batch=150)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
 
 
 def test_bad_records_are_quarantined_and_the_rest_goes_on(line, catch_up):
@@ -85,7 +85,7 @@ def test_bad_records_are_quarantined_and_the_rest_goes_on(line, catch_up):
     ]
     send(line.bootstrap_servers, line.topic, [*records, (b"c1", bad[4]), (b"k", bad[5])])
     catch_up()
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(good)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(good))
     quarantined = rows(line.mart.owner_dsn, "SELECT reason, raw FROM mart.rejected_invoice")
     assert sorted(quarantined, key=str) == sorted(
         [
@@ -121,7 +121,7 @@ def test_restart_goes_on_from_the_marts_positions_whatever_the_checkpoint(line, 
     (left / "0").write_text("{")
     catch_up()
     assert not left.exists()
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events([e for part in parts for e in part])))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers([e for part in parts for e in part]))
     assert rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch") == [(900, 0)]
 
 
@@ -141,4 +141,4 @@ def test_recreated_topic_and_missing_topic_are_clear_errors(line, catch_up, serv
     assert snapshot(line.mart.owner_dsn) == before
     rewind(line)
     catch_up()
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(random_events(20, customers=5, seed=9))))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(random_events(20, customers=5, seed=9)))

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import ConfigResource, ConfigResourceType
+from kafka import KafkaProducer
 
 from operations.verify import verify
 from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import rows
-from tests.integration.records import event
+from tests.integration.records import NOW_MS, event
+from torture.pipeline import take_any_timestamp
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
-NOW_MS = round(time.time() * 1000)
-
-
-def take_any_timestamp(line: Line) -> None:
-    """As brokers before Kafka 4 do; later ones refuse what is more than an hour ahead, unless they are told."""
-    admin = KafkaAdminClient(bootstrap_servers=line.bootstrap_servers)
-    try:
-        most = {"message.timestamp.after.max.ms": str(2**63 - 1), "message.timestamp.before.max.ms": str(2**63 - 1)}
-        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, line.topic, most)])
-    finally:
-        admin.close()
 
 
 def send(line: Line, records: list[tuple[dict | bytes, int]]) -> None:
@@ -80,7 +68,7 @@ def test_times_amounts_and_nonsense_are_applied_or_quarantined_and_verified(line
 
 def test_record_timestamps_of_wrong_clocks_and_units_do_not_stop_the_stream(line: Line, spark):
     """Microseconds sent as milliseconds: PostgreSQL refused the year 58,000, at each start again."""
-    take_any_timestamp(line)
+    take_any_timestamp(line.bootstrap_servers, line.topic)
     timestamps = [NOW_MS, NOW_MS * 1000, -1, 4_102_444_800_000, NOW_MS]
     send(line, [(event(str(at), "2024-02-28", "ann"), timestamp) for at, timestamp in enumerate(timestamps)])
     run(line, spark)
@@ -103,7 +91,7 @@ def test_record_timestamps_of_wrong_clocks_and_units_do_not_stop_the_stream(line
 
 def test_record_timestamps_in_nanoseconds_do_not_stop_the_stream(line: Line, spark):
     """Spark's own source fails at such a record, before any of ours has seen it: both queries, at each start again."""
-    take_any_timestamp(line)
+    take_any_timestamp(line.bootstrap_servers, line.topic)
     ann, other = event("0", "2024-02-28", "ann"), event("0", "2024-02-28", "ann", ("B2", 1, "5"))
     records = [
         (ann, NOW_MS),

@@ -24,8 +24,8 @@ from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -65,7 +65,7 @@ def test_killed_twenty_times_during_a_replay(line, tmp_path):
     send(line.bootstrap_servers, line.topic, records[20 * 400 :])
     with running(line.environment(), tmp_path / "last.log", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     [(recorded, duplicates)] = rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
     assert (recorded, duplicates) == (len(events), 0)  # the positions let nothing be read twice
     assert lake_rows.counts(line.settings.lake) == (len(events), len(events))
@@ -118,7 +118,7 @@ def test_second_job_fences_the_first(line, tmp_path):
             assert "only one job may write" in first.text()
             wait_until_applied(line, 300)
             assert second.stop() == 0
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
 
 
 def test_terminated_backend_is_survived(line, tmp_path):
@@ -136,7 +136,7 @@ def test_terminated_backend_is_survived(line, tmp_path):
             connection.rollback()
         wait_until_applied(line, 600)
         assert job.stop() == 0
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
 
 
 @contextmanager
@@ -176,7 +176,7 @@ def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(
     assert applied(line) == 200
     with running(line.environment(), tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
 
 
 def make_read_only(line: Line, read_only: bool) -> None:
@@ -225,4 +225,4 @@ def test_runs_under_spark_submit(line, tmp_path):
     jars = ["--jars", ",".join(map(str, spark_jars()))]
     done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))

@@ -26,9 +26,9 @@ from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from topic.describe import describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
@@ -89,7 +89,7 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
         ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
         assert sum(ends.values()) > 100  # the marks have offsets, too
         catch_up(max_invoices_per_batch=15)
-        assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(kept)))
+        assert_mart_equals(line.mart.owner_dsn, expected_customers(kept))
         assert lake_rows.counts(line.settings.lake) == (80, 80)
         assert positions(line) == (ends, ends)
         stale = line.settings.model_copy(update={"alert_stale_seconds": 0})
@@ -109,7 +109,7 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
         assert catch_up() == {"apply": 0, "land": 0}
     send(line.bootstrap_servers, line.topic, encode(events[120:]))
     catch_up()
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(kept + events[120:])))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(kept + events[120:]))
     assert verify(line.settings, wait_seconds=5).equal
 
 
@@ -237,7 +237,7 @@ def test_a_micro_batch_of_large_records_is_taken_slice_by_slice(spark, line, cat
     assert len(seen) > 6
     assert sum(seen) == 2 * 67
     assert max(seen) < 67
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     quarantined = rows(line.mart.owner_dsn, "SELECT reason, length(raw) FROM mart.rejected_invoice ORDER BY 2")
     assert quarantined == [("not_json", size) for size in (20_000, 20_000, 30_000, 40_000, 300_000)]
     assert lake_rows.counts(line.settings.lake) == (62, 60)

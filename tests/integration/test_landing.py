@@ -29,8 +29,8 @@ from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
@@ -77,7 +77,7 @@ def test_the_lake_read_without_spark_equals_the_mart_in_count_and_sum(line, catc
         """,
     )
     assert in_lake == rows(mart, "SELECT count(*), sum(line_count), sum(purchased) FROM mart.invoice")
-    assert_mart_equals(mart, expected_customers(lake_rows.lines(lake)))
+    assert_mart_equals(mart, expected_customers(lake_rows.events(lake)))
     assert lake_rows.query(lake, 'SELECT invoice, content_sha256, "partition", "offset" FROM invoices ORDER BY 1') == (
         rows(
             mart,
@@ -118,7 +118,7 @@ def test_an_invoice_sent_twice_lands_twice_and_its_readers_count_it_once(line, c
     send(line.bootstrap_servers, line.topic, random.Random(23).sample(records, 100))
     catch_up()
     assert lake_rows.counts(line.settings.lake) == (600, 500)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.lines(line.settings.lake)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
     lake = spark.read.format("delta").load(line.settings.lake)
     assert invoices_of(lake, date(2024, 12, 31), date(2025, 12, 31)).count() == 500  # as the nightly rules read it
 
@@ -142,7 +142,7 @@ def test_rewind_lands_a_second_copy_of_each_invoice(line, catch_up):
     twice = 'SELECT DISTINCT n FROM (SELECT count(*) n FROM invoices GROUP BY topic, "partition", "offset")'
     assert lake_rows.query(line.settings.lake, twice) == [(2,)]  # copies of the very same records
     assert rows(line.mart.owner_dsn, "SELECT sum(duplicates) FROM mart.batch") == [(200,)]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.lines(line.settings.lake)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
     assert command(line, "rewind", "--only", "apply").stdout.count("landed") == 0
     assert command(line, "rewind", "--only", "land").stdout.count("applied") == 0
 
@@ -276,9 +276,9 @@ def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
     with running(environment, tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
     assert lake_rows.counts(line.settings.lake) == (len(events), len(events))  # nothing lost, nothing landed twice
-    expected = expected_customers(lines_of_events(events))
+    expected = expected_customers(events)
     assert_mart_equals(line.mart.owner_dsn, expected)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.lines(line.settings.lake)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
 
 
 @pytest.mark.slow

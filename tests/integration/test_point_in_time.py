@@ -17,11 +17,13 @@ import pytest
 import stack
 from sql import statement
 from stack import database, privileges
+from stack.command import wait_until
 from tests.integration.mart_rows import rows
 from torture.check import differences
 from torture.oracle import expected
+from torture.pipeline import Pipeline
 from torture.traffic import Traffic
-from torture.world import Line, World, wait_until
+from torture.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -61,9 +63,9 @@ def alter(dsn: str, change: str) -> int:
         return cursor.rowcount
 
 
-def catch_up(line: Line) -> None:
-    with line.life("torture.driver", "--batch", "60") as life:
-        assert life.wait() == 0, life.tail()
+def catch_up(pipeline: Pipeline) -> None:
+    with pipeline.life("torture.driver") as life:
+        life.succeed()
 
 
 def test_a_mistake_is_undone_and_the_stream_goes_on(servers, tmp_path):
@@ -75,20 +77,20 @@ def test_a_mistake_is_undone_and_the_stream_goes_on(servers, tmp_path):
     with ExitStack() as both:
         lost = both.enter_context(postgres(home, **archiving))
         world = World(tmp_path, stack.State(kafka_bootstrap_servers=servers.kafka_bootstrap_servers, **lost))
-        with world.line() as line:
+        with world.pipeline() as pipeline:
             traffic = Traffic(seed=61)
-            line.send(traffic.messy(200))
-            catch_up(line)
+            pipeline.send(traffic.messy(200))
+            catch_up(pipeline)
             base_backup(lost["superuser_dsn"], new_home / "postgres" / "data")
-            line.send(traffic.messy(200))
-            catch_up(line)
-            until_then, positions = list(line.acknowledged), line.end_offsets()
-            [(moment,)] = rows(line.dsn("owner"), "SELECT clock_timestamp()::text")
+            pipeline.send(traffic.messy(200))
+            catch_up(pipeline)
+            until_then, positions = list(pipeline.acknowledged), pipeline.end_offsets()
+            [(moment,)] = rows(pipeline.dsn("owner"), "SELECT clock_timestamp()::text")
             time.sleep(0.01)
             # The mistake; it is noticed only when more was applied and landed on top of it.
-            assert alter(line.dsn("owner"), "DELETE FROM mart.customer WHERE segment = 'Champions'") > 0
-            line.send(traffic.messy(200))
-            catch_up(line)
+            assert alter(pipeline.dsn("owner"), "DELETE FROM mart.customer WHERE segment = 'Champions'") > 0
+            pipeline.send(traffic.messy(200))
+            catch_up(pipeline)
             [(file,)] = rows(lost["superuser_dsn"], "SELECT pg_walfile_name(pg_switch_wal())")
             wait_until((archive / file).exists, 30, "the last WAL file is not archived")
 
@@ -102,19 +104,21 @@ def test_a_mistake_is_undone_and_the_stream_goes_on(servers, tmp_path):
                 "recovery_target_action": "promote",
             }
             recovered = both.enter_context(postgres(new_home, **archiving, **recovery))
-            world.state = world.state.model_copy(update=recovered)
-            wait_until(lambda: rows(line.dsn("owner"), "SELECT pg_is_in_recovery()") == [(False,)], 30, "not promoted")
-            found = differences(line.dsn("owner"), line.lake, expected(until_then), positions, None)
+            pipeline.state = world.state = world.state.model_copy(update=recovered)
+            wait_until(
+                lambda: rows(pipeline.dsn("owner"), "SELECT pg_is_in_recovery()") == [(False,)], 30, "not promoted"
+            )
+            found = differences(pipeline.dsn("owner"), pipeline.lake, expected(until_then), positions, None)
             assert [d for d in found if not d.startswith("landed record too many")] == []
             assert len(found) == 1  # the lake is ahead of the mart, and
-            assert line.verified() == []  # is compared at the mart's positions
+            assert pipeline.verified() == []  # is compared at the mart's positions
             # A job of the server with the mistake may have the epoch that the next one here would get.
             newest_epoch = "SELECT max(epoch) FROM mart.stream_writer"
-            [(before,)] = rows(line.dsn("owner"), newest_epoch)
-            alter(line.dsn("owner"), statement("backup/fence_older_jobs"))
+            [(before,)] = rows(pipeline.dsn("owner"), newest_epoch)
+            alter(pipeline.dsn("owner"), statement("backup/fence_older_jobs"))
             # What came after the moment is still on the topic: it is applied from the restored positions on.
-            line.send(traffic.messy(200))
-            catch_up(line)
-            assert rows(line.dsn("owner"), newest_epoch) == [(before + 1001,)]
-            assert line.differences() == []
-            assert line.verified() == []
+            pipeline.send(traffic.messy(200))
+            catch_up(pipeline)
+            assert rows(pipeline.dsn("owner"), newest_epoch) == [(before + 1001,)]
+            assert pipeline.differences() == []
+            assert pipeline.verified() == []

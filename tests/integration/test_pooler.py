@@ -28,9 +28,9 @@ from streaming.main import RunOptions, stream
 from streaming.metrics import MartState
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.pooler import pgbouncer, pooled
 from tests.integration.records import encode, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [
     pytest.mark.stack,
@@ -99,7 +99,7 @@ def test_the_line_runs_through_it(line: Line, through: Line, spark):
         assert export(settings, customer)["invoices"]
         with closing(psycopg2.connect(through.mart.reader_dsn)) as connection:
             assert explain(connection, customer, 3).purchases
-        assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+        assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
         erase(settings, customer)
         assert verify(settings, wait_seconds=0).equal
     finally:

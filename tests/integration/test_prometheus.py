@@ -15,11 +15,12 @@ from urllib.error import URLError
 import pytest
 import yaml
 
+from stack.command import wait_until
 from stack.process import free_port
 from tests.conf.expressions import PROMETHEUS, alert_rules
 from tests.conftest import Line
+from tests.integration.job import streaming_job
 from tests.integration.records import encode, event, send
-from tests.integration.test_watch import streaming_job, until
 
 pytestmark = [
     pytest.mark.stack,
@@ -74,7 +75,7 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[Prometheus]:
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        until(lambda: process.poll() is not None or server.ready(), "Prometheus is ready", 60)
+        wait_until(lambda: process.poll() is not None or server.ready(), 60, "Prometheus is ready")
         assert process.poll() is None, (folder / "prometheus.log").read_text()
         yield server
     finally:
@@ -84,16 +85,20 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[Prometheus]:
 
 def test_an_alert_fires_and_clears(line: Line, spark, tmp_path):
     with streaming_job(line, spark) as port, prometheus(tmp_path, port) as server:
-        until(lambda: server.targets() == [("streaming", "up")], "the job is scraped", 60)
-        until(lambda: all(rule["health"] == "ok" for rule in server.rules()), "each rule was evaluated", 30)
+        wait_until(lambda: server.targets() == [("streaming", "up")], 60, "the job is scraped")
+        wait_until(lambda: all(rule["health"] == "ok" for rule in server.rules()), 30, "each rule was evaluated")
         assert {rule["name"] for rule in server.rules()} == set(alert_rules())
         assert server.firing() == set()
         # Two looks before the counters move: an increase needs a before.
-        until(lambda: len(server.ask("query?query=mart_rejected_total[1m]")["result"][0]["values"]) > 1, "two samples")
+        wait_until(
+            lambda: len(server.ask("query?query=mart_rejected_total[1m]")["result"][0]["values"]) > 1,
+            120,
+            "two samples",
+        )
 
         send(line.bootstrap_servers, line.topic, [(b"k", b"no invoice")] * 10)
-        until(lambda: server.firing() == {"RejectsHigh"}, "the alert fires", 60)
+        wait_until(lambda: server.firing() == {"RejectsHigh"}, 60, "the alert fires")
 
         good = [event(f"{500000 + n}", "2025-03-01", f"{12000 + n}") for n in range(400)]
         send(line.bootstrap_servers, line.topic, encode(good))
-        until(lambda: server.firing() == set(), "the alert is over", 60)
+        wait_until(lambda: server.firing() == set(), 60, "the alert is over")

@@ -3,8 +3,6 @@ after it. The job's path is torture.driver's: the job's own code without Spark."
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from contextlib import closing
 
 import psycopg2
@@ -15,12 +13,13 @@ from mart.positions import forget as forget_applied
 from operations.prune import look, prune
 from operations.repair import repair
 from operations.verify import verify
-from tests.conftest import ROOT, Line
+from stack.command import Command
+from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from topic.describe import describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 NEWEST = event("newest", "2025-12-31", "c1")
@@ -49,20 +48,14 @@ def change(line: Line, statement: str) -> None:
 
 
 def catch_up(line: Line) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "torture.driver", "--batch", "300"],
-        cwd=ROOT,
-        env=line.environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    log = line.settings.mart_home / "driver.log"
+    with Command("torture.driver", "--batch", "300", log=log, environment=line.environment()) as driver:
+        driver.succeed(120)
 
 
 def assert_right(line: Line, events: list[dict]) -> None:
     """Mart against oracle, mart against lake."""
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     verified = verify(line.settings, wait_seconds=0)
     assert verified.equal, verified.first
 

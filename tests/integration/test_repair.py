@@ -16,8 +16,8 @@ from operations.verify import verify
 from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 COLUMNS = (
@@ -95,5 +95,5 @@ def test_repair_beside_the_running_job(line: Line, spark):
         running.join(60)
     assert not failures
     assert rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(1,)]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     assert rows(line.mart.reader_dsn, "SELECT invoices FROM mart.stream_status") == [(1200,)]

@@ -33,9 +33,9 @@ from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
 from tests.conftest import Line, Mart, new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
 from topic.describe import Topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
@@ -175,7 +175,7 @@ def test_restore_drill(line: Line, servers, spark, tmp_path):
         assert verified.equal, verified.first
         assert verified.rows["invoice"] == 900
         others = [{**e, "customer_id": None if e["customer_id"] == customer else e["customer_id"]} for e in events]
-        assert_mart_equals(mart.owner_dsn, expected_customers(lines_of_events(others)))
+        assert_mart_equals(mart.owner_dsn, expected_customers(others))
         # The rights came along: the reader reads views and no table.
         assert rows(mart.reader_dsn, "SELECT count(*) > 0 FROM mart.customer_segmentation") == [(True,)]
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):

@@ -30,12 +30,12 @@ from tests.conftest import Line
 from tests.integration import lake_rows
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from tests.integration.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
 from tests.integration.verbs import run
 from tests.streaming.test_land import batch, valid
 from topic.describe import Topic, describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = pytest.mark.slow
 DAY = date(2025, 6, 10)
@@ -108,7 +108,7 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     assert len(DeltaTable(lake).file_uris()) == len({e["invoice_date"][:10] for e in events})
     assert lake_rows.counts(lake) == (600, 600)
     assert command("verify", environment=at)[0] == 0
-    assert_mart_equals(on_s3.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(on_s3.mart.owner_dsn, expected_customers(events))
 
     assert len(export(current, "7")["lake"]["invoices"]) == 5
     erased = erase(current, "7")

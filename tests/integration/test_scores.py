@@ -18,8 +18,8 @@ from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
 from tests.conftest import UCI, Line, needs_uci
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, random_events, send
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
@@ -41,7 +41,7 @@ def test_scores_equal_the_oracle_after_every_batch_of_real_invoices(spark, line,
     def compare(applied, writer, phases, metrics) -> None:
         """In place of the log event of a batch: the mart against the oracle on the invoices applied so far."""
         so_far = [number for (number,) in rows(line.mart.owner_dsn, "SELECT invoice FROM mart.invoice")]
-        expected = expected_customers(lines_of_events([events[number] for number in so_far]), returns_policy)
+        expected = expected_customers([events[number] for number in so_far], returns_policy)
         assert_mart_equals(line.mart.owner_dsn, expected)
         compared.append(len(expected))
 
@@ -79,6 +79,6 @@ def test_self_check_of_the_running_job_tells_of_a_wrong_score_and_leaves_it_to_a
     said = [said["event"] for said in lines if said["log_level"] == "error"]
     assert said[0] == "scores are wrong: run `retail-mart verify --repair`"
     repair(line.settings, wait_seconds=60)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lines_of_events(events)))
+    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     with closing(connect(line.mart.writer_dsn)) as connection:
         assert check_scores(connection).is_right

@@ -37,7 +37,6 @@ from tests.conftest import ROOT, Line
 from tests.integration import lake_rows
 from tests.integration.job import running
 from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.oracle import expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events, send
 from tests.integration.secure import (
     SASL_PASSWORD,
@@ -49,6 +48,7 @@ from tests.integration.secure import (
     tls_postgres,
 )
 from topic.describe import Topic, describe_topic
+from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 TOPIC = "invoices"
@@ -287,7 +287,7 @@ def test_the_stream_on_a_postgres_of_tls_alone(postgres, servers, fresh_topic, s
     events = random_events(300, customers=40, seed=71)
     send(settings.require_kafka(), fresh_topic, encode(events))
     stream(spark, settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
-    assert_mart_equals(postgres["owner"], expected_customers(lines_of_events(events)))
+    assert_mart_equals(postgres["owner"], expected_customers(events))
     assert verify(settings, wait_seconds=0).equal
     customer = next(e["customer_id"] for e in events if e["customer_id"])
     with closing(psycopg2.connect(postgres["reader"])) as reader:
@@ -297,7 +297,7 @@ def test_the_stream_on_a_postgres_of_tls_alone(postgres, servers, fresh_topic, s
         cursor.execute("DROP SCHEMA mart CASCADE")
         cursor.execute("DROP TABLE public.migration")
     assert restore(settings, dump).note["invoices"] == 300
-    assert_mart_equals(postgres["owner"], expected_customers(lines_of_events(events)))
+    assert_mart_equals(postgres["owner"], expected_customers(events))
 
 
 def test_a_wrong_setting_is_told_without_a_secret(monkeypatch):

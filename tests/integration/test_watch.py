@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from stack.process import free_port
-from streaming.main import RunOptions, stream
-from streaming.metrics import Metrics
+from stack.command import wait_until
 from tests.conf.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
 from tests.conftest import Line
 from tests.dags.sinks import Sinks, listening
-from tests.integration.job import WatchProcess, running
+from tests.integration.job import running, streaming_job
 from tests.integration.records import encode, random_events, send
 from tests.mart.nightly import record_run
 
@@ -29,19 +22,12 @@ STALE, BEHIND = "retail-mart: the stream stands still", "retail-mart: the stream
 OVER = {f"retail-mart: over: {subject.removeprefix('retail-mart: ')}" for subject in (STALE, BEHIND)}
 
 
-def until(true: Callable[[], bool], what: str, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.1)
-
-
 def wait_for_looks(line: Line, count: int) -> None:
     """Until the watch has looked so many times more."""
     state = line.settings.mart_home / "watch.json"
     for _ in range(count):
         before = state.read_text()
-        until(lambda before=before: state.read_text() != before, "another look")
+        wait_until(lambda before=before: state.read_text() != before, 120, "another look")
 
 
 def subjects(sinks: Sinks) -> list[str]:
@@ -66,21 +52,6 @@ def missing(port: int) -> set[str]:
     return lacking
 
 
-@contextmanager
-def streaming_job(line: Line, spark) -> Iterator[int]:
-    """The job, run by the tests' own Spark, with its metrics on the port that is given."""
-    settings = line.settings.model_copy(update={"metrics_port": free_port(), "landing_trigger_seconds": 1})
-    stopping = threading.Event()
-    metrics = Metrics(settings)
-    with metrics.serving(), ThreadPoolExecutor(1) as pool:
-        job = pool.submit(stream, spark, settings, RunOptions(warm_up_rounds=0), stopping, metrics)
-        try:
-            yield settings.metrics_port
-        finally:
-            stopping.set()
-            job.result(timeout=60)
-
-
 def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp_path):
     with listening() as sinks:
         environment = {
@@ -91,21 +62,23 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
             "ALERT_DISK_FREE_PERCENT": "0",  # the machine's disk is none of this test's business
         }
         record_run(line.mart.owner_dsn, "published", hours_ago=1)
-        with running(environment, tmp_path / "watch", "--every", "1", kind=WatchProcess) as watch:
+        with running(environment, tmp_path / "first", "--every", "1", verb="watch") as watch:
             watch.wait_for('"event": "watching"')
-            until((line.settings.mart_home / "watch.json").exists, "the first look")
+            wait_until((line.settings.mart_home / "watch.json").exists, 120, "the first look")
             assert (sinks.mails, sinks.slack_texts) == ([], [])  # nothing to tell of an empty line
             send(line.bootstrap_servers, line.topic, encode(random_events(300, customers=50, seed=21)))
-            until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 4, "two alerts by two channels")
+            wait_until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 4, 120, "two alerts by two channels")
             wait_for_looks(line, 2)
             assert watch.stop() == 0
-        with running(environment, tmp_path / "watch", "--every", "1", kind=WatchProcess) as watch:
+        with running(environment, tmp_path / "second", "--every", "1", verb="watch") as watch:
             wait_for_looks(line, 2)
             assert sorted(subjects(sinks)) == sorted([STALE, BEHIND])
 
             with streaming_job(line, spark) as port:
-                until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 8, "two recoveries by two channels")
-                until(lambda: missing(port) == set(), f"the metrics {missing(port)}")
+                wait_until(
+                    lambda: len(sinks.mails) + len(sinks.slack_texts) == 8, 120, "two recoveries by two channels"
+                )
+                wait_until(lambda: missing(port) == set(), 120, f"the metrics {missing(port)}")
                 wait_for_looks(line, 3)
             assert watch.stop() == 0
         assert len(sinks.mails) == len(sinks.slack_texts) == 4
@@ -117,6 +90,6 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
         assert "300 records are not applied; the limit is 100" in found
     state = json.loads((line.settings.mart_home / "watch.json").read_text())
     assert (state["firing"], state["told"]) == ({}, {"log": {}, "email": {}, "slack": {}})
-    told = (tmp_path / "watch").read_text()
+    told = "".join((tmp_path / name).read_text() for name in ("first", "second"))
     assert told.count('"event": "alert"') == 4
     assert "Traceback" not in told

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-import pandas as pd
 import psycopg2
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -20,7 +19,7 @@ from mart.migrate import migrate
 from mart.score import Check, check_scores, follow_definitions, lock_scores, score, score_all, thin_history
 from mart.shop_rules import describe_shop
 from sql import statement
-from tests.integration.oracle import quintile, segment
+from torture.oracle import quintiles, segment
 
 pytestmark = pytest.mark.stack
 DAY = datetime(2025, 3, 1)
@@ -94,13 +93,10 @@ class Shop:
             self.customers.pop(customer, None)
 
     def expected(self) -> list[tuple]:
-        """(customer, r, f, m, segment) of each, by the oracle of the integration tests."""
-        frame = pd.DataFrame(
-            [(c, pd.Timestamp(d), f, m) for c, (d, f, m) in sorted(self.customers.items()) if f],
-            columns=["customer_id", "last_purchase", "frequency", "monetary"],
-        )
-        r, f, m = (quintile(frame, frame[metric]) for metric in ("last_purchase", "frequency", "monetary"))
-        return [(c, *scores, segment(*scores[:2])) for c, *scores in zip(frame.customer_id, r, f, m, strict=True)]
+        """(customer, r, f, m, segment) of each, by the oracle."""
+        known = sorted((c, metrics) for c, metrics in self.customers.items() if metrics[1])
+        r, f, m = (quintiles([(metrics[at], c) for c, metrics in known]) for at in range(3))
+        return [(c, r[c], f[c], m[c], segment(r[c], f[c])) for c, _ in known]
 
     def rows(self, query: str) -> list[tuple]:
         with self.connection, self.connection.cursor() as cursor:

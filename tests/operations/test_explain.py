@@ -15,9 +15,9 @@ from rich.console import Console
 from conf.errors import StreamingError
 from conf.settings import settings
 from operations.explain import describe, explain, ways_up
-from tests.integration.oracle import quintile
 from tests.integration.verbs import run
 from tests.streaming.test_apply import Mart, cleaned
+from torture.oracle import quintiles
 
 pytestmark = pytest.mark.stack
 
@@ -33,6 +33,11 @@ def mart(fresh_mart):
 def reader(fresh_mart, mart):
     with closing(psycopg2.connect(fresh_mart.reader_dsn)) as connection:
         yield connection
+
+
+def scored(customers: pd.DataFrame, metric: pd.Series) -> pd.Series:
+    """The oracle's quintile of each row."""
+    return customers.customer_id.map(quintiles(list(zip(metric, customers.customer_id, strict=True))))
 
 
 def shown(explanation) -> str:
@@ -105,7 +110,7 @@ def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart
     seen = 0
     for row in range(len(frame)):
         for score in explain(reader, frame.customer_id[row]).scores:
-            tiles = quintile(frame, frame[score.metric])
+            tiles = scored(frame, frame[score.metric])
             order = frame.sort_values([score.metric, "customer_id"]).index
             assert score.score == tiles[row]
             assert score.rank == list(order).index(row) + 1
@@ -120,9 +125,9 @@ def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart
             for added, tile in ((more, score.score + 1), (more - least[score.metric], score.score)):
                 raised = frame[score.metric].copy()
                 raised[row] += added
-                assert quintile(frame, raised)[row] >= tile
+                assert scored(frame, raised)[row] >= tile
                 if tile == score.score:
-                    assert quintile(frame, raised)[row] == tile
+                    assert scored(frame, raised)[row] == tile
     assert seen > 50
 
 

@@ -37,10 +37,10 @@ from streaming.land import land_batch
 from streaming.parse import parse_records
 from tests.conftest import new_mart
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.oracle import ADMIN_CODES, expected_customers, lines_of_events
 from tests.integration.records import encode, event, random_events
 from tests.streaming.test_apply import AT, SCHEMA, TOPIC, Mart
 from topic.describe import Topic
+from torture.oracle import ADMIN_CODES, expected_customers
 
 pytestmark = pytest.mark.stack
 ZONE = ZoneInfo("Asia/Jakarta")
@@ -218,7 +218,7 @@ def test_each_kind_of_wrong_is_found_and_put_right(shop, wrong):
     # The stream goes on from where it was.
     assert shop.send(EVENTS[500:900]).invoices == 300
     assert shop.verify() == {}
-    assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(EVENTS)))
+    assert_mart_equals(shop.mart.dsn, expected_customers(EVENTS))
 
 
 def test_what_was_replaced_is_kept_and_told(shop):
@@ -272,8 +272,8 @@ def test_returns_lower_what_is_spent_under_net(fresh_mart, tmp_path):
     late = [event("1", "2025-03-02", "only returns", ("A1", 10, "1.00"))]
     shop.send([*late, *EVENTS[600:]])
     assert shop.verify() == {}
-    lines = lines_of_events([*EVENTS, event("C1", "2025-03-01", "only returns", ("A1", -2, "3.00")), *late])
-    assert_mart_equals(shop.mart.dsn, expected_customers(lines, "net"))
+    events = [*EVENTS, event("C1", "2025-03-01", "only returns", ("A1", -2, "3.00")), *late]
+    assert_mart_equals(shop.mart.dsn, expected_customers(events, "net"))
     shop.mart.connection.close()
 
 
@@ -304,7 +304,7 @@ def test_whom_the_shop_has_erased_stays_erased(shop):
     others = [{**e, "customer_id": None if e["customer_id"] == customer else e["customer_id"]} for e in EVENTS]
     shop.send(EVENTS[600:])
     assert shop.verify() == {}
-    assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(others)))
+    assert_mart_equals(shop.mart.dsn, expected_customers(others))
 
 
 LATE = timedelta(days=30)
@@ -442,7 +442,7 @@ def test_a_topic_made_anew_under_its_old_name(shop):
     shop.spoil(WRONG["a lost customer"][0])
     shop.repair()
     assert shop.verify() == {}
-    assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(EVENTS[:700])))
+    assert_mart_equals(shop.mart.dsn, expected_customers(EVENTS[:700]))
 
 
 def test_a_batch_waits_and_goes_on(shop, monkeypatch):
@@ -466,7 +466,7 @@ def test_a_batch_waits_and_goes_on(shop, monkeypatch):
     assert done.replaced.added["customer"] > 30
     assert applied[0].invoices == 300
     assert shop.verify() == {}
-    assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(EVENTS)))
+    assert_mart_equals(shop.mart.dsn, expected_customers(EVENTS))
 
 
 def test_readers_see_the_old_mart_until_the_commit(shop, monkeypatch):
@@ -631,4 +631,4 @@ def test_any_mixture_of_wrongs(shop):
                 continue
         shop.repair()
         assert shop.verify() == {}, json.dumps([seed, mixture])
-        assert_mart_equals(shop.mart.dsn, expected_customers(lines_of_events(EVENTS[:600])))
+        assert_mart_equals(shop.mart.dsn, expected_customers(EVENTS[:600]))

@@ -6,8 +6,9 @@ import pytest
 from kafka import KafkaProducer
 
 from conf.errors import AwayError
-from tests.integration.test_foreign_records import NOW_MS, take_any_timestamp
+from tests.integration.records import NOW_MS
 from topic.consume import consume_range
+from torture.pipeline import take_any_timestamp
 
 pytestmark = pytest.mark.stack
 
@@ -37,7 +38,7 @@ def consume(line, covered, most_bytes=1_000_000):
 
 
 def test_a_range_is_read_without_what_was_taken_back_and_every_timestamp_has_a_nearest(line, put):
-    take_any_timestamp(line)
+    take_any_timestamp(line.bootstrap_servers, line.topic)
     put((0, b"a", NOW_MS), (0, b"b", NOW_MS * 1_000_000), (1, None, 2**63 - 1))  # and a mark after each partition's
     put((0, b"taken back", NOW_MS), commit=False)
     put((0, b"c", 5))

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from mart.reject_reason import RejectReason
-from torture.oracle import Acknowledged, expected, read, segment, tiles
+from torture.oracle import Acknowledged, expected, quintiles, read, segment
 from torture.traffic import WRONG, Traffic, every_class, message
 
 PRODUCED_AT = datetime(2026, 12, 1, tzinfo=UTC)
@@ -47,8 +47,8 @@ def test_mart_of_five_records():
     assert mart.landed[0, 0] == ("1", 1200)
 
 
-def test_of_seven_customers_the_first_two_fifths_hold_one_more():
-    assert list(tiles([(n, f"c{n}") for n in range(7)]).values()) == [1, 1, 2, 2, 3, 4, 5]
+def test_of_seven_customers_the_first_two_quintiles_hold_one_more():
+    assert list(quintiles([(n, f"c{n}") for n in range(7)]).values()) == [1, 1, 2, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 
 from torture.mutants import MUTANTS
 from torture.red import baseline, red
-from torture.scenarios import Scale, killed_path
+from torture.scenarios import play
+from torture.story import Scale
 from torture.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
@@ -24,7 +25,7 @@ def world(request, servers, stack_home):
 def test_killed_at_every_point_of_the_transaction_path(world):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
-    outcome = killed_path(world, seed, Scale(path_kills=12))
+    outcome = play(world, "killed path", seed, Scale(path_kills=12))
     assert outcome.differences == []
     assert outcome.kills.total() == 12
 
