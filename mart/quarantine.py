@@ -59,12 +59,11 @@ class Quarantined:
 
 @dataclass(frozen=True)
 class Count:
-    """Records quarantined for one reason with one outcome (None: they wait), and when the oldest and newest came."""
+    """Records quarantined for one reason with one outcome (None: they wait), and when the newest came."""
 
     reason: RejectReason
     outcome: str | None
     records: int
-    oldest_at: datetime
     newest_at: datetime
 
 

@@ -69,7 +69,6 @@ class Purchase(NamedTuple):
     counting_lines: int
     purchased: Decimal
     returned: Decimal
-    applied_at: datetime
 
 
 class Move(NamedTuple):

@@ -12,7 +12,7 @@ SELECT metric, score, value, rank, customers, tile_begins, tile_ends, value_belo
 FROM mart.explain_scores(%(customer)s)
 
 -- name: purchases
-SELECT invoice, invoice_date, line_count, counting_lines, purchased, returned, applied_at
+SELECT invoice, invoice_date, line_count, counting_lines, purchased, returned
 FROM mart.explain_purchases(%(customer)s, %(newest)s)
 
 -- name: moves

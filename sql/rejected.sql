@@ -2,7 +2,7 @@
 
 -- name: count
 -- One row a reason and outcome of a topic's quarantined records.
-SELECT reason, outcome, count(*), min(rejected_at), max(rejected_at)
+SELECT reason, outcome, count(*), max(rejected_at)
 FROM mart.rejected_invoice
 WHERE topic = %(topic)s
   AND (%(reasons)s::text[] IS NULL OR reason = ANY(%(reasons)s))

@@ -163,7 +163,7 @@ class Job(ABC, Generic[_Session]):
 
         whole = records.coalesce(1) if one_task else records
         parts = slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None)
-        while not self.stopping.is_set():
+        while True:
             phases = self.options.phases()
             with phases("parse"):
                 part = next(parts, None)
@@ -174,6 +174,8 @@ class Job(ABC, Generic[_Session]):
                 self.check_topic(session, replace(topic, topic_id=topic_id))
                 raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
             yield part, phases
+            if self.stopping.is_set():
+                return
 
     def look_after(self) -> None:
         """Between two batches: what the store needs now and then. The batch before it is committed already."""

@@ -39,6 +39,8 @@ class LandSession(Session):
 
 
 class LandJob(Job[LandSession]):
+    """It holds nothing over its starts."""
+
     name = "land"
     trigger_seconds = 1  # how often to look; how long to wait for a full batch is LANDING_TRIGGER_SECONDS
 

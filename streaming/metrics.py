@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import psycopg2
@@ -47,60 +48,40 @@ class Metrics:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self.registry = registry = CollectorRegistry()
-        self._batches = Counter("mart_batches", "Micro-batches committed to the mart.", registry=registry)
-        self._invoices = Counter("mart_invoices", "Invoices applied to the mart.", registry=registry)
-        self._duplicates = Counter(
-            "mart_duplicates", "Records whose invoice was applied before, with the same content.", registry=registry
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
+        histogram = partial(Histogram, registry=registry)
+        self._batches = counter("mart_batches", "Micro-batches committed to the mart.")
+        self._invoices = counter("mart_invoices", "Invoices applied to the mart.")
+        self._duplicates = counter(
+            "mart_duplicates", "Records whose invoice was applied before, with the same content."
         )
-        self._rejected = Counter("mart_rejected", "Records quarantined, by reason.", ["reason"], registry=registry)
+        self._rejected = counter("mart_rejected", "Records quarantined, by reason.", ["reason"])
         for reason in RejectReason:  # at 0 from the start, so that the first one is an increase
             self._rejected.labels(reason.value)
-        self._ahead = Counter(
-            "mart_invoices_ahead",
-            "Invoices applied whose date is later than PostgreSQL's clock by more than a day.",
-            registry=registry,
+        self._ahead = counter(
+            "mart_invoices_ahead", "Invoices applied whose date is later than PostgreSQL's clock by more than a day."
         )
-        self._latency_unknown = Counter(
+        self._latency_unknown = counter(
             "mart_latency_unknown",
             "Records without a latency: their Kafka timestamp is no moment, or is later than this clock.",
-            registry=registry,
         )
-        self._phase = Histogram(
-            "mart_phase_seconds",
-            "Time of one phase of a micro-batch.",
-            ["phase"],
-            buckets=_PHASE_BOUNDS,
-            registry=registry,
+        self._phase = histogram(
+            "mart_phase_seconds", "Time of one phase of a micro-batch.", ["phase"], buckets=_PHASE_BOUNDS
         )
-        self._query_running = Gauge(
-            "mart_query_running",
-            "1 while Spark runs the query, 0 while it waits for a server.",
-            ["query"],
-            registry=registry,
+        self._query_running = gauge(
+            "mart_query_running", "1 while Spark runs the query, 0 while it waits for a server.", ["query"]
         )
-        self._landing_phase = Histogram(
-            "mart_landing_phase_seconds",
-            "Time of one phase of a landing batch.",
-            ["phase"],
-            buckets=_LANDING_BOUNDS,
-            registry=registry,
+        self._landing_phase = histogram(
+            "mart_landing_phase_seconds", "Time of one phase of a landing batch.", ["phase"], buckets=_LANDING_BOUNDS
         )
-        self._landed_rows = Counter("mart_landed_rows", "Invoices landed in the lake.", registry=registry)
-        self._last_landing = Gauge(
-            "mart_last_landing_timestamp_seconds", "When the lake took its last commit.", registry=registry
+        self._landed_rows = counter("mart_landed_rows", "Invoices landed in the lake.")
+        self._last_landing = gauge("mart_last_landing_timestamp_seconds", "When the lake took its last commit.")
+        self._lake_version = gauge("mart_lake_version", "Version of the lake that the last landing made.")
+        self.scores_wrong = gauge(
+            "mart_scores_wrong", "Scores, cuts and totals that the last check of this run found wrong."
         )
-        self._lake_version = Gauge(
-            "mart_lake_version", "Version of the lake that the last landing made.", registry=registry
-        )
-        self.scores_wrong = Gauge(
-            "mart_scores_wrong",
-            "Scores, cuts and totals that the last check of this run found wrong.",
-            registry=registry,
-        )
-        self.lock_wait = Gauge(
-            "mart_lock_wait_seconds",
-            "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0.",
-            registry=registry,
+        self.lock_wait = gauge(
+            "mart_lock_wait_seconds", "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0."
         )
         self._latencies, self._lags, self._mart = Latencies(), Lags(), MartState(settings)
         for collector in (self._latencies, self._lags, self._mart, Disks(settings)):

@@ -21,7 +21,7 @@ from torture.check import differences
 from torture.kill_points import ANY_MOMENT, CHECKPOINT_WRITE, POINTS
 from torture.oracle import expected
 from torture.pipeline import take_any_timestamp
-from torture.story import PATH, READING, RUN, Outcome, Scale, SkippedError, Story
+from torture.story import PATH, READING, Outcome, Scale, SkippedError, Story
 from torture.traffic import Message, Traffic, every_class, message
 from torture.world import World
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import threading
 from concurrent.futures import Future
+from contextlib import nullcontext
+from unittest.mock import MagicMock
 
 import pytest
 import structlog
 from pyspark.errors import StreamingQueryException
 from structlog.testing import capture_logs
+from tenacity import wait_none
 
 from conf.errors import AwayError, StreamingError
 from conf.settings import Settings
@@ -164,3 +167,50 @@ def test_other_failures_are_none():
     job._failure = StreamingError("an operator has to look")
     with pytest.raises(StreamingError, match="an operator"):
         job._wait("session", Failing(IN_BATCH + "org.apache.kafka.common.errors.TimeoutException: meanwhile"))
+
+
+@pytest.fixture
+def outages(monkeypatch, tmp_path):
+    """A job of which each run of the query ends as the next of a list says, without a pause in between."""
+    job = TwoLines(Settings(mart_home=tmp_path), RunOptions(), threading.Event(), Metrics(Settings()))
+    ends = []
+
+    def wait(_session, _query):
+        committed, failure = ends.pop(0)
+        job.committed_batches += committed
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr(job, "prepare", lambda _spark: nullcontext(MagicMock()))
+    monkeypatch.setattr(job, "_start", MagicMock())
+    monkeypatch.setattr(job, "_wait", wait)
+    monkeypatch.setattr(job_module, "wait_exponential", lambda **_: wait_none())
+    return job, ends
+
+
+def test_each_start_after_an_outage_is_counted_and_a_query_that_got_on_begins_anew(outages):
+    job, ends = outages
+    away = AwayError("nobody answers")
+    ends += [(0, away), (0, away), (3, away), (0, away), (1, None)]
+    with capture_logs() as lines:
+        job.run(MagicMock())
+    assert ends == []
+    said = [(line["event"], line.get("attempt")) for line in lines]
+    assert said == [("waiting", 1), ("waiting", 2), ("query failed, starting it again", None), ("waiting", 1)]
+
+
+def test_a_stop_while_a_server_is_away_is_a_clean_end(outages, monkeypatch):
+    job, ends = outages
+    ends += [(0, AwayError("nobody answers"))]
+    monkeypatch.setattr(job_module, "sleep_using_event", lambda stopping: lambda _seconds: stopping.set())
+    ends += [(0, AwayError("nor then"))]
+    job.run(MagicMock())
+    assert ends == []
+
+
+def test_who_stays_away_for_longer_than_the_patience_ends_the_job(outages):
+    job, ends = outages
+    job.settings = job.settings.model_copy(update={"outage_patience_seconds": 0})
+    ends += [(0, AwayError("nobody answers"))]
+    with pytest.raises(AwayError, match="nobody answers"):
+        job.run(MagicMock())
