@@ -101,13 +101,16 @@ def _carried() -> list[str]:
     return [jar.name for jar in _pyspark_jars().glob("*.jar")]
 
 
+def _excluded() -> tuple[str, ...]:
+    return (*SPARK_FAMILIES, *sorted({artifact_name(jar) for jar in _carried()}))
+
+
 def _spark_set() -> JarSet:
-    carried = {artifact_name(jar) for jar in _carried()}
     return JarSet(
         f"spark-{CONNECTOR.version}-delta-{DELTA.version}",
         "Spark's Kafka connector and Delta",
         (CONNECTOR, DELTA),
-        (*SPARK_FAMILIES, *sorted(carried)),
+        _excluded(),
     )
 
 
@@ -117,12 +120,11 @@ def _broker_set() -> JarSet:
 
 def _s3_set() -> JarSet:
     hadoop, sdk = S3[:2]
-    carried = {artifact_name(jar) for jar in _carried()}
     return JarSet(
         f"hadoop-aws-{hadoop.version}-sdk-{sdk.version}",
         "Spark's way to S3",
         S3,
-        ("bundle", "wildfly-openssl*", *SPARK_FAMILIES, *sorted(carried)),
+        ("bundle", "wildfly-openssl*", *_excluded()),
     )
 
 
@@ -224,14 +226,17 @@ def spark_jars() -> list[Path]:
 
     The first call downloads them (about 15 s), later ones touch no network. Raises JarDownloadError.
     """
-    folder = fetched(_spark_set())
-    return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
+    return _beside_spark(_spark_set())
 
 
 def s3_jars() -> list[Path]:
     """Jars that Spark needs beside the others to read a lake on S3 (`s3a://`), 13 MB; only where Spark itself reads it.
     Downloads them at the first call. Raises JarDownloadError."""
-    folder = fetched(_s3_set())
+    return _beside_spark(_s3_set())
+
+
+def _beside_spark(jar_set: JarSet) -> list[Path]:
+    folder = fetched(jar_set)
     return [folder / jar for jar in missing_from_spark((p.name for p in folder.glob("*.jar")), _carried())]
 
 

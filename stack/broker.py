@@ -160,15 +160,6 @@ def stop(home: Path, server: Server | None = None) -> bool:
     return True
 
 
-def kill(home: Path, server: Server | None = None) -> bool:
-    """kill -9 the broker, for tests of its recovery. False if there was none."""
-    found = running(home, server)
-    if found is None:
-        return False
-    process.kill(found)
-    return True
-
-
 def _when_ready(home: Path, found: psutil.Process, port: int) -> Server:
     process.wait_until_ready(found, NAME, log_file(home), lambda: process.accepts(port), _READY_SECONDS)
     return Server(pid=found.pid, created=found.create_time(), port=port, log=log_file(home))

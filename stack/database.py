@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -114,15 +113,6 @@ def stop(home: Path, server: Server | None = None) -> bool:
     return True
 
 
-def kill(home: Path, server: Server | None = None) -> bool:
-    """kill -9 the server, for tests of its recovery. False if there was none."""
-    found = running(home, server)
-    if found is None:
-        return False
-    process.kill(found)
-    return True
-
-
 def _data(home: Path) -> Path:
     return data_folder(home) / "data"
 
@@ -168,20 +158,10 @@ def _initialise(home: Path, user: tuple[int, int] | None) -> None:
 
 
 def _run_initdb(way: RunAs, folder: Path, password_file: Path) -> None:
-    uid, gid = way.user or (None, None)
-    tool = subprocess.run(
-        [
-            *(*way.prefix, str(_bin() / "initdb"), f"--pgdata={folder}", f"--pwfile={password_file}"),
-            *(f"--username={SUPERUSER}", "--auth=scram-sha-256"),
-            *("--encoding=UTF8", "--locale=C", "--no-instructions"),
-        ],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        cwd="/",
-        user=uid,
-        group=gid,
-        extra_groups=[] if way.user else None,
+    tool = way.run(
+        *(str(_bin() / "initdb"), f"--pgdata={folder}", f"--pwfile={password_file}"),
+        *(f"--username={SUPERUSER}", "--auth=scram-sha-256"),
+        *("--encoding=UTF8", "--locale=C", "--no-instructions"),
     )
     if tool.returncode != 0:
         raise StackError(f"initdb failed in {folder}:\n{tool.stdout}{tool.stderr}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -110,25 +110,28 @@ def up(
 
 def down(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
     """Stop both servers cleanly, by force if they do not end in time; the data stay. None running is no error."""
-    if not home.is_dir():
-        return
-    home = _prepared(home)
-    with _locked(home):
-        end_left_over(home, say)
-        _stop(home, say)
+    if home.is_dir():
+        with _stopped(home, say):
+            pass
 
 
 def reset(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
     """Stop both servers and delete their data, logs and passwords, the lake and the checkpoints of this home."""
-    if not home.is_dir():
-        return
+    if home.is_dir():
+        with _stopped(home, say):
+            for folder in doomed(home):
+                shutil.rmtree(folder)
+            (home / STATE_FILE_NAME).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _stopped(home: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """While nothing of the home runs and nobody else can start it."""
     home = _prepared(home)
     with _locked(home):
         end_left_over(home, say)
         _stop(home, say)
-        for folder in doomed(home):
-            shutil.rmtree(folder)
-        (home / STATE_FILE_NAME).unlink(missing_ok=True)
+        yield
 
 
 def doomed(home: Path) -> list[Path]:
@@ -168,12 +171,19 @@ def end_started_by(mark: str, servers: bool, seconds: float) -> None:
 
 def kill_broker(home: Path) -> bool:
     """kill -9 the broker, for tests of recovery; `up` starts it again. False if it did not run."""
-    return broker.kill(home.resolve(), read_state(home).broker)
+    return _kill(home, broker)
 
 
 def kill_database(home: Path) -> bool:
     """kill -9 PostgreSQL, for tests of recovery; `up` starts it again. False if it did not run."""
-    return database.kill(home.resolve(), read_state(home).database)
+    return _kill(home, database)
+
+
+def _kill(home: Path, module: Any) -> bool:
+    found = dict(_servers(home.resolve())).get(module)
+    if found is not None:
+        process.kill(found)
+    return found is not None
 
 
 def stop_broker(home: Path) -> bool:

@@ -28,6 +28,20 @@ class RunAs(NamedTuple):
     user: tuple[int, int] | None = None
     prefix: tuple[str, ...] = ()
 
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """A program, to its end."""
+        uid, gid = self.user or (None, None)
+        return subprocess.run(
+            [*self.prefix, *command],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            cwd="/",
+            user=uid,
+            group=gid,
+            extra_groups=[] if self.user else None,
+        )
+
 
 def owner_for(folder: Path) -> tuple[int, int] | None:
     """(uid, gid) that must own a data folder: of root, an unprivileged account (the one that owns it already).
@@ -77,16 +91,5 @@ def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path, reaches: 
 
 def _fault(way: RunAs, binaries: Path, folder: Path, reaches: str) -> str:
     """Why this way does not lead there; empty if it does."""
-    uid, gid = way.user or (None, None)
-    test = subprocess.run(
-        [*way.prefix, "/bin/sh", "-c", reaches, "sh", str(binaries), str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        cwd="/",
-        user=uid,
-        group=gid,
-        extra_groups=[] if way.user else None,
-    )
+    test = way.run("/bin/sh", "-c", reaches, "sh", str(binaries), str(folder))
     return (test.stderr.strip() or f"exit code {test.returncode}") if test.returncode else ""

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import time
+import signal
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyspark
 
 from jvm import java_home
 from stack import process
-from stack.state import StackError
 
+_NAME = "Spark"
 _READY_SECONDS = 60
+_STOP_SECONDS = 15
 _DAEMON_MEMORY = "256m"
 
 
@@ -36,6 +37,10 @@ class Cluster:
         with urllib.request.urlopen(f"{self.web}/json/", timeout=10) as answer:  # noqa: S310, our own address
             return dict(json.load(answer))
 
+    def alive(self) -> int:
+        """How many workers the master has."""
+        return sum(worker["state"] == "ALIVE" for worker in self.state()["workers"])
+
 
 @contextmanager
 def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: str = "1g") -> Iterator[Cluster]:
@@ -47,21 +52,23 @@ def standalone_cluster(folder: Path, workers: int = 2, cores: int = 1, memory: s
     cluster = Cluster(f"spark://127.0.0.1:{port}", f"http://127.0.0.1:{web_port}", folder / "work")
     address = ("--host", "127.0.0.1")
     with ExitStack() as started:
-        master = ("master.Master", *address, "--port", str(port), "--webui-port", str(web_port))
-        started.enter_context(_daemon(folder / "master.log", *master))
-        _wait_for(lambda: process.accepts(port) and process.accepts(web_port), folder / "master.log")
+        log, ports = folder / "master.log", ("--port", str(port), "--webui-port", str(web_port))
+        master = started.enter_context(_daemon(log, "master.Master", *address, *ports))
+        process.wait_until_ready(
+            master, _NAME, log, lambda: process.accepts(port) and process.accepts(web_port), _READY_SECONDS
+        )
         for number in range(workers):
             limits = ("--cores", str(cores), "--memory", memory, "--work-dir", str(cluster.work / str(number)))
             worker = ("worker.Worker", *address, "--webui-port", "0", *limits, cluster.master)
             started.enter_context(_daemon(folder / f"worker-{number}.log", *worker))
-        _wait_for(
-            lambda: sum(w["state"] == "ALIVE" for w in cluster.state()["workers"]) == workers, folder / "worker-0.log"
+        process.wait_until_ready(
+            master, _NAME, folder / "worker-0.log", lambda: cluster.alive() == workers, _READY_SECONDS
         )
         yield cluster
 
 
 @contextmanager
-def _daemon(log: Path, name: str, *arguments: str) -> Iterator[None]:
+def _daemon(log: Path, name: str, *arguments: str) -> Iterator[psutil.Process]:
     home = Path(pyspark.__file__).parent
     environment = {
         **os.environ,
@@ -70,29 +77,9 @@ def _daemon(log: Path, name: str, *arguments: str) -> Iterator[None]:
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_DAEMON_MEMORY": _DAEMON_MEMORY,
     }
-    with log.open("ab") as output:
-        daemon = subprocess.Popen(
-            [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", *arguments],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
+    command = [str(home / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", *arguments]
+    daemon = process.start(command, log, environment=environment)
     try:
-        yield
+        yield daemon
     finally:
-        daemon.terminate()  # a worker ends its executors
-        try:
-            daemon.wait(timeout=15)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait()
-
-
-def _wait_for(ready: Callable[[], bool], log: Path) -> None:
-    deadline = time.monotonic() + _READY_SECONDS
-    while not ready():
-        if time.monotonic() > deadline:
-            raise StackError(f"Spark is not ready after {_READY_SECONDS} s; the end of {log}:\n{process.tail(log)}")
-        time.sleep(0.2)
+        process.stop(daemon, [(signal.SIGTERM, _STOP_SECONDS)])  # a worker ends its executors

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import kafka
@@ -13,10 +13,14 @@ from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from stack.state import StackError
 
 
-def _admin(bootstrap: str, seconds: float, security: Mapping[str, Any] | None) -> kafka.KafkaAdminClient:
+@contextlib.contextmanager
+def _admin(
+    bootstrap: str, seconds: float, security: Mapping[str, Any] | None, failure: str
+) -> Iterator[kafka.KafkaAdminClient]:
+    """A client for the block; what Kafka refuses of it is `failure`, a StackError."""
     try:
         with connecting() as reasons:
-            return kafka.KafkaAdminClient(
+            admin = kafka.KafkaAdminClient(
                 bootstrap_servers=bootstrap.split(","),
                 client_id="stack",
                 bootstrap_timeout_ms=int(seconds * 1000),
@@ -29,6 +33,11 @@ def _admin(bootstrap: str, seconds: float, security: Mapping[str, Any] | None) -
             f"no Kafka at KAFKA_BOOTSTRAP_SERVERS={bootstrap} within {seconds:g} s: {error or type(error).__name__}"
             + reasons.hint(security)
         ) from error
+    with contextlib.closing(admin):
+        try:
+            yield admin
+        except kafka.errors.KafkaError as error:
+            raise StackError(f"{failure} at {bootstrap}: {error}") from error
 
 
 def ensure_topic(
@@ -39,27 +48,18 @@ def ensure_topic(
     An existing topic is left as it is; `security` is Settings.kafka_security(). Raises StackError if the brokers are
     away or refuse.
     """
-    admin = _admin(bootstrap, seconds, security)
-    try:
+    with _admin(bootstrap, seconds, security, f"topic {topic!r} cannot be created") as admin:
         if topic not in admin.list_topics():
             with contextlib.suppress(kafka.errors.TopicAlreadyExistsError):  # another process was first
                 admin.create_topics({topic: {"num_partitions": partitions}})
         admin.wait_for_topics([topic], timeout_ms=int(seconds * 1000))
         return len(admin.describe_topics([topic])[0]["partitions"])
-    except kafka.errors.KafkaError as error:
-        raise StackError(f"topic {topic!r} cannot be created at {bootstrap}: {error}") from error
-    finally:
-        admin.close()
 
 
 def delete_topic(bootstrap: str, topic: str, seconds: float = 30, security: Mapping[str, Any] | None = None) -> None:
     """Delete the topic; one that is not there is no error. Raises StackError if the brokers are away or refuse."""
-    admin = _admin(bootstrap, seconds, security)
-    try:
+    with (
+        _admin(bootstrap, seconds, security, f"topic {topic!r} cannot be deleted") as admin,
+        contextlib.suppress(kafka.errors.UnknownTopicOrPartitionError),
+    ):
         admin.delete_topics([topic])
-    except kafka.errors.UnknownTopicOrPartitionError:
-        pass
-    except kafka.errors.KafkaError as error:
-        raise StackError(f"topic {topic!r} cannot be deleted at {bootstrap}: {error}") from error
-    finally:
-        admin.close()
