@@ -39,7 +39,6 @@ from producer.generate import Options, generate
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 console = Console(highlight=False, soft_wrap=True)
-_ROOT = Path(__file__).parents[1]
 _WRONG, _TERMINATED = 1, 143
 _CONFIDENCE = Decimal("0.05")
 

@@ -26,7 +26,7 @@ def customer(event: dict[str, Any], _key: Any, timestamp: int, _headers: Any, st
     if bought is None:
         return None
     totals = Totals(*state.get("totals") or ()).plus(bought, timestamp)
-    state.set("totals", totals)
+    state.set("totals", tuple(totals))
     columns = ("customer_id", "frequency", "cents", "last_purchase", "newest_record")
     return dict(zip(columns, totals.row(bought.customer_id), strict=True))
 
