@@ -7,8 +7,8 @@ class RulesError(errors.OperatorError):
     """An operator has something to do; the message says what."""
 
 
-class AwayError(RulesError, errors.AwayError):
-    """PostgreSQL or the lake's storage does not answer: the run may be tried again as it is."""
+class UnavailableError(RulesError, errors.UnavailableError):
+    """PostgreSQL or the lake's storage is unavailable: the run may be tried again as it is."""
 
 
 class KeptBackError(RulesError):

@@ -66,8 +66,8 @@ def run(settings: Settings, options: RunOptions) -> Published:
     """Work the rules out and publish them; Spark is started only if its FPGrowth is to mine.
 
     Raises KeptBackError, with the run recorded as kept back and the current one untouched, when a guard refuses;
-    AwayError when PostgreSQL or the lake's storage does not answer; RulesError when an operator has something else to
-    do.
+    UnavailableError when PostgreSQL or the lake's storage is unavailable; RulesError when an operator has something
+    else to do.
     """
     with ExitStack() as at_the_end:
 
@@ -92,7 +92,7 @@ def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Publ
 
 
 def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOptions) -> Published:
-    with mart(settings.require_mart()) as connection:  # before the work: if it is away, say so at once
+    with mart(settings.require_mart()) as connection:  # before the work: if it is unavailable, say so at once
         seconds: dict[str, float] = {}
         with _phase(seconds, "open lake"):
             planned = plan(settings.lake, options)
@@ -111,7 +111,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
 
 def plan(lake: str, options: RunOptions) -> Run:
     """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake,
-    AwayError."""
+    UnavailableError."""
     started = datetime.now(UTC)
     version = opened(lake).version() if options.lake_version is None else options.lake_version
     return Run(

@@ -18,7 +18,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import KeptBackError, RulesError, UnavailableError
 from batch_rules.measure import Rules
 from conf.postgres_refusal import Refusal, in_words, refusal
 from sql import one_row, statement
@@ -53,7 +53,7 @@ class Run:
 def mart(dsn: str) -> Any:
     """A connection to the mart, closed at the end.
 
-    Raises AwayError if PostgreSQL does not answer or is lost, RulesError if the mart lacks the tables or refuses.
+    Raises UnavailableError if PostgreSQL is unavailable or is lost, RulesError if the mart lacks the tables or refuses.
     """
     connection = None
     try:
@@ -66,7 +66,7 @@ def mart(dsn: str) -> Any:
     except psycopg2.Error as error:
         known = refusal(error)
         if known is Refusal.PASSES:
-            raise AwayError(in_words(error)) from None
+            raise UnavailableError(in_words(error)) from None
         if known is Refusal.FOR_GOOD:
             raise RulesError(in_words(error)) from None
         raise

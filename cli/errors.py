@@ -9,12 +9,13 @@
 | 3 | FencedError: a newer job has taken over | |
 | 3 | KeptBackError: a guard kept a run back | kept back, the current rules stay: |
 | 3 | QualityError: a check of the rules failed | not sound: |
-| 4 | AwayError: Kafka, PostgreSQL, the lake or Metabase does not answer | gave up: |
+| 4 | UnavailableError: Kafka, PostgreSQL, the lake or Metabase is unavailable | gave up: |
 | 5 | NotLandedError: lake and mart do not agree yet; `verify`: not equal | not landed: |
 | 128 + n | a signal: 130 Ctrl-C, 143 SIGTERM; 141 if who reads standard output has gone (silent) | |
 
 A foreign error that reaches a command is first made one of these: psycopg2's by mart.connection.answering, Kafka's that
-another try may end by AwayError. Whatever is left is a fault of the program, and keeps its traceback (exit code 1).
+another try may end by UnavailableError. Whatever is left is a fault of the program, and keeps its traceback (exit code
+1).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 
 from batch_rules.errors import KeptBackError, NotLandedError, QualityError
 from cli.console import errors
-from conf.errors import AwayError, FencedError, OperatorError, UsageError
+from conf.errors import FencedError, OperatorError, UnavailableError, UsageError
 
 OPERATOR, USAGE, UNAVAILABLE, NOT_EQUAL = 1, 2, 4, 5
 _TABLE: tuple[tuple[type[Exception], int, str], ...] = (  # the first that fits
@@ -31,7 +32,7 @@ _TABLE: tuple[tuple[type[Exception], int, str], ...] = (  # the first that fits
     (KeptBackError, 3, "kept back, the current rules stay: "),
     (QualityError, 3, "not sound: "),
     (NotLandedError, NOT_EQUAL, "not landed: "),
-    (AwayError, UNAVAILABLE, "gave up: "),
+    (UnavailableError, UNAVAILABLE, "gave up: "),
     (UsageError, USAGE, ""),
     (OperatorError, OPERATOR, ""),
 )
@@ -64,5 +65,5 @@ def _ours(error: Exception) -> Exception:
         from kafka.errors import KafkaError
 
         if isinstance(error, KafkaError) and error.retriable:
-            return AwayError(f"Kafka: {error}")
+            return UnavailableError(f"Kafka: {error}")
     return error

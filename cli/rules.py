@@ -117,7 +117,7 @@ def mine(
     """Work the rules out anew and publish them, whole or not at all.
 
     Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
-    last good run are still the current ones), 4 PostgreSQL or the lake's storage does not answer.
+    last good run are still the current ones), 4 PostgreSQL or the lake's storage is unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
     from batch_rules.landed import newest_business_date
@@ -165,7 +165,7 @@ def landed(
     """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
 
     Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL or the lake's storage
-    does not answer, 5 not yet.
+    is unavailable, 5 not yet.
     """
     from batch_rules.landed import wait_until_landed
 
@@ -189,7 +189,7 @@ def check(
     """Check the current run: its counts, its measures worked out again, its drift against the run before.
 
     Exit codes: 0 sound, 1 an operator has something to do, 3 not sound (`rollback` brings an earlier run back),
-    4 PostgreSQL does not answer.
+    4 PostgreSQL is unavailable.
     """
     from batch_rules.check import checks, quality
     from batch_rules.publish import mart

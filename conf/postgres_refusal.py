@@ -77,7 +77,7 @@ def in_words(error: psycopg2.Error) -> str:
     if error.pgcode == errorcodes.READ_ONLY_SQL_TRANSACTION:
         return f"PostgreSQL is read-only, as a standby, or a service with a full disk, is: {message}"
     if refusal(error) is Refusal.PASSES:
-        return f"PostgreSQL does not answer: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
+        return f"PostgreSQL is unavailable: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
     return f"PostgreSQL refuses: {message}"
 
 

@@ -24,8 +24,8 @@ _SETTINGS = "SET LOCAL statement_timeout = '10s'; SET LOCAL timezone = 'UTC'"
 Value = str | int | float | bool | list[Any] | None
 
 
-class AwayError(MaskedError):
-    """PostgreSQL does not answer now; the message says why."""
+class UnavailableError(MaskedError):
+    """PostgreSQL is unavailable now; the message says why."""
 
 
 class RefusedError(MaskedError):
@@ -49,7 +49,7 @@ class Reader:
         self._connection: Connection | None = None
 
     def rows(self, question: str, parameters: Mapping[str, Any] | None = None) -> list[list[Value]]:
-        """All rows of a SELECT, in values that JSON has. Raises AwayError, RefusedError."""
+        """All rows of a SELECT, in values that JSON has. Raises UnavailableError, RefusedError."""
         with self._lock:
             connection = self._connected()
             try:
@@ -64,7 +64,7 @@ class Reader:
                     connection.rollback()
                     raise RefusedError(error.diag.message_primary or _first_line(error)) from None
                 self._connection = None
-                raise AwayError(_first_line(error)) from None
+                raise UnavailableError(_first_line(error)) from None
 
     def records(self, question: str, parameters: Mapping[str, Any], columns: list[str]) -> list[dict[str, Value]]:
         """The rows as one mapping each, by the given names."""
@@ -72,7 +72,7 @@ class Reader:
 
     def batch_came(self, seconds: float) -> bool:
         """Wait until the stream commits a batch, at most so long; whether one came. Behind a pooler, where nobody can
-        listen, the wait is always as long as that. Raises AwayError."""
+        listen, the wait is always as long as that. Raises UnavailableError."""
         with self._lock:
             connection = self._connected()
             try:
@@ -80,7 +80,7 @@ class Reader:
                     connection.poll()
             except psycopg2.Error as error:
                 self._connection = None
-                raise AwayError(_first_line(error)) from None
+                raise UnavailableError(_first_line(error)) from None
             came = bool(connection.notifies)
             connection.notifies.clear()
             return came
@@ -108,7 +108,7 @@ class Reader:
                 if self._listen and not is_pooled(cursor):
                     cursor.execute(statement("dashboards/listen"))
         except (psycopg2.Error, SettingsError) as error:
-            raise AwayError(_first_line(error)) from None
+            raise UnavailableError(_first_line(error)) from None
         self._connection = connection
         return connection
 

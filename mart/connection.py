@@ -12,7 +12,7 @@ from typing import Self, TypeVar
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
 from sql import statement
 
@@ -71,8 +71,8 @@ def connect(dsn: str, application: str = JOB) -> Writing:
 def connect_plainly(dsn: str, application: str) -> Session:
     """A connection without staging tables.
 
-    Raises AwayError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password, no such
-    database, no schema)."""
+    Raises UnavailableError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password,
+    no such database, no schema)."""
     return _connected(dsn, application, Session)
 
 
@@ -99,8 +99,8 @@ def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises AwayError where PostgreSQL fails in a way that passes by itself, StreamingError where an operator has
-    something to do; any other failure goes through as it is."""
+    """Raises UnavailableError where PostgreSQL fails in a way that passes by itself, StreamingError where an operator
+    has something to do; any other failure goes through as it is."""
     try:
         yield
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
@@ -110,7 +110,7 @@ def answering() -> Iterator[None]:
     except psycopg2.Error as error:
         known = refusal(error)
         if known is Refusal.PASSES:
-            raise AwayError(in_words(error)) from error
+            raise UnavailableError(in_words(error)) from error
         if known is Refusal.FOR_GOOD:
             raise StreamingError(in_words(error)) from None
         raise

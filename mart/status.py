@@ -15,7 +15,7 @@ import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.lake_storage import local_folder
 from conf.postgres_refusal import Refusal, in_words, refusal
 from conf.settings import Settings
@@ -93,11 +93,11 @@ class Observed:
 
 
 def observe(settings: Settings) -> Observed:
-    """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
+    """Look once, as MART_READER_DSN. A server that is unavailable is part of the answer; nothing is raised for it."""
     broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     try:
         topic, written = _ask_broker(settings)
-    except (AwayError, StreamingError) as error:
+    except (UnavailableError, StreamingError) as error:
         broker_problem, topic, written = str(error), None, {}
     try:
         for attempt in Retrying(

@@ -34,8 +34,8 @@ class Alert(StrEnum):
 
 
 TITLE = {
-    Alert.BROKER_UNREACHABLE: "Kafka does not answer",
-    Alert.MART_UNREACHABLE: "the mart does not answer",
+    Alert.BROKER_UNREACHABLE: "Kafka is unavailable",
+    Alert.MART_UNREACHABLE: "the mart is unavailable",
     Alert.STREAM_STALE: "the stream stands still",
     Alert.STREAM_BLOCKED: "the stream waits for a lock",
     Alert.STREAM_HELD: "an open transaction of a producer holds the stream back",

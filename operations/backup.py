@@ -58,7 +58,7 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
 
     Until it is whole its name ends with .partial, and it is removed if anything goes wrong. What a kill -9 has left of
     this machine's earlier ones goes first, and `on_leftover` hears of it. As MART_OWNER_DSN; may run beside traffic.
-    Raises StreamingError if the mart has no tables or pg_dump fails, AwayError if PostgreSQL does not answer.
+    Raises StreamingError if the mart has no tables or pg_dump fails, UnavailableError if PostgreSQL is unavailable.
     """
     dsn = settings.require_mart("owner")
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +112,7 @@ def restore(settings: Settings, dump: Path) -> Restored:
     the lost mart, and erase again whom the lake's erasure list names. So a mart is there whole, or not at all.
 
     Raises StreamingError if the database is not empty, the dump is not the one that its note describes, or it cannot be
-    restored; AwayError if PostgreSQL or the lake does not answer: then the database is as empty as before.
+    restored; UnavailableError if PostgreSQL or the lake is unavailable: then the database is as empty as before.
     """
     dsn = settings.require_mart("owner")
     note = _note(dump)

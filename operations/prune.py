@@ -80,8 +80,8 @@ def look(settings: Settings) -> tuple[Bounds, Old]:
 def prune(settings: Settings, bounds: Bounds, on_step: Callable[[str], None] = lambda _: None) -> Old:
     """Delete what is older than the bounds; returns what went. May run beside the stream, and be run again at any time.
 
-    As MART_OWNER_DSN. Raises StreamingError if that is not the mart's owner, AwayError if the lake takes no commit:
-    what is done by then stays done.
+    As MART_OWNER_DSN. Raises StreamingError if that is not the mart's owner, UnavailableError if the lake takes no
+    commit: what is done by then stays done.
     """
     with _owner(settings) as connection:
         invoices = _prune_invoices(connection, bounds, on_step)

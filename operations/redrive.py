@@ -20,7 +20,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.kafka_refusal import REFUSED_LOGIN, connecting
 from conf.settings import Settings
 from mart.quarantine import Quarantined, quarantined
@@ -69,8 +69,8 @@ def redrive(
     quarantine.check_coordinates returns them) and send those that are right now.
 
     A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises StreamingError if the
-    broker refuses the login; AwayError if it does not take them all: then those of the page stay, and may be sent
-    twice, which the stream recognises.
+    broker refuses the login; UnavailableError if it does not take them all: then those of the page stay, and may be
+    sent twice, which the stream recognises.
     """
     done = Redriven()
     producer = None if dry_run else _producer(settings)
@@ -174,7 +174,7 @@ def _producer(settings: Settings) -> KafkaProducer:
     except KafkaError as error:
         if reasons.login_refused:
             raise StreamingError(f"Kafka at {settings.kafka_bootstrap_servers} {REFUSED_LOGIN}") from None
-        raise _away(settings, error, reasons.hint(settings.kafka_security())) from error
+        raise _unavailable(settings, error, reasons.hint(settings.kafka_security())) from error
 
 
 def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict]) -> None:
@@ -191,11 +191,11 @@ def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict])
         for future in sent:
             future.get(timeout=settings.kafka_timeout_seconds)
     except KafkaError as error:
-        raise _away(settings, error) from error
+        raise _unavailable(settings, error) from error
 
 
-def _away(settings: Settings, error: KafkaError, hint: str = "") -> AwayError:
-    return AwayError(
+def _unavailable(settings: Settings, error: KafkaError, hint: str = "") -> UnavailableError:
+    return UnavailableError(
         f"Kafka at {settings.kafka_bootstrap_servers} took no records for {settings.kafka_topic!r} "
         f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again{hint}"
     )

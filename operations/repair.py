@@ -87,7 +87,7 @@ def repair(
     As MART_OWNER_DSN; may run beside the stream, which waits. Writes what it replaces as CSV below MART_HOME/repair.
     Raises StreamingError, and nothing is changed, if the lake does not land what the mart has applied within
     `wait_seconds`, if it lacks more than 1 % of the mart's invoices (unless `accept_loss`), or if the result would not
-    equal it; AwayError if PostgreSQL does not answer.
+    equal it; UnavailableError if PostgreSQL is unavailable.
     """
     done = Repaired()
     kept_in = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"

@@ -17,7 +17,7 @@ from topic.describe import Topic, describe_topic
 def rewind(settings: Settings, only: Literal["apply", "land"] | None, say: Callable[[str], None]) -> None:
     """Forget both, or `only` the mart's positions (apply) or the lake's (land); `say` is told of each.
 
-    A running job of the mart is fenced. Raises StreamingError, AwayError.
+    A running job of the mart is fenced. Raises StreamingError, UnavailableError.
     """
     topic = describe_topic(
         settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds, settings.kafka_security()

@@ -9,7 +9,7 @@ from datetime import datetime
 from rich.filesize import decimal
 from rich.table import Table
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from lake.files import size_of
 from lake.table import existing_lake, lake_exists
@@ -44,7 +44,7 @@ class Status:
 
 
 def see(settings: Settings) -> Status:
-    """Look once, as MART_READER_DSN. What is away is part of the answer. Raises SettingsError."""
+    """Look once, as MART_READER_DSN. What is unavailable is part of the answer. Raises SettingsError."""
     settings.require_kafka()
     settings.require_mart("reader")
     observed = observe(settings)
@@ -111,5 +111,5 @@ def _lake(path: str) -> str:
         table = existing_lake(path)
         files, size = size_of(table)
         return f"version {table.version()}, {files:,} files, {decimal(size)}, at {path}"
-    except (AwayError, StreamingError) as error:
+    except (UnavailableError, StreamingError) as error:
         return str(error)

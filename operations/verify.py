@@ -153,7 +153,7 @@ def verify(
     column, and whether each copy of an invoice with other content is in quarantine.
 
     Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
-    or there is no lake; NothingAppliedError if the mart is new; AwayError if PostgreSQL does not answer.
+    or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is unavailable.
     """
     found = Verified()
     with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:

@@ -22,7 +22,7 @@ Mark = TypeVar("Mark")
 
 
 class DeliveryError(OperatorError):
-    """The brokers are away, the topic is missing or a message was refused; the message says what to do."""
+    """The brokers are unavailable, the topic is missing or a message was refused; the message says what to do."""
 
 
 def producer_options(
@@ -66,8 +66,8 @@ class Sender(Generic[Mark]):
         max_message_bytes: int = 1_000_000,
         security: Mapping[str, Any] | None = None,
     ) -> None:
-        """Connect; `security` is Settings.kafka_security(). Raises DeliveryError if the brokers are away, refuse the
-        login or do not have the topic."""
+        """Connect; `security` is Settings.kafka_security(). Raises DeliveryError if the brokers are unavailable,
+        refuse the login or do not have the topic."""
         self.topic = topic
         self.max_message_bytes = max_message_bytes
         self.sent = 0
@@ -83,7 +83,7 @@ class Sender(Generic[Mark]):
         try:
             self._producer = kafka.KafkaProducer(**options)
         except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
 
     def __enter__(self) -> Sender[Mark]:
         return self
@@ -108,7 +108,7 @@ class Sender(Generic[Mark]):
         try:
             future = self._producer.send(self.topic, value=value, key=key)
         except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
         size = len(key) + len(value)
         self._in_flight.append((future, size, mark))
         self._bytes += size
@@ -129,13 +129,13 @@ class Sender(Generic[Mark]):
         try:
             self._in_flight[0][0].get(timeout=seconds)
         except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
         self.collect()
 
     def _settle(self) -> None:
         future, size, mark = self._in_flight[0]
         if future.failed():
-            raise self._away(future.exception)
+            raise self._unavailable(future.exception)
         self._in_flight.popleft()
         self._bytes -= size
         self.acknowledged += 1
@@ -150,7 +150,7 @@ class Sender(Generic[Mark]):
         except kafka.errors.KafkaError as error:
             if reasons.login_refused:
                 raise DeliveryError(f"Kafka at {self._bootstrap} {REFUSED_LOGIN}") from None
-            raise self._away(error, reasons.hint(self._security)) from None
+            raise self._unavailable(error, reasons.hint(self._security)) from None
         except ValueError as error:
             raise DeliveryError(
                 f"KAFKA_BOOTSTRAP_SERVERS={self._bootstrap}: give host:port[,host:port] ({error})"
@@ -158,7 +158,7 @@ class Sender(Generic[Mark]):
         try:
             there = self.topic in admin.list_topics()
         except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+            raise self._unavailable(error) from None
         finally:
             admin.close()
         if not there:
@@ -168,7 +168,7 @@ class Sender(Generic[Mark]):
                 "another one in KAFKA_TOPIC"
             )
 
-    def _away(self, error: BaseException, hint: str = "") -> DeliveryError:
+    def _unavailable(self, error: BaseException, hint: str = "") -> DeliveryError:
         if isinstance(error, kafka.errors.BrokerResponseError) and not error.retriable:
             return DeliveryError(
                 f"Kafka at {self._bootstrap} refused a message for {self.topic!r}: {error}. Look at the topic's "

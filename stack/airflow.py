@@ -158,7 +158,7 @@ def _stop(servers: Sequence[psutil.Process]) -> None:
 
 
 def _health(url: str) -> dict[str, Any] | None:
-    """What Airflow says of its parts, or None: it does not answer."""
+    """What Airflow says of its parts, or None: it is unavailable."""
     try:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
             return dict(json.load(answer))

@@ -37,7 +37,7 @@ def ensure_topic(
     """Create the topic if it is missing and wait until it can be used; the partitions that it has.
 
     An existing topic is left as it is; `security` is Settings.kafka_security(). Raises StackError if the brokers are
-    away or refuse.
+    unavailable or refuse.
     """
     admin = _admin(bootstrap, seconds, security)
     try:
@@ -53,7 +53,8 @@ def ensure_topic(
 
 
 def delete_topic(bootstrap: str, topic: str, seconds: float = 30, security: Mapping[str, Any] | None = None) -> None:
-    """Delete the topic; one that is not there is no error. Raises StackError if the brokers are away or refuse."""
+    """Delete the topic; one that is not there is no error. Raises StackError if the brokers are unavailable or
+    refuse."""
     admin = _admin(bootstrap, seconds, security)
     try:
         admin.delete_topics([topic])

@@ -15,7 +15,7 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from conf.line_rules import admin_codes
 from conf.settings import Settings
 from mart.connection import Writing, answering, application_name, connect
@@ -80,7 +80,7 @@ class ApplyJob(Job):
         return records, _fresh_checkpoint(settings, self._writer)
 
     def process(self, records: DataFrame, covered: Covered) -> None:
-        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
+        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is unavailable."""
         assert self._writer is not None and self._lag is not None  # noqa: S101, PT018
         settings = self.settings
         parse_start = time.perf_counter()
@@ -109,8 +109,8 @@ class ApplyJob(Job):
                 if _is_time(self._thinned_at, _THIN_SECONDS):
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()
-        except AwayError as away:  # the next batch waits for PostgreSQL
-            log.warning("scores not checked", reason=str(away))
+        except UnavailableError as error:  # the next batch waits for PostgreSQL
+            log.warning("scores not checked", reason=str(error))
 
     def check_topic(self, topic: Topic) -> None:
         with self._mart() as connection, connection, connection.cursor() as cursor:
@@ -144,14 +144,14 @@ class ApplyJob(Job):
     @contextmanager
     def _mart(self) -> Iterator[Writing]:
         """The connection to the mart, made anew where it broke; a long wait for a lock in the block is told, and ended
-        by a stop signal. Raises AwayError if PostgreSQL fails meanwhile."""
+        by a stop signal. Raises UnavailableError if PostgreSQL fails meanwhile."""
         try:
             with answering():
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self.settings.require_mart())
                 with self._locks.watching(self._connection):
                     yield self._connection
-        except AwayError:
+        except UnavailableError:
             self._disconnect()
             raise
 

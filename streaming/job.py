@@ -29,7 +29,7 @@ from tenacity import (
     wait_exponential,
 )
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from streaming import metrics
 from streaming.executors import Step
@@ -42,7 +42,7 @@ from topic.offsets import Covered
 log = structlog.get_logger()
 _POLL_SECONDS = 1
 _FAILURES_IN_A_ROW = 5
-# What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
+# What Spark's messages say of a broker that became unavailable; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
@@ -90,7 +90,7 @@ class Job(ABC):
     def prepare(self, spark: SparkSession) -> tuple[DataFrame, str]:
         """The stream of records from where the job's own store says, and a checkpoint folder that no run used.
 
-        Raises StreamingError when an operator has something to do, AwayError when a server does not answer.
+        Raises StreamingError when an operator has something to do, UnavailableError when a server is unavailable.
         """
 
     @abstractmethod
@@ -123,8 +123,9 @@ class Job(ABC):
         """The micro-batch's slices, until a stop signal.
 
         After each was read, the broker is asked whether the topic still is the one that the query began with: the
-        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or AwayError if
-        the store has been told already (`rewind`), so that the query begins again with the new topic.
+        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or
+        UnavailableError if the store has been told already (`rewind`), so that the query begins again with the new
+        topic.
         """
         assert self._topic_admin is not None  # noqa: S101
         settings = self.settings
@@ -143,7 +144,9 @@ class Job(ABC):
             topic_id = self._topic_admin.topic_id()
             if topic_id != topic.topic_id:
                 self.check_topic(replace(topic, topic_id=topic_id))
-                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
+                raise UnavailableError(
+                    f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}"
+                )
             yield part
             if self.stopping.is_set():
                 return
@@ -159,21 +162,22 @@ class Job(ABC):
         """Raise if a newer job is the reason of a failure in Spark itself."""
 
     def patiently(self) -> Retrying:
-        """Try again while something is away, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop signal."""
+        """Try again while something is unavailable, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop
+        signal."""
         return Retrying(
-            retry=retry_if_exception_type(AwayError),
+            retry=retry_if_exception_type(UnavailableError),
             wait=wait_exponential(multiplier=0.5, max=15),
             stop=stop_any(stop_after_delay(self.settings.outage_patience_seconds), stop_when_event_set(self.stopping)),
             sleep=sleep_using_event(self.stopping),
-            before_sleep=self._say_away,
+            before_sleep=self._say_unavailable,
             reraise=True,
         )
 
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
 
-        Raises StreamingError when an operator has something to do; AwayError when Kafka or the store stayed away for
-        longer than OUTAGE_PATIENCE_SECONDS.
+        Raises StreamingError when an operator has something to do; UnavailableError when Kafka or the store was
+        unavailable for longer than OUTAGE_PATIENCE_SECONDS.
         """
         try:
             self._run_until_done(spark)
@@ -189,7 +193,7 @@ class Job(ABC):
                 for attempt in self.patiently():
                     with attempt:
                         records, checkpoint = self.prepare(spark)
-            except AwayError:
+            except UnavailableError:
                 if self.stopping.is_set():
                     return
                 raise
@@ -210,7 +214,7 @@ class Job(ABC):
                 with metrics.query_running(self.name):
                     if self._wait(running):
                         return
-            except AwayError as away:
+            except UnavailableError as error:
                 if self.stopping.is_set():
                     return
                 failures = 1 if self.committed_batches > committed else failures + 1
@@ -218,7 +222,7 @@ class Job(ABC):
                 if failures == _FAILURES_IN_A_ROW:
                     raise
                 log.warning(
-                    "query failed, starting it again", query=self.name, reason=str(away), failures_in_a_row=failures
+                    "query failed, starting it again", query=self.name, reason=str(error), failures_in_a_row=failures
                 )
                 self.stopping.wait(failures)
 
@@ -236,10 +240,10 @@ class Job(ABC):
                     self._process(started, records)
             finally:
                 self._in_batch.release()
-        except AwayError as away:
+        except UnavailableError as error:
             if self.stopping.is_set():  # what it waited for is not worth Spark's traceback; the batch was not committed
                 return
-            self._failure = away
+            self._failure = error
             raise
         except BaseException as failure:
             self._failure = failure
@@ -267,16 +271,16 @@ class Job(ABC):
             return True
         except StreamingQueryException as error:
             failure, self._failure = self._failure, None
-            if isinstance(failure, StreamingError | AwayError):
+            if isinstance(failure, StreamingError | UnavailableError):
                 raise failure from None
             if failure is None:
                 self.check_superseded()
             # From Spark's own look at the topic, or from the tasks that read it, which foreachBatch waits for.
             if of_kafka := _OF_KAFKA.search(str(error)):
-                raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
+                raise UnavailableError(f"Kafka failed: {of_kafka[1]}") from error
             if of_offsets := _OF_OFFSETS.search(str(error)):
                 reason = next(filter(None, of_offsets.groups()))
-                raise AwayError(f"Kafka's offsets are not those that the query knew: {reason}") from error
+                raise UnavailableError(f"Kafka's offsets are not those that the query knew: {reason}") from error
             raise
 
     def _stop(self, query: StreamingQuery) -> None:
@@ -294,7 +298,7 @@ class Job(ABC):
         if admin is not None:
             admin.close()
 
-    def _say_away(self, state: RetryCallState) -> None:
+    def _say_unavailable(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0
         log.warning(

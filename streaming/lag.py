@@ -20,7 +20,7 @@ _RETRY_SECONDS = 10
 
 class Lag:
     """The applied positions of one topic beside its end. Safe to ask from several threads; asking raises nothing: while
-    the broker does not answer the lag is unknown (None), and it is left in peace for some seconds."""
+    the broker is unavailable the lag is unknown (None), and it is left in peace for some seconds."""
 
     def __init__(
         self,

@@ -15,7 +15,7 @@ import psutil
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from conf.line_rules import admin_codes
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
@@ -77,7 +77,7 @@ class LandJob(Job):
         return records, self._fresh_checkpoint()
 
     def process(self, records: DataFrame, covered: Covered) -> None:
-        """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is away."""
+        """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is unavailable."""
         assert self._table is not None and self._topic is not None  # noqa: S101, PT018
         parse_start = time.perf_counter()
         settings = self.settings
@@ -114,8 +114,8 @@ class LandJob(Job):
                     return
                 listed = read_list(cursor)
             copy_to_lake(table, listed)
-        except AwayError as error:
-            raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
+        except UnavailableError as error:
+            raise UnavailableError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
         finally:
             locks.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from pyspark.sql import SparkSession
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from conf.stop_signals import stop_signals
 from jvm.class_archive import class_archive_options, keep_class_archive
@@ -67,8 +67,8 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
     batches of each query.
 
     A query that cannot go on stops the other one after its running batch: neither falls silent. Raises what stopped
-    it: StreamingError when an operator has something to do; AwayError when Kafka, PostgreSQL or the lake stayed away
-    for longer than OUTAGE_PATIENCE_SECONDS.
+    it: StreamingError when an operator has something to do; UnavailableError when Kafka, PostgreSQL or the lake was
+    unavailable for longer than OUTAGE_PATIENCE_SECONDS.
     """
     jobs = [job(settings, options, stopping) for job in _JOBS if options.only in (None, job.name)]
     with ThreadPoolExecutor(len(jobs)) as pool:
@@ -79,7 +79,7 @@ def stream(spark: SparkSession, settings: Settings, options: RunOptions, stoppin
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 for ended in done:
                     failure = ended.exception()
-                    if failure is not None and not isinstance(failure, StreamingError | AwayError):
+                    if failure is not None and not isinstance(failure, StreamingError | UnavailableError):
                         exit_code = _java_exit_code(spark)
                         if exit_code is not None and stopping.is_set():  # a service manager's SIGTERM goes to all
                             log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)

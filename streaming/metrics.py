@@ -26,7 +26,7 @@ from streaming.land import Landed
 
 log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer, and while it is away not each time
+_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer, and while it is unavailable not each time
 _RETRY_SECONDS = 10
 
 _batches = Counter("mart_batches", "Micro-batches committed to the mart.")
@@ -129,7 +129,8 @@ class MartState(Collector):
         self._silent_until = 0.0
 
     def collect(self) -> Iterator[Metric]:
-        """Silence means: not known. While PostgreSQL is away, the last batch is the last one that was heard of."""
+        """Silence means: not known. While PostgreSQL is unavailable, the last batch is the last one that was heard
+        of."""
         last_batch = GaugeMetricFamily("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
         segments = GaugeMetricFamily("mart_segment_customers", "Customers in a segment.", labels=["segment"])
         kept_back = GaugeMetricFamily(

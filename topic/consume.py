@@ -11,7 +11,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
 from kafka.errors import KafkaError
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from topic.describe import READ_COMMITTED
 from topic.offsets import Covered
 from topic.record import FARTHEST_MILLISECONDS, RECORD_SCHEMA
@@ -32,7 +32,7 @@ def consume_range(
     they are all of them: it stops after values of `most_bytes`.
 
     A timestamp that microseconds cannot hold is moved to the nearest that they can. `security` is
-    Settings.kafka_security(). Raises AwayError if the broker sends nothing for so many seconds.
+    Settings.kafka_security(). Raises UnavailableError if the broker sends nothing for so many seconds.
     """
     ends = {TopicPartition(topic_name, partition): end for partition, (_, end) in covered.items()}
     found: list[pa.RecordBatch] = []
@@ -66,13 +66,15 @@ def consume_range(
                 if now_at != reached:
                     reached, progress_at = now_at, time.monotonic()
                 elif time.monotonic() - progress_at > patience_seconds:
-                    raise AwayError(
+                    raise UnavailableError(
                         f"Kafka at {bootstrap_servers} sent nothing of topic {topic_name!r} for {patience_seconds:g} s"
                     )
         finally:
             consumer.close()
     except (KafkaError, OSError) as error:
-        raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
+        raise UnavailableError(
+            f"Kafka at {bootstrap_servers} is unavailable: {type(error).__name__} {error}"
+        ) from error
     return pa.Table.from_batches(found, RECORD_SCHEMA), True
 
 

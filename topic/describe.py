@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.errors import KafkaError
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.kafka_refusal import REFUSED_LOGIN, Reasons, connecting
 
 if TYPE_CHECKING:  # `watch` looks at topics without Spark
@@ -41,7 +41,7 @@ class Topic:
 def describe_topic(
     bootstrap_servers: str, name: str, timeout_seconds: float, security: Mapping[str, Any] | None = None
 ) -> Topic:
-    """Ask the broker; `security` is Settings.kafka_security(). Raises AwayError if it does not answer in time,
+    """Ask the broker; `security` is Settings.kafka_security(). Raises UnavailableError if it is unavailable,
     StreamingError if it refuses the login or there is no such topic."""
     options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
     with _asking(bootstrap_servers, security) as reasons:
@@ -90,7 +90,8 @@ class TopicAdmin:
             )
 
     def topic_id(self) -> str:
-        """The topic's id of now. Raises AwayError if the broker does not answer, StreamingError without a topic."""
+        """The topic's id of now. Raises UnavailableError if the broker is unavailable, StreamingError without a
+        topic."""
         with self._asking():
             return str(_described(self._admin, self._name, self._servers)["topic_id"])
 
@@ -145,8 +146,8 @@ def _asking(bootstrap_servers: str, security: Mapping[str, Any] | None) -> Itera
     except (KafkaError, OSError) as error:
         if reasons.login_refused:
             raise StreamingError(f"Kafka at {bootstrap_servers} {REFUSED_LOGIN}") from None
-        raise AwayError(
-            f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}".strip()
+        raise UnavailableError(
+            f"Kafka at {bootstrap_servers} is unavailable: {type(error).__name__} {error}".strip()
             + reasons.hint(security)
         ) from error
 
@@ -161,7 +162,7 @@ def offsets_at(
     """Per partition the first offset whose record was produced at or after the (aware) moment; the end if none was, or
     if that one is not committed.
 
-    Reads no record. `security` is Settings.kafka_security(). Raises AwayError if the broker does not answer in time.
+    Reads no record. `security` is Settings.kafka_security(). Raises UnavailableError if the broker is unavailable.
     """
     written = written_at(bootstrap_servers, topic, moment, timeout_seconds, security)
     return {partition: min(offset, topic.end_offsets[partition]) for partition, offset in written.items()}
@@ -192,5 +193,7 @@ def written_at(
         finally:
             consumer.close()
     except KafkaError as error:
-        raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
+        raise UnavailableError(
+            f"Kafka at {bootstrap_servers} is unavailable: {type(error).__name__} {error}"
+        ) from error
     return {p.partition: ends[p] if at is None else at.offset for p, at in found.items()}

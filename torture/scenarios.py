@@ -34,13 +34,13 @@ class SkippedError(Exception):
 @dataclass(frozen=True)
 class Scale:
     """How much of each story is played: kills of the transaction path, kills of the whole job, wrong records a class,
-    seconds that something stays away or locked, the size of the largest batch and customer, mutated records, and how
-    many records of a megabyte wait."""
+    seconds that something stays unavailable or locked, the size of the largest batch and customer, mutated records,
+    and how many records of a megabyte wait."""
 
     path_kills: int = 300
     job_kills: int = 40
     wrong_each: int = 100
-    away_seconds: int = 30
+    unavailable_seconds: int = 30
     locked_seconds: int = 60
     largest: int = 100_000
     customer_invoices: int = 50_000
@@ -99,16 +99,16 @@ def killed_job(world: World, seed: int, scale: Scale) -> Outcome:
         return _with_line(outcome, line)
 
 
-def servers_away(world: World, seed: int, scale: Scale) -> Outcome:
+def servers_down(world: World, seed: int, scale: Scale) -> Outcome:
     """With one job running and records flowing: the broker stopped and killed, PostgreSQL stopped at once and killed,
-    sessions ended, both away for a while, tables locked."""
+    sessions ended, both unavailable for a while, tables locked."""
     with world.line() as line:
         traffic = Traffic(seed)
         outcome = Outcome(lives=1)
         pause = 4
         with line.life("cli", *_RUN) as job:
             job.wait_for('"event": "reading"')
-            with flowing(line, traffic.messy((2 * scale.away_seconds + scale.locked_seconds + 80) * 50), 50):
+            with flowing(line, traffic.messy((2 * scale.unavailable_seconds + scale.locked_seconds + 80) * 50), 50):
                 for cruelty in (
                     world.stop_broker,
                     world.kill_broker,
@@ -123,7 +123,7 @@ def servers_away(world: World, seed: int, scale: Scale) -> Outcome:
                     world.terminate_backends(line)
                 world.kill_broker()
                 world.stop_database_immediately()
-                time.sleep(scale.away_seconds)
+                time.sleep(scale.unavailable_seconds)
                 world.up()
                 time.sleep(pause)
                 with closing(psycopg2.connect(line.dsn("owner"))) as connection, connection.cursor() as cursor:
@@ -146,8 +146,8 @@ def read_only(world: World, seed: int, scale: Scale) -> Outcome:
         pause = 4
         with line.life("cli", *_RUN) as job:
             job.wait_for('"event": "reading"')
-            with flowing(line, traffic.messy((6 * pause + scale.away_seconds) * 50), 50):
-                for seconds in (pause, pause, scale.away_seconds):
+            with flowing(line, traffic.messy((6 * pause + scale.unavailable_seconds) * 50), 50):
+                for seconds in (pause, pause, scale.unavailable_seconds):
                     time.sleep(pause)
                     world.set_read_only(line, True)
                     world.terminate_backends(line)
@@ -471,7 +471,7 @@ def big_records(world: World, seed: int, scale: Scale) -> Outcome:
 SCENARIOS: dict[str, Scenario] = {
     "killed path": killed_path,
     "killed job": killed_job,
-    "servers away": servers_away,
+    "servers down": servers_down,
     "read only": read_only,
     "disk full": disk_full,
     "checkpoint lost": checkpoint_lost,

@@ -8,7 +8,7 @@ from decimal import Decimal
 import psycopg2
 import pytest
 
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import KeptBackError, RulesError, UnavailableError
 from batch_rules.main import RunOptions, run, run_in
 from batch_rules.publish import mart, roll_back
 from tests.batch_rules.conftest import DAY, sales
@@ -225,7 +225,7 @@ def test_clear_errors(shop, spark):
         cursor.execute("DROP TABLE mart.rule_run CASCADE")
     with pytest.raises(RulesError, match="retail-mart migrate"):
         published(shop, spark)
-    with pytest.raises(AwayError, match="does not answer"), mart("postgresql://nobody@127.0.0.1:1/none"):
+    with pytest.raises(UnavailableError, match="is unavailable"), mart("postgresql://nobody@127.0.0.1:1/none"):
         pass
 
 

@@ -19,10 +19,10 @@ import psycopg2
 import pytest
 
 import stack
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings, SettingsError
-from dashboards.reader import AwayError as ReaderAwayError
 from dashboards.reader import Reader
+from dashboards.reader import UnavailableError as ReaderUnavailableError
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.quarantine import Rejected, quarantine
@@ -236,7 +236,7 @@ def test_the_other_clients_log_in_too(kafka):
         assert lag.by_partition() == {0: 0}
     stack.delete_topic(current.require_kafka(), "more", security=current.kafka_security())
     wrong = settings_of({**kafka, "KAFKA_SASL_PASSWORD": "wr0ng-secret"}).kafka_security()
-    with pytest.raises((StreamingError, AwayError), match="KAFKA_SASL_USERNAME"):
+    with pytest.raises((StreamingError, UnavailableError), match="KAFKA_SASL_USERNAME"):
         describe_topic(current.require_kafka(), "more", 5, wrong)
     with pytest.raises(stack.StackError, match="KAFKA_SASL_USERNAME"):
         stack.ensure_topic(current.require_kafka(), "more", 1, 5, wrong)
@@ -256,12 +256,12 @@ def test_a_postgres_of_tls_alone(postgres, certificates):
         (stranger, "certificate verify failed"),
         (by_name(postgres["writer"], "mart.example"), 'does not match host name "mart.example"'),
     ):
-        with pytest.raises((AwayError, StreamingError), match=says) as refused:
+        with pytest.raises((UnavailableError, StreamingError), match=says) as refused:
             connect(dsn)
         assert leaked(str(refused.value), password(dsn)) == []
-        with pytest.raises(ReaderAwayError) as away:
+        with pytest.raises(ReaderUnavailableError) as unavailable:
             Reader(lambda dsn=dsn: dsn).rows("SELECT 1")
-        assert leaked(str(away.value), password(dsn)) == []
+        assert leaked(str(unavailable.value), password(dsn)) == []
     # It was the name alone: the certificate's own is taken, and without a look at the name any is.
     connect(by_name(postgres["writer"], "localhost")).close()
     connect(by_name(postgres["writer"], "mart.example").replace("verify-full", "verify-ca")).close()

@@ -151,20 +151,20 @@ def test_batches_of_the_window_and_the_nightly_job(line, settings):
     assert nightly.run_at - nightly.published_at == pytest.approx(timedelta(hours=25), abs=timedelta(seconds=5))
 
 
-def test_a_server_that_is_away_is_part_of_the_answer(line, settings, monkeypatch):
+def test_a_server_that_is_unavailable_is_part_of_the_answer(line, settings, monkeypatch):
     monkeypatch.setattr(observe_module, "_PATIENCE_SECONDS", 1)
     nowhere = {"kafka_bootstrap_servers": "127.0.0.1:1"}
     found = observe(settings.model_copy(update=nowhere))
-    assert "Kafka at 127.0.0.1:1 does not answer" in found.broker_problem
+    assert "Kafka at 127.0.0.1:1 is unavailable" in found.broker_problem
     assert (found.lag, found.waiting, found.mart_problem) == (None, None, None)
     assert found.nightly is not None
     other = settings.model_copy(update={"kafka_topic": "no-such-topic"})
     assert "topic 'no-such-topic' does not exist" in observe(other).broker_problem
 
     secret = type(settings.mart_reader_dsn)
-    away = settings.model_copy(update={"mart_reader_dsn": secret("postgresql://reader:s3cret@127.0.0.1:1/mart")})
-    found = observe(away)
-    assert "PostgreSQL does not answer: " in found.mart_problem
+    unavailable = settings.model_copy(update={"mart_reader_dsn": secret("postgresql://reader:s3cret@127.0.0.1:1/mart")})
+    found = observe(unavailable)
+    assert "PostgreSQL is unavailable: " in found.mart_problem
     assert "s3cret" not in found.mart_problem
     assert (found.broker_problem, found.batches, found.nightly, found.lag) == (None, None, None, None)
     assert found.disks

@@ -11,7 +11,7 @@ import structlog
 from pyspark.errors import StreamingQueryException
 from structlog.testing import capture_logs
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from streaming import job as job_module
 from streaming.job import Job, RunOptions
@@ -102,10 +102,10 @@ IN_BATCH = (
         ),
     ],
 )
-def test_a_broker_that_went_away_is_an_outage_whoever_was_reading(begin, failure, cause, reason):
+def test_a_broker_that_became_unavailable_is_an_outage_whoever_was_reading(begin, failure, cause, reason):
     job = TwoLines(Settings(), RunOptions(), threading.Event())
     job._failure = failure
-    with pytest.raises(AwayError) as raised:
+    with pytest.raises(UnavailableError) as raised:
         job._wait(Failing(begin + cause))
     assert str(raised.value) == reason
 

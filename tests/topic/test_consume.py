@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from tests.integration.test_foreign_records import NOW_MS, take_any_timestamp
 from topic.consume import consume_range
 
@@ -64,7 +64,7 @@ def test_it_stops_when_it_has_read_enough(line, put, monkeypatch):
 
 def test_offsets_that_are_gone_or_not_there_are_no_silent_end(line, put):
     put((0, b"a", NOW_MS))
-    with pytest.raises(AwayError, match="OffsetOutOfRange"):
+    with pytest.raises(UnavailableError, match="OffsetOutOfRange"):
         consume(line, {0: (9, 12)})
-    with pytest.raises(AwayError, match="sent nothing of topic"):
+    with pytest.raises(UnavailableError, match="sent nothing of topic"):
         consume_range(line.bootstrap_servers, line.topic, {0: (0, 12)}, 1000, 1)

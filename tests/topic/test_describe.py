@@ -9,7 +9,7 @@ import structlog
 from kafka.admin import ConfigResource, KafkaAdminClient
 
 import stack
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from topic.describe import TopicAdmin, describe_topic
 
 pytestmark = pytest.mark.stack
@@ -39,8 +39,8 @@ def test_a_kept_connection_tells_that_a_topic_was_created_anew(bootstrap, fresh_
         assert topic.topic_id() == describe_topic(bootstrap, fresh_topic, 10).topic_id != before
 
 
-def test_a_broker_that_is_not_there_is_away():
-    with pytest.raises(AwayError, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
+def test_a_broker_that_is_not_there_is_unavailable():
+    with pytest.raises(UnavailableError, match=r"Kafka at 127\.0\.0\.1:1 is unavailable"):
         TopicAdmin("127.0.0.1:1", "t", 1)
 
 
