@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from batch_rules.errors import NotLandedError, RulesError, UnavailableError
-from batch_rules.publish import mart, rows
+from batch_rules.errors import NotLandedError, RulesError
+from batch_rules.publish import APPLICATION, rows
+from conf.errors import UnavailableError
 from conf.lake_storage import delta_options, failure
 from conf.settings import Settings
+from mart.session import session
 
 _POLL_SECONDS = 5
 
@@ -99,7 +101,7 @@ def reading(lake: str, version: int | None = None) -> Iterator[None]:
 
 def freshness(settings: Settings, business_date: date) -> Freshness:
     """Compare the mart with the lake as they are now. Raises RulesError, UnavailableError."""
-    with mart(settings.require_mart()) as connection:
+    with session(settings.require_mart(), APPLICATION) as connection:
         landed = landed_invoices(settings.lake, business_date)  # first the lake: what lands meanwhile is in the mart
         ((in_mart, not_landed, not_applied, newest),) = rows(
             connection, "compare_day", {"landed": landed, "business_date": business_date}

@@ -20,12 +20,13 @@ from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.landed import opened
 from batch_rules.measure import Rules, measure
 from batch_rules.mine import DRIVER_OCCURRENCES, Engine, Itemsets, mine, mine_by_eclat
-from batch_rules.publish import Run, mart, publish, record_kept_back
+from batch_rules.publish import APPLICATION, Run, publish, record_kept_back
 from batch_rules.sold import conflicting_in, sold_in
 from conf.lake_storage import spark_location, spark_options
 from conf.settings import Settings
 from jvm.jars import s3_jars
 from jvm.session import spark_session
+from mart.session import session
 
 log = structlog.get_logger()
 
@@ -92,7 +93,9 @@ def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Publ
 
 
 def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOptions) -> Published:
-    with mart(settings.require_mart()) as connection:  # before the work: if it is unavailable, say so at once
+    with session(
+        settings.require_mart(), APPLICATION
+    ) as connection:  # before the work: if it is unavailable, say so at once
         seconds: dict[str, float] = {}
         with _phase(seconds, "open lake"):
             planned = plan(settings.lake, options)

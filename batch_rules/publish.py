@@ -8,20 +8,20 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from batch_rules.errors import KeptBackError, RulesError, UnavailableError
+from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.measure import Rules
-from conf.postgres_refusal import Refusal, in_words, refusal
 from sql import one_row, statement
+
+APPLICATION = "retail-mart rules"
+"""The name of the rules' sessions of PostgreSQL."""
 
 
 @dataclass
@@ -47,32 +47,6 @@ class Run:
     """Invoices of which the lake holds copies with other content; told, not recorded."""
     seconds: dict[str, float] = field(default_factory=dict)
     """By phase."""
-
-
-@contextmanager
-def mart(dsn: str) -> Any:
-    """A connection to the mart, closed at the end.
-
-    Raises UnavailableError if PostgreSQL is unavailable or is lost, RulesError if the mart lacks the tables or refuses.
-    """
-    connection = None
-    try:
-        connection = psycopg2.connect(dsn, application_name="retail-mart rules", connect_timeout=10)
-        yield connection
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
-        raise RulesError("the mart has no tables for rules yet: run `retail-mart migrate`") from None
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise RulesError(f"the account of the DSN may not do that: {str(error).strip()}") from None
-    except psycopg2.Error as error:
-        known = refusal(error)
-        if known is Refusal.PASSES:
-            raise UnavailableError(in_words(error)) from None
-        if known is Refusal.FOR_GOOD:
-            raise RulesError(in_words(error)) from None
-        raise
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def publish(

@@ -13,7 +13,7 @@
 | 5 | NotLandedError: lake and mart do not agree yet; `verify`: not equal | not landed: |
 | 128 + n | a signal: 130 Ctrl-C, 143 SIGTERM; 141 if who reads standard output has gone (silent) | |
 
-A foreign error that reaches a command is first made one of these: psycopg2's by mart.connection.answering, Kafka's that
+A foreign error that reaches a command is first made one of these: psycopg2's by conf.postgres.answering, Kafka's that
 another try may end by UnavailableError. Whatever is left is a fault of the program, and keeps its traceback (exit code
 1).
 """
@@ -53,7 +53,7 @@ def _ours(error: Exception) -> Exception:
     if "psycopg2" in sys.modules:
         import psycopg2
 
-        from mart.connection import answering
+        from conf.postgres import answering
 
         if isinstance(error, psycopg2.Error):
             try:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from conf.errors import UnavailableError
 from dashboards.cards import Card
-from dashboards.reader import Reader, RefusedError, UnavailableError
+from dashboards.reader import Reader, RefusedError
 from sql import statement
 
 _TICK_SECONDS = 1.0

@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import psycopg2
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -22,6 +21,7 @@ from demo.line import STREAMING_IS_READY, Line, LineError, line
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
 from jvm.jars import broker_classpath, spark_jars
+from mart.connection import connect_plainly
 from sql import one_row, statement
 
 console = Console(highlight=False, soft_wrap=True)
@@ -29,6 +29,7 @@ _REFRESH_SECONDS = 0.5
 _PLAIN_LINE_SECONDS = 5
 _QUIET_SECONDS = 120
 _JOB = "streaming"
+_APPLICATION = "retail-mart demo"
 _PAGE_IS_READY = r"live page: (\S+)"
 _WINDOW_DAYS = 90
 
@@ -76,7 +77,7 @@ def _show_page(log: str, browser: bool) -> None:
 
 def _recommend(parts: Line, current: Settings) -> None:
     """What goes with the product that leads the strongest rule."""
-    with closing(psycopg2.connect(current.require_mart("reader"))) as reader, reader.cursor() as cursor:
+    with closing(connect_plainly(current.require_mart("reader"), _APPLICATION)) as reader, reader.cursor() as cursor:
         cursor.execute(statement("demo/leading_product"))
         code, name = one_row(cursor)
     found = parts.run("asking for a recommendation", "recommend", code, "-n", "3")
@@ -102,7 +103,7 @@ def _replay_and_watch(
         "replay", "replay", str(folder),
         "--rate", rate, "--no-progress", "--rejects", str(_rejects(parts.home)),
     )  # fmt: skip
-    owner = psycopg2.connect(current.require_mart("owner"))
+    owner = connect_plainly(current.require_mart("owner"), _APPLICATION)
     watcher = Watcher(owner, current.require_kafka(), current.kafka_topic)
     screen, quiet_since, measured = Screen(), time.monotonic(), None
     try:
@@ -144,7 +145,7 @@ def _prove(current: Settings, folder: Path) -> tuple[Comparison, int, float]:
         lines, unsendable = split_unsendable(read_lines(folder))
         expected = recompute(lines)
         seconds = time.perf_counter() - start
-        with closing(psycopg2.connect(current.require_mart("owner"))) as owner, owner.cursor() as cursor:
+        with closing(connect_plainly(current.require_mart("owner"), _APPLICATION)) as owner, owner.cursor() as cursor:
             cursor.execute(statement("demo/customers"))
             names = [column.name for column in cursor.description or ()]
             mart = pd.DataFrame(cursor.fetchall(), columns=names).set_index("customer_id").sort_index()

@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from conf.errors import StreamingError, UnavailableError
 from conf.lake_storage import local_folder
-from conf.postgres_refusal import Refusal, in_words, refusal
+from conf.postgres import FAILURES, answering
 from conf.settings import Settings
+from mart.connection import connect_to_read
 from mart.locks import PATIENCE_SECONDS, LockWait, read_wait
 from mart.reject_reason import RejectReason
 from sql import one_row, statement
@@ -101,12 +101,16 @@ def observe(settings: Settings) -> Observed:
         broker_problem, topic, written = str(error), None, {}
     try:
         for attempt in Retrying(
-            retry=retry_if_exception(_passes),
+            retry=retry_if_exception_type(UnavailableError),
             stop=stop_after_delay(_PATIENCE_SECONDS),
             wait=wait_fixed(1),
             reraise=True,
         ):
-            with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
+            with (
+                attempt,
+                answering(),
+                closing(connect_to_read(settings.require_mart("reader"), "retail-mart watch")) as connection,
+            ):
                 batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
                 nightly = read_nightly(connection)
                 blocked = read_long_wait(connection)
@@ -118,8 +122,8 @@ def observe(settings: Settings) -> Observed:
                     lag = _unapplied(topic, positions, ends)
                     waiting = _unapplied(topic, positions, {p: min(at, ends[p]) for p, at in written.items()})
                     held = _held(topic, standing, written, settings.alert_stale_seconds)
-    except psycopg2.Error as error:
-        mart_problem = _in_words(error)
+    except FAILURES as error:
+        mart_problem = " ".join(str(error).split())
         batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     return Observed(
         broker_problem,
@@ -135,33 +139,6 @@ def observe(settings: Settings) -> Observed:
         disks(settings),
         _unwatched(settings),
     )
-
-
-class Asking(Connection):
-    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
-    the session is nobody's own: a setting of it would be the next client's, too."""
-
-    patience_seconds = 5
-
-    def __enter__(self) -> Self:
-        entered = super().__enter__()
-        with self.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{self.patience_seconds}s",))
-        return entered
-
-
-def connect(dsn: str, application: str, patience_seconds: int = 5) -> Asking:
-    """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
-    connection = psycopg2.connect(
-        dsn,
-        connection_factory=Asking,
-        application_name=application,
-        connect_timeout=patience_seconds,
-        tcp_user_timeout=1000 * patience_seconds,
-    )
-    connection.patience_seconds = patience_seconds
-    connection.set_session(readonly=True)
-    return connection
 
 
 def read_long_wait(connection: Connection) -> LockWait | None:
@@ -253,14 +230,3 @@ def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...
 def _existing(path: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, psycopg2.Error) and refusal(error) is Refusal.PASSES
-
-
-def _in_words(error: psycopg2.Error) -> str:
-    if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
-        message = " ".join(str(error).split())
-        return f"the mart lacks tables or views: run `retail-mart migrate` ({message})"
-    return in_words(error)

@@ -26,10 +26,10 @@ from psycopg2.extensions import parse_dsn
 
 from conf.errors import StreamingError
 from conf.masking import masked
-from conf.postgres_refusal import Refusal, refusal
+from conf.postgres import Refusal, refusal
 from conf.settings import Settings
 from lake.table import existing_lake, lake_exists
-from mart.connection import answering, connect
+from mart.connection import connect
 from mart.session import session
 from operations.erase import erase_listed_before_commit
 from sql import one_row, statement
@@ -70,7 +70,7 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
     partial = dump.with_suffix(f".{socket.gethostname()}-{os.getpid()}{_PARTIAL}")
     lake_version = existing_lake(settings.lake).version() if lake_exists(settings.lake) else None
     try:
-        with answering(), session(dsn, "retail-mart backup") as connection:
+        with session(dsn, "retail-mart backup") as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
                 if connection.pooled:
@@ -117,7 +117,6 @@ def restore(settings: Settings, dump: Path) -> Restored:
     dsn = settings.require_mart("owner")
     note = _note(dump)
     with (
-        answering(),
         session(dsn, "retail-mart restore", connect) as connection,
         connection,
         connection.cursor() as cursor,

@@ -10,12 +10,13 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from conf.errors import StreamingError, UnavailableError
+from conf.postgres import answering
 from conf.settings import Settings
 from lake.files import size_of
 from lake.table import existing_lake, lake_exists
 from mart import quarantine
-from mart.connection import answering
-from mart.status import Observed, connect, observe
+from mart.connection import connect_to_read
+from mart.status import Observed, observe
 from sql import one_row, statement
 
 
@@ -50,13 +51,13 @@ def see(settings: Settings) -> Status:
     observed = observe(settings)
     writer = waiting = None
     if observed.mart_problem is None:
-        with answering(), closing(connect(settings.require_mart("reader"), "retail-mart status")) as connection:
+        with answering(), closing(connect_to_read(settings.require_mart("reader"), "retail-mart status")) as connection:
             with connection, connection.cursor() as cursor:
                 cursor.execute(statement("dashboards/status"))
                 *_, application, started_at, connected = one_row(cursor)
             writer = Writer(connected, application, started_at)
         if settings.mart_dsn is not None:  # the quarantine holds customers' data, which a reader does not see
-            with answering(), closing(connect(settings.require_mart(), "retail-mart status")) as connection:
+            with answering(), closing(connect_to_read(settings.require_mart(), "retail-mart status")) as connection:
                 waiting = sum(count.records for count in quarantine.count(connection, settings.kafka_topic, []))
     return Status(observed, writer, waiting, _lake(settings.lake))
 

@@ -27,7 +27,6 @@ from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.files import kept_since
 from lake.table import existing_lake, reaching, read_positions
-from mart.connection import answering
 from mart.erasure_list import ErasureList, read_list
 from mart.session import session
 from sql import statement
@@ -172,10 +171,7 @@ def verify(
 @contextmanager
 def _snapshot(dsn: str) -> Iterator[Cursor]:
     """A cursor that sees the mart of one moment."""
-    with (
-        answering(),
-        session(dsn, "retail-mart verify") as connection,
-    ):
+    with session(dsn, "retail-mart verify") as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             yield cursor

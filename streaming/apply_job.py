@@ -17,8 +17,9 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from conf.errors import UnavailableError
 from conf.line_rules import admin_codes
+from conf.postgres import answering
 from conf.settings import Settings
-from mart.connection import Writing, answering, application_name, connect
+from mart.connection import Writing, application_name, connect
 from mart.lock_watch import LockWatch
 from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
 from mart.score import check_scores, thin_history

@@ -17,10 +17,11 @@ from pyspark.sql import DataFrame, SparkSession
 
 from conf.errors import UnavailableError
 from conf.line_rules import admin_codes
+from conf.postgres import answering
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
 from lake.table import advance, check_topic, open_lake, reaching, read_positions
-from mart.connection import answering, connect
+from mart.connection import connect
 from mart.erasure_list import has_list, read_list
 from mart.lock_watch import LockWatch
 from streaming.clean import parse_to_land

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import numpy as np
-import psycopg2
 import pyarrow as pa
 import structlog
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
@@ -17,9 +16,11 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 from prometheus_client.registry import Collector
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from conf.postgres import FAILURES
 from conf.settings import Settings, SettingsError
+from mart.connection import connect_to_read
 from mart.reject_reason import RejectReason
-from mart.status import Nightly, connect, count_segments, disks, read_last_batch, read_nightly
+from mart.status import Nightly, count_segments, disks, read_last_batch, read_nightly
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
@@ -170,13 +171,14 @@ class MartState(Collector):
             return None
         try:
             if self._connection is None:
-                self._connection = connect(self.settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
+                dsn = self.settings.require_mart()
+                self._connection = connect_to_read(dsn, "retail-mart metrics", _PATIENCE_SECONDS)
             return (
                 count_segments(self._connection),
                 read_last_batch(self._connection, self.settings.kafka_topic)[0],
                 read_nightly(self._connection),
             )
-        except psycopg2.Error as error:
+        except FAILURES as error:
             log.debug("mart's state unknown", reason=" ".join(str(error).split()))
             self._silent_until = time.monotonic() + _RETRY_SECONDS
             self._disconnect()

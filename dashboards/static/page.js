@@ -73,7 +73,7 @@ function showAll() { for (const entry of known.values()) show(entry); }
 function state() {
   if (!connected) return ["lost", "page server is unavailable", "The page's server is unavailable.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
   if (!status) return ["connecting", "connecting"];
-  if (status.mart === "unavailable") return ["unavailable", "PostgreSQL is unavailable", "PostgreSQL is unavailable.", `Since ${format.moment(status.since)}: ${status.reason}. What you see is the last that it said; the page goes on by itself when it is back.`];
+  if (status.mart === "unavailable") return ["unavailable", "PostgreSQL is unavailable", `${status.reason}.`, `Since ${format.moment(status.since)}. What you see is the last that it said; the page goes on by itself when it is back.`];
   if (status.mart === "refuses") return ["unavailable", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {

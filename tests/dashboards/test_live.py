@@ -11,9 +11,10 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from conf.errors import UnavailableError
 from dashboards.cards import cards, parse_card
 from dashboards.live import Live
-from dashboards.reader import Reader, RefusedError, UnavailableError
+from dashboards.reader import Reader, RefusedError
 from tests.dashboards.served import Wire
 from tests.integration.mart_rows import rows
 

@@ -22,7 +22,6 @@ import stack
 from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings, SettingsError
 from dashboards.reader import Reader
-from dashboards.reader import UnavailableError as ReaderUnavailableError
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.quarantine import Rejected, quarantine
@@ -259,7 +258,7 @@ def test_a_postgres_of_tls_alone(postgres, certificates):
         with pytest.raises((UnavailableError, StreamingError), match=says) as refused:
             connect(dsn)
         assert leaked(str(refused.value), password(dsn)) == []
-        with pytest.raises(ReaderUnavailableError) as unavailable:
+        with pytest.raises(UnavailableError) as unavailable:
             Reader(lambda dsn=dsn: dsn).rows("SELECT 1")
         assert leaked(str(unavailable.value), password(dsn)) == []
     # It was the name alone: the certificate's own is taken, and without a look at the name any is.
