@@ -103,7 +103,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
         try:
             rules, names = find_rules(spark, planned, options)
             with _phase({}, "publish"):
-                run_id = publish(connection, planned, rules, names, options.max_drop, settings.rule_runs_kept)
+                run_id = publish(connection, planned, rules, names, settings.rule_runs_kept)
         except KeptBackError as error:
             kept_back = record_kept_back(connection, planned, str(error))
             log.error("kept back", run=kept_back, reason=str(error))
@@ -127,6 +127,7 @@ def plan(lake: str, options: RunOptions) -> Run:
         lake_version=version,
         started_at=started,
         code_version=code_version(),
+        max_drop=options.max_drop,
     )
 
 

@@ -37,6 +37,8 @@ class Run:
     lake_version: int
     started_at: datetime
     code_version: str
+    max_drop: float
+    """Against the current run, as a share; told, not recorded."""
     engine: str | None = None
     invoices: int | None = None
     baskets: int | None = None
@@ -49,20 +51,18 @@ class Run:
     """By phase."""
 
 
-def publish(
-    connection: Connection, run: Run, rules: Rules, names: Mapping[str, str], max_drop: float, runs_kept: int
-) -> int:
+def publish(connection: Connection, run: Run, rules: Rules, names: Mapping[str, str], runs_kept: int) -> int:
     """Write the run and its rules, make it the current one and delete runs beyond `runs_kept`; returns its id.
 
     One transaction: who reads sees the rules of the run before, or all of this one's. Raises KeptBackError, having
-    changed nothing, if there are no rules, or fewer than (1 - max_drop) x those of the current run that was made
+    changed nothing, if there are no rules, or fewer than (1 - run.max_drop) x those of the current run that was made
     with the same thresholds.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("rules/lock"))
         cursor.execute(statement("rules/select_current"))
         current = cursor.fetchone()
-        _check_drop(run, len(rules), current, max_drop)
+        _check_drop(run, len(rules), current)
         run_id = _insert(cursor, run, "published", None, current[0] if current else None)
         cursor.copy_expert(statement("rules/copy_rules"), _csv(run_id, rules, names))
         cursor.execute(statement("rules/clear_current"))
@@ -98,7 +98,7 @@ def rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> li
         return cursor.fetchall()
 
 
-def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None, max_drop: float) -> None:
+def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None) -> None:
     if rules == 0:
         raise KeptBackError(
             f"no rule has support {run.min_support} and confidence {run.min_confidence} over {run.baskets:,} baskets"
@@ -108,11 +108,11 @@ def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None, max_drop:
     current_id, current_rules, *thresholds = current
     if thresholds != [run.min_support, run.min_confidence, run.max_items]:
         return  # other thresholds were asked for, so another number is expected
-    if rules < (1 - max_drop) * current_rules:
+    if rules < (1 - run.max_drop) * current_rules:
         raise KeptBackError(
             f"{rules:,} rules, but the current run {current_id} has {current_rules:,}: a drop by "
-            f"{1 - rules / current_rules:.0%}, allowed is {max_drop:.0%}. Is the lake complete? If the drop is right, "
-            "run again with a higher --max-drop"
+            f"{1 - rules / current_rules:.0%}, allowed is {run.max_drop:.0%}. Is the lake complete? If the drop is "
+            "right, run again with a higher --max-drop"
         )
 
 

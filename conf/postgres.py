@@ -77,7 +77,7 @@ def open_connection(
     """A connection of that kind, which notices that its server has vanished; `parameters` are libpq's. That it talks in
     UTF-8 the DSN says (conf.dsn.in_utf8), for pg_dump too. Raises what `answering` raises."""
     with answering():
-        return psycopg2.connect(  # noqa: TID251
+        return psycopg2.connect(
             dsn,
             connection_factory=kind,
             application_name=application,

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from conf.kafka import Brokers
 from conf.settings import Settings, mart_home, settings
 from demo.line import STREAMING_IS_READY, Line, LineError, line
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
@@ -104,7 +105,7 @@ def _replay_and_watch(
         "--rate", rate, "--no-progress", "--rejects", str(_rejects(parts.home)),
     )  # fmt: skip
     owner = connect_plainly(current.require_mart("owner"), _APPLICATION)
-    watcher = Watcher(owner, current.require_kafka(), current.kafka_topic)
+    watcher = Watcher(owner, Brokers.of(current), current.kafka_topic)
     screen, quiet_since, measured = Screen(), time.monotonic(), None
     try:
         with closing(owner), Live(console=console, auto_refresh=False, transient=False) as live:

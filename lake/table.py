@@ -61,27 +61,27 @@ def open_lake(path: str) -> DeltaTable:
     return table
 
 
-def lake_exists(path: str) -> bool:
-    """Whether there is a Delta table at a folder or URL. Raises StreamingError, UnavailableError as `existing_lake`
-    does."""
-    with reaching(path):
-        try:
-            _opened(path)  # not is_deltatable: while a storage is silent that one stops all of this process's threads
-        except TableNotFoundError:
-            return False
-        return True
-
-
-def existing_lake(path: str) -> DeltaTable:
-    """The lake at a folder or URL. Raises StreamingError if there is none, or no access; UnavailableError if the
+def find_lake(path: str) -> DeltaTable | None:
+    """The lake at a folder or URL, None if there is none. Raises StreamingError without access, UnavailableError if the
     storage is unavailable."""
     with reaching(path):
         try:
-            return _opened(path)
+            return _opened(path)  # not is_deltatable: while a storage is silent that one stops this process's threads
         except TableNotFoundError:
-            raise StreamingError(
-                f"no lake at {path} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH"
-            ) from None
+            return None
+
+
+def lake_exists(path: str) -> bool:
+    """Whether there is a Delta table at a folder or URL. Raises what `find_lake` raises."""
+    return find_lake(path) is not None
+
+
+def existing_lake(path: str) -> DeltaTable:
+    """The lake at a folder or URL. Raises StreamingError if there is none, and what `find_lake` raises."""
+    table = find_lake(path)
+    if table is None:
+        raise StreamingError(f"no lake at {path} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH")
+    return table
 
 
 @contextmanager
@@ -93,7 +93,7 @@ def reaching(path: str) -> Iterator[None]:
     except CommitFailedError as conflict:
         if failure(conflict):
             raise _explained(conflict, path) from None
-        raise UnavailableError(f"the lake at {path} took no commit: {_first_line(conflict)}. Run it again") from None
+        raise UnavailableError(f"the lake at {path} took no commit: {_first_line(conflict)}") from None
     except (OSError, DeltaError) as error:
         raise _explained(error, path) from None
     except duckdb.Error as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -15,6 +15,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from conf.lake_storage import local_folder
 from conf.postgres import FAILURES, answering
 from conf.settings import Settings
@@ -193,11 +194,11 @@ def _unwatched(settings: Settings) -> str | None:
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
     """The topic, and where what is written of its partitions ended ALERT_STALE_SECONDS ago."""
-    servers, security = settings.require_kafka(), settings.kafka_security()
-    patience = min(settings.kafka_timeout_seconds, _PATIENCE_SECONDS)
-    topic = describe_topic(servers, settings.kafka_topic, patience, security)
+    brokers = Brokers.of(settings)
+    brokers = replace(brokers, timeout_seconds=min(brokers.timeout_seconds, _PATIENCE_SECONDS))
+    topic = describe_topic(brokers, settings.kafka_topic)
     earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
-    return topic, written_at(servers, topic, earlier, patience, security)
+    return topic, written_at(brokers, topic, earlier)
 
 
 def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:

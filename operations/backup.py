@@ -28,7 +28,7 @@ from conf.errors import StreamingError
 from conf.masking import masked
 from conf.postgres import Refusal, refusal
 from conf.settings import Settings
-from lake.table import existing_lake, lake_exists
+from lake.table import find_lake, lake_exists
 from mart.connection import connect
 from mart.session import session
 from operations.erase import erase_listed_before_commit
@@ -68,7 +68,8 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
     now = datetime.now(UTC)
     dump = folder / f"mart-{now:%Y%m%dT%H%M%SZ}.dump"
     partial = dump.with_suffix(f".{socket.gethostname()}-{os.getpid()}{_PARTIAL}")
-    lake_version = existing_lake(settings.lake).version() if lake_exists(settings.lake) else None
+    lake = find_lake(settings.lake)
+    lake_version = None if lake is None else lake.version()
     try:
         with session(dsn, "retail-mart backup") as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)

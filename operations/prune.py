@@ -20,7 +20,7 @@ from rich.text import Text
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from lake.files import delete_before, delete_old_files
-from lake.table import committed, existing_lake, lake_exists, reaching
+from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
 from mart.connection import as_owner
 from mart.session import session
 from sql import one_row, statement
@@ -69,8 +69,8 @@ def look(settings: Settings) -> tuple[Bounds, Old]:
         cursor.execute(statement("prune/count"), vars(bounds))
         invoices, moves, quarantined, waiting, batches, rule_runs = one_row(cursor)
     in_lake: int | None = None
-    if lake_exists(settings.lake):
-        table = existing_lake(settings.lake)
+    table = find_lake(settings.lake)
+    if table is not None:
         with reaching(settings.lake):
             rows = table.to_pyarrow_dataset()
             in_lake = rows.count_rows(filter=ds.field(LAKE_PARTITION) < bounds.lake) if bounds.lake else 0

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
@@ -20,11 +19,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from conf.errors import StreamingError, UnavailableError
-from conf.kafka_refusal import REFUSED_LOGIN, connecting
+from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from conf.settings import Settings
 from mart.quarantine import Quarantined, quarantined
 from mart.reject_reason import MEANING, RejectReason
+from producer.send import Sender
 from sql import statement
 from streaming.invoice import Invoice
 from streaming.parse import RejectedError, parse_invoice
@@ -68,13 +68,12 @@ def redrive(
     """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
     quarantine.check_coordinates returns them) and send those that are right now.
 
-    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises StreamingError if the
-    broker refuses the login; UnavailableError if it does not take them all: then those of the page stay, and may be
+    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises what
+    Sender raises; UnavailableError if the brokers do not take them all: then those of the page stay, and may be
     sent twice, which the stream recognises.
     """
     done = Redriven()
-    producer = None if dry_run else _producer(settings)
-    try:
+    with nullcontext() if dry_run else _sender(settings) as sender:
         after: tuple[str, int, int] = (_LEAST_UUID, -1, -1)
         while True:
             with connection, connection.cursor() as cursor:
@@ -82,8 +81,8 @@ def redrive(
                 if not page:
                     return done
                 verdicts = _verdicts(cursor, settings, page)
-                if producer is not None:
-                    _send(producer, settings, [v for v in verdicts if v.invoice])
+                if sender is not None:
+                    _send(sender, verdicts)
                     _settle(cursor, verdicts)
             for verdict in verdicts:
                 done.sent += verdict.outcome == "redriven"
@@ -92,9 +91,6 @@ def redrive(
                     done.stay[verdict.reason] += 1
             last = page[-1]
             after = (last.topic_id, last.partition, last.offset)
-    finally:
-        if producer is not None:
-            producer.close(timeout=5)
 
 
 def _lock_page(
@@ -153,52 +149,20 @@ def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[
     return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_landed else detail, None)
 
 
-def _producer(settings: Settings) -> KafkaProducer:
-    timeout_ms = int(settings.kafka_timeout_seconds * 1000)
-    try:
-        with connecting() as reasons:
-            return KafkaProducer(
-                bootstrap_servers=settings.require_kafka(),
-                **settings.kafka_security(),
-                client_id="redrive",
-                acks="all",
-                enable_idempotence=True,
-                compression_type="lz4",
-                max_request_size=max(1_048_576, settings.max_message_bytes + 1_024),
-                allow_auto_create_topics=False,
-                bootstrap_timeout_ms=timeout_ms,
-                max_block_ms=timeout_ms,
-                delivery_timeout_ms=timeout_ms + 5,
-                request_timeout_ms=max(1, timeout_ms // 3),
-            )
-    except KafkaError as error:
-        if reasons.login_refused:
-            raise StreamingError(f"Kafka at {settings.kafka_bootstrap_servers} {REFUSED_LOGIN}") from None
-        raise _unavailable(settings, error, reasons.hint(settings.kafka_security())) from error
+def _sender(settings: Settings) -> Sender[None]:
+    return Sender(Brokers.of(settings), settings.kafka_topic, settings.max_message_bytes)
 
 
-def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict]) -> None:
+def _send(sender: Sender[None], verdicts: Iterable[_Verdict]) -> None:
     """Send the records' values under the contract's key, and wait until the broker has them all."""
     try:
-        sent = [
-            producer.send(
-                settings.kafka_topic, key=(v.invoice.customer_id or v.invoice.invoice).encode(), value=v.record.raw
-            )
-            for v in verdicts
-            if v.invoice
-        ]
-        producer.flush(timeout=settings.kafka_timeout_seconds)
-        for future in sent:
-            future.get(timeout=settings.kafka_timeout_seconds)
-    except KafkaError as error:
-        raise _unavailable(settings, error) from error
-
-
-def _unavailable(settings: Settings, error: KafkaError, hint: str = "") -> UnavailableError:
-    return UnavailableError(
-        f"Kafka at {settings.kafka_bootstrap_servers} took no records for {settings.kafka_topic!r} "
-        f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again{hint}"
-    )
+        for verdict in verdicts:
+            value = verdict.record.raw
+            if verdict.invoice and value is not None:
+                sender.send((verdict.invoice.customer_id or verdict.invoice.invoice).encode(), value, None)
+        sender.flush()
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}. What it did not take is still in quarantine") from error
 
 
 def _settle(cursor: Cursor, verdicts: list[_Verdict]) -> None:

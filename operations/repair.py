@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.errors import StreamingError
+from conf.kafka import Brokers
 from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.erasure_list import lake_list
@@ -153,9 +154,7 @@ def _repair(
 
 def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
     """Of a mart that has no positions: the lake's, of the topic as the broker knows it, under the rules of today."""
-    topic = describe_topic(
-        settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds, settings.kafka_security()
-    )
+    topic = describe_topic(Brokers.of(settings), settings.kafka_topic)
     landed = read_landed(existing_lake(settings.lake), topic, topic.end_offsets)
     if not landed:
         raise StreamingError(

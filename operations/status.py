@@ -13,7 +13,7 @@ from conf.errors import StreamingError, UnavailableError
 from conf.postgres import answering
 from conf.settings import Settings
 from lake.files import size_of
-from lake.table import existing_lake, lake_exists
+from lake.table import find_lake
 from mart import quarantine
 from mart.connection import connect_to_read
 from mart.status import Observed, observe
@@ -107,9 +107,9 @@ def _rules(observed: Observed) -> str | None:
 
 def _lake(path: str) -> str:
     try:
-        if not lake_exists(path):
+        table = find_lake(path)
+        if table is None:
             return f"none yet at {path}"
-        table = existing_lake(path)
         files, size = size_of(table)
         return f"version {table.version()}, {files:,} files, {decimal(size)}, at {path}"
     except (UnavailableError, StreamingError) as error:

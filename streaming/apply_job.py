@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from conf.line_rules import admin_codes
 from conf.postgres import answering
 from conf.settings import Settings
@@ -135,7 +136,7 @@ class ApplyJob(Job):
         """Measure the lag from these positions on."""
         if self._lag is not None:
             self._lag.close()
-        self._lag = lags.lag = Lag(self.settings.require_kafka(), topic, start, self.settings.kafka_security())
+        self._lag = lags.lag = Lag(Brokers.of(self.settings), topic, start)
 
     def _disconnect(self) -> None:
         if self._connection is not None:

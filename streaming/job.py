@@ -30,6 +30,7 @@ from tenacity import (
 )
 
 from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from conf.settings import Settings
 from streaming import metrics
 from streaming.executors import Step
@@ -101,12 +102,7 @@ class Job(ABC):
         """The topic as it is now, and a kept connection to ask whether it is still the same one. Raises StreamingError
         if it is compacted, and what source.describe_topic raises."""
         settings = self.settings
-        asked = (
-            settings.require_kafka(),
-            settings.kafka_topic,
-            settings.kafka_timeout_seconds,
-            settings.kafka_security(),
-        )
+        asked = (Brokers.of(settings), settings.kafka_topic)
         self._disconnect_topic()
         topic = describe_topic(*asked)
         self._topic_admin = TopicAdmin(*asked)
@@ -136,8 +132,7 @@ class Job(ABC):
             return read.coalesce(1) if one_task else read
 
         def without_spark(part: Covered, most_bytes: int) -> tuple[pa.Table, bool]:
-            patience = settings.kafka_timeout_seconds
-            return consume_range(servers, topic.name, part, most_bytes, patience, settings.kafka_security())
+            return consume_range(Brokers.of(settings), topic.name, part, most_bytes)
 
         whole = records.coalesce(1) if one_task else records
         for part in slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None):

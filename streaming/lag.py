@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
+from kafka.consumer import KafkaConsumer
 from kafka.errors import KafkaError
 
+from conf.kafka import Brokers
 from topic.describe import READ_COMMITTED, READ_UNCOMMITTED, Topic
 
 log = structlog.get_logger()
@@ -22,15 +23,9 @@ class Lag:
     """The applied positions of one topic beside its end. Safe to ask from several threads; asking raises nothing: while
     the broker is unavailable the lag is unknown (None), and it is left in peace for some seconds."""
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        topic: Topic,
-        positions: Mapping[int, int],
-        security: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`positions`: where each partition is applied up to; `security` is Settings.kafka_security()."""
-        self._options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
+    def __init__(self, brokers: Brokers, topic: Topic, positions: Mapping[int, int]) -> None:
+        """`positions`: where each partition is applied up to."""
+        self._brokers = brokers
         self._topic = topic.name
         self._positions = dict(positions)
         self._consumers: dict[str, KafkaConsumer] = {}
@@ -81,10 +76,8 @@ class Lag:
             return None
         try:
             if isolation_level not in self._consumers:
-                self._consumers[isolation_level] = KafkaConsumer(
-                    **self._options,
+                self._consumers[isolation_level] = self._brokers.consumer(
                     client_id="lag",
-                    enable_auto_commit=False,
                     isolation_level=isolation_level,
                     bootstrap_timeout_ms=2_000,
                 )

@@ -21,6 +21,7 @@ from kafka import KafkaConsumer, TopicPartition
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
 from conf.errors import FencedError, StreamingError
+from conf.kafka import Brokers
 from conf.settings import Settings, settings
 from mart.shop_rules import describe_shop
 from streaming.apply import Coordinates
@@ -55,7 +56,7 @@ def main() -> int:
 
 def _apply(current: Settings, size: int) -> Iterator[int]:
     """Apply batch after batch to the topic's end, as ApplyJob does."""
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    topic = describe_topic(Brokers.of(current), current.kafka_topic)
     connection = apply_job.connect(current.require_mart())
     describe_shop(connection, current)
     with connection, connection.cursor() as cursor:
@@ -75,7 +76,7 @@ def _apply(current: Settings, size: int) -> Iterator[int]:
 
 def _land(current: Settings, size: int) -> Iterator[int]:
     """Land batch after batch to the topic's end, as LandJob does."""
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    topic = describe_topic(Brokers.of(current), current.kafka_topic)
     table = land_job.open_lake(current.lake)
     land_job.check_topic(table, topic)
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")

@@ -25,6 +25,7 @@ from kafka.admin import ConfigResource
 from psycopg2 import sql
 
 import stack
+from conf.kafka import Brokers
 from lake.table import read_positions
 from mart.migrate import migrate
 from sql import one_row, statement
@@ -167,7 +168,7 @@ class Line:
 
     def landed(self) -> int:
         """Records that the lake's positions have passed."""
-        topic = describe_topic(self.world.bootstrap, self.topic, 20)
+        topic = describe_topic(Brokers(self.world.bootstrap, 20), self.topic)
         return sum(read_positions(DeltaTable(self.lake), topic, topic.end_offsets).values())
 
     def end_offsets(self) -> dict[int, int]:

@@ -17,6 +17,7 @@ import pytest
 from deltalake import DeltaTable
 
 from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from lake.files import compact
 from lake.table import existing_lake, lake_exists, open_lake, read_positions
 from operations.erase import erase
@@ -177,7 +178,7 @@ def test_a_storage_that_is_unavailable_is_waited_for_and_a_lost_answer_lands_not
         assert job.stop() == 0
         said = job.text()
     assert lake_rows.counts(lake) == (300, 300)
-    topic = describe_topic(on_s3.bootstrap_servers, on_s3.topic, 30)
+    topic = describe_topic(Brokers(on_s3.bootstrap_servers, 30), on_s3.topic)
     assert read_positions(DeltaTable(lake), topic, [0, 1]) == topic.end_offsets
     waiting = next(text for text in said.splitlines() if '"waiting"' in text)
     assert f"the lake at {lake} is unavailable: " in waiting
