@@ -18,6 +18,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.measure import Rules
+from mart.status import RunStatus
 from sql import one_row, statement
 
 APPLICATION = "retail-mart rules"
@@ -63,7 +64,7 @@ def publish(connection: Connection, run: Run, rules: Rules, names: Mapping[str, 
         cursor.execute(statement("rules/select_current"))
         current = cursor.fetchone()
         _check_drop(run, len(rules), current)
-        run_id = _insert(cursor, run, "published", None, current[0] if current else None)
+        run_id = _insert(cursor, run, RunStatus.PUBLISHED, None, current[0] if current else None)
         cursor.copy_expert(statement("rules/copy_rules"), _csv(run_id, rules, names))
         cursor.execute(statement("rules/clear_current"))
         cursor.execute(statement("rules/set_current"), {"run_id": run_id})
@@ -74,7 +75,7 @@ def publish(connection: Connection, run: Run, rules: Rules, names: Mapping[str, 
 def record_kept_back(connection: Connection, run: Run, reason: str) -> int:
     """Write a run that a guard refused, without rules; the current run stays. Returns its id."""
     with connection, connection.cursor() as cursor:
-        return _insert(cursor, run, "kept back", reason, None)
+        return _insert(cursor, run, RunStatus.KEPT_BACK, reason, None)
 
 
 def roll_back(connection: Connection, run_id: int) -> None:
@@ -85,7 +86,7 @@ def roll_back(connection: Connection, run_id: int) -> None:
         row = cursor.fetchone()
         if row is None:
             raise RulesError(f"there is no run {run_id}: `retail-mart runs` lists them")
-        if row[0] != "published":
+        if row[0] != RunStatus.PUBLISHED:
             raise RulesError(f"run {run_id} was kept back and has no rules: choose a published one")
         cursor.execute(statement("rules/clear_current"))
         cursor.execute(statement("rules/set_current"), {"run_id": run_id})
@@ -116,9 +117,9 @@ def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None) -> None:
         )
 
 
-def _insert(cursor: Cursor, run: Run, status: str, reason: str | None, previous: int | None) -> int:
+def _insert(cursor: Cursor, run: Run, status: RunStatus, reason: str | None, previous: int | None) -> int:
     values = vars(run) | {
-        "status": status,
+        "status": status.value,
         "reason": reason,
         "previous_run_id": previous,
         "seconds": json.dumps(run.seconds),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,19 @@ class Batches:
     rejected: int
 
 
+class RunStatus(StrEnum):
+    """What became of a run of the rules: mart.rule_run.status."""
+
+    PUBLISHED = "published"
+    KEPT_BACK = "kept back"
+
+
 @dataclass(frozen=True)
 class Nightly:
-    """The nightly job: status (published, kept back; None: no run yet), reason, business date and time of its newest
+    """The nightly job: status (None: no run yet), reason, business date and time of its newest
     run, when rules were published last (None: never), since when new ones are waited for, and for how many hours."""
 
-    status: str | None
+    status: RunStatus | None
     reason: str | None
     business_date: date | None
     run_at: datetime | None
@@ -164,7 +172,8 @@ def read_last_batch(connection: Connection, topic: str) -> tuple[datetime | None
 
 def read_nightly(connection: Connection) -> Nightly:
     """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
-    return Nightly(*_ask(connection, "nightly"))
+    status, *rest = _ask(connection, "nightly")
+    return Nightly(None if status is None else RunStatus(status), *rest)
 
 
 def count_segments(connection: Connection) -> dict[str, int]:

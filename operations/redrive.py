@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
@@ -31,6 +32,13 @@ from streaming.parse import RejectedError, parse_invoice
 
 _PAGE = 500  # records a transaction: their values are held in memory
 _LEAST_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+class Outcome(StrEnum):
+    """What settles a record here: mart.rejected_invoice.outcome."""
+
+    REDRIVEN = "redriven"
+    IN_THE_MART = "in the mart already"
 
 
 @dataclass
@@ -54,7 +62,7 @@ class _Verdict:
     record: Quarantined
     reason: RejectReason
     detail: str
-    outcome: str | None
+    outcome: Outcome | None
     invoice: Invoice | None = None
 
 
@@ -85,8 +93,8 @@ def redrive(
                     _send(sender, verdicts)
                     _settle(cursor, verdicts)
             for verdict in verdicts:
-                done.sent += verdict.outcome == "redriven"
-                done.in_the_mart += verdict.outcome == "in the mart already"
+                done.sent += verdict.outcome == Outcome.REDRIVEN
+                done.in_the_mart += verdict.outcome == Outcome.IN_THE_MART
                 if verdict.outcome is None:
                     done.stay[verdict.reason] += 1
             last = page[-1]
@@ -141,10 +149,10 @@ def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[
             return _Verdict(record, record.reason, record.detail, None)
         return _Verdict(record, found.reason, found.detail, None)
     if found.invoice not in applied:
-        return _Verdict(record, record.reason, record.detail, "redriven", found)
+        return _Verdict(record, record.reason, record.detail, Outcome.REDRIVEN, found)
     content_sha256, partition, offset = applied[found.invoice]
     if content_sha256 == found.content_sha256:
-        return _Verdict(record, record.reason, record.detail, "in the mart already")
+        return _Verdict(record, record.reason, record.detail, Outcome.IN_THE_MART)
     detail = f"invoice {found.invoice!r} was applied from partition {partition} offset {offset}"
     return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_landed else detail, None)
 
@@ -167,7 +175,15 @@ def _send(sender: Sender[None], verdicts: Iterable[_Verdict]) -> None:
 
 def _settle(cursor: Cursor, verdicts: list[_Verdict]) -> None:
     rows = [
-        (v.record.topic_id, v.record.partition, v.record.offset, v.reason.value, v.detail, v.outcome) for v in verdicts
+        (
+            v.record.topic_id,
+            v.record.partition,
+            v.record.offset,
+            v.reason.value,
+            v.detail,
+            v.outcome and v.outcome.value,
+        )
+        for v in verdicts
     ]
     execute_values(cursor, statement("rejected/settle"), rows, page_size=_PAGE)
 

@@ -20,7 +20,7 @@ from conf.postgres import FAILURES
 from conf.settings import Settings, SettingsError
 from mart.connection import connect_to_read
 from mart.reject_reason import RejectReason
-from mart.status import Nightly, count_segments, disks, read_last_batch, read_nightly
+from mart.status import Nightly, RunStatus, count_segments, disks, read_last_batch, read_nightly
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
@@ -150,7 +150,7 @@ class MartState(Collector):
                 self._last_batch = last_at or self._last_batch
                 for segment, customers in counts.items():
                     segments.add_metric([segment], customers)
-                kept_back.add_metric([], nightly.status == "kept back")
+                kept_back.add_metric([], nightly.status == RunStatus.KEPT_BACK)
                 published.add_metric([], nightly.waiting_since.timestamp())
                 if nightly.run_at is not None:
                     ran.add_metric([], nightly.run_at.timestamp())
