@@ -118,7 +118,8 @@ class Brokers:
                 f"Kafka at {self.servers} refuses the login: check KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and "
                 "KAFKA_SASL_MECHANISM"
             )
-        said = f"{type(error).__name__} {error}".strip()
+        kind, said = type(error).__name__, str(error)
+        said = said if said.startswith(kind) else f"{kind} {said}".strip()  # most of Kafka's name themselves
         if isinstance(error, AuthorizationError):
             return StreamingError(f"Kafka at {self.servers} refuses it: {said}. Give KAFKA_SASL_USERNAME the right")
         return UnavailableError(f"Kafka at {self.servers} is unavailable: {said}{reasons.hint(self.security)}")

@@ -217,7 +217,7 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
     tools = {
         ("run", "--warm-up-rounds", "0"): {code},
         ("rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
-        ("replay", shop, "--no-progress"): {1},
+        ("replay", shop, "--no-progress"): {code, 4},
     }
     with ThreadPoolExecutor() as pool:  # at once: most of their time is waiting for an answer
         ended = list(pool.map(lambda tool: command(environment, *tool), tools))
