@@ -7,10 +7,6 @@ class RulesError(errors.OperatorError):
     """An operator has something to do; the message says what."""
 
 
-class AwayError(RulesError, errors.AwayError):
-    """PostgreSQL or the lake's storage does not answer: the run may be tried again as it is."""
-
-
 class KeptBackError(RulesError):
     """A guard kept the run back: the published rules are still those of the last good run."""
 

@@ -13,10 +13,12 @@ import pyarrow.compute as pc
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from batch_rules.errors import AwayError, NotLandedError, RulesError
-from batch_rules.publish import mart, rows
+from batch_rules.errors import NotLandedError, RulesError
+from batch_rules.publish import APPLICATION, rows
+from conf.errors import UnavailableError
 from conf.lake_storage import delta_options, failure
 from conf.settings import Settings
+from mart.session import session
 
 _POLL_SECONDS = 5
 
@@ -57,7 +59,7 @@ class Freshness:
 def landed_invoices(lake: str, business_date: date) -> list[str]:
     """The distinct invoice numbers in the lake's partition of a business date, read without Spark.
 
-    Raises RulesError if there is no lake or it cannot be read, AwayError if its storage does not answer.
+    Raises RulesError if there is no lake or it cannot be read, UnavailableError if its storage is unavailable.
     """
     with reading(lake):
         table = opened(lake)
@@ -67,7 +69,8 @@ def landed_invoices(lake: str, business_date: date) -> list[str]:
 
 
 def newest_business_date(lake: str) -> date:
-    """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none, AwayError."""
+    """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none,
+    UnavailableError."""
     with reading(lake):
         dates = [partition["business_date"] for partition in opened(lake).partitions()]
     if not dates:
@@ -77,28 +80,28 @@ def newest_business_date(lake: str) -> date:
 
 def opened(lake: str, version: int | None = None) -> DeltaTable:
     """The lake at a version; None: the newest. Raises RulesError if there is no lake or it has no such version,
-    AwayError if its storage does not answer."""
+    UnavailableError if its storage is unavailable."""
     with reading(lake, version):
         return DeltaTable(lake, version=version, storage_options=delta_options(lake))
 
 
 @contextmanager
 def reading(lake: str, version: int | None = None) -> Iterator[None]:
-    """Around what reads the lake: raises AwayError if its storage does not answer, RulesError for the rest."""
+    """Around what reads the lake: raises UnavailableError if its storage is unavailable, RulesError for the rest."""
     try:
         yield
     except TableNotFoundError:
         raise RulesError(f"no lake at {lake}: land some invoices first (`retail-mart run`), or set LAKE_PATH") from None
     except (DeltaError, OSError, duckdb.Error) as error:
         if found := failure(error):
-            raise (AwayError if found.passing else RulesError)(f"the lake at {lake} {found.reason}") from None
+            raise (UnavailableError if found.passing else RulesError)(f"the lake at {lake} {found.reason}") from None
         at_version = "" if version is None else f" at version {version}"
         raise RulesError(f"the lake at {lake} cannot be read{at_version}: {str(error).splitlines()[0]}") from None
 
 
 def freshness(settings: Settings, business_date: date) -> Freshness:
-    """Compare the mart with the lake as they are now. Raises RulesError, AwayError."""
-    with mart(settings.require_mart()) as connection:
+    """Compare the mart with the lake as they are now. Raises RulesError, UnavailableError."""
+    with session(settings.require_mart(), APPLICATION) as connection:
         landed = landed_invoices(settings.lake, business_date)  # first the lake: what lands meanwhile is in the mart
         ((in_mart, not_landed, not_applied, newest),) = rows(
             connection, "compare_day", {"landed": landed, "business_date": business_date}
@@ -111,7 +114,7 @@ def wait_until_landed(
 ) -> Freshness:
     """Compare until the day is whole or the time is up; `say` hears each change.
 
-    Raises NotLandedError with the numbers, RulesError, AwayError.
+    Raises NotLandedError with the numbers, RulesError, UnavailableError.
     """
     deadline = time.monotonic() + seconds
     said: Freshness | None = None

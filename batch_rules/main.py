@@ -20,12 +20,13 @@ from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.landed import opened
 from batch_rules.measure import Rules, measure
 from batch_rules.mine import DRIVER_OCCURRENCES, Engine, Itemsets, mine, mine_by_eclat
-from batch_rules.publish import Run, mart, publish, record_kept_back
+from batch_rules.publish import APPLICATION, Run, publish, record_kept_back
 from batch_rules.sold import conflicting_in, sold_in
 from conf.lake_storage import spark_location, spark_options
 from conf.settings import Settings
 from jvm.jars import s3_jars
 from jvm.session import spark_session
+from mart.session import session
 
 log = structlog.get_logger()
 
@@ -66,8 +67,8 @@ def run(settings: Settings, options: RunOptions) -> Published:
     """Work the rules out and publish them; Spark is started only if its FPGrowth is to mine.
 
     Raises KeptBackError, with the run recorded as kept back and the current one untouched, when a guard refuses;
-    AwayError when PostgreSQL or the lake's storage does not answer; RulesError when an operator has something else to
-    do.
+    UnavailableError when PostgreSQL or the lake's storage is unavailable; RulesError when an operator has something
+    else to do.
     """
     with ExitStack() as at_the_end:
 
@@ -92,7 +93,9 @@ def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Publ
 
 
 def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOptions) -> Published:
-    with mart(settings.require_mart()) as connection:  # before the work: if it is away, say so at once
+    with session(
+        settings.require_mart(), APPLICATION
+    ) as connection:  # before the work: if it is unavailable, say so at once
         seconds: dict[str, float] = {}
         with _phase(seconds, "open lake"):
             planned = plan(settings.lake, options)
@@ -100,7 +103,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
         try:
             rules, names = find_rules(spark, planned, options)
             with _phase({}, "publish"):
-                run_id = publish(connection, planned, rules, names, options.max_drop, settings.rule_runs_kept)
+                run_id = publish(connection, planned, rules, names, settings.rule_runs_kept)
         except KeptBackError as error:
             kept_back = record_kept_back(connection, planned, str(error))
             log.error("kept back", run=kept_back, reason=str(error))
@@ -111,7 +114,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
 
 def plan(lake: str, options: RunOptions) -> Run:
     """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake,
-    AwayError."""
+    UnavailableError."""
     started = datetime.now(UTC)
     version = opened(lake).version() if options.lake_version is None else options.lake_version
     return Run(
@@ -124,6 +127,7 @@ def plan(lake: str, options: RunOptions) -> Run:
         lake_version=version,
         started_at=started,
         code_version=code_version(),
+        max_drop=options.max_drop,
     )
 
 

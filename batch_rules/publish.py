@@ -8,20 +8,21 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.measure import Rules
-from conf.postgres_refusal import Refusal, in_words, refusal
+from mart.status import RunStatus
 from sql import one_row, statement
+
+APPLICATION = "retail-mart rules"
+"""The name of the rules' sessions of PostgreSQL."""
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Run:
     lake_version: int
     started_at: datetime
     code_version: str
+    max_drop: float
+    """Against the current run, as a share; told, not recorded."""
     engine: str | None = None
     invoices: int | None = None
     baskets: int | None = None
@@ -49,47 +52,19 @@ class Run:
     """By phase."""
 
 
-@contextmanager
-def mart(dsn: str) -> Any:
-    """A connection to the mart, closed at the end.
-
-    Raises AwayError if PostgreSQL does not answer or is lost, RulesError if the mart lacks the tables or refuses.
-    """
-    connection = None
-    try:
-        connection = psycopg2.connect(dsn, application_name="retail-mart rules", connect_timeout=10)
-        yield connection
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
-        raise RulesError("the mart has no tables for rules yet: run `retail-mart migrate`") from None
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise RulesError(f"the account of the DSN may not do that: {str(error).strip()}") from None
-    except psycopg2.Error as error:
-        known = refusal(error)
-        if known is Refusal.PASSES:
-            raise AwayError(in_words(error)) from None
-        if known is Refusal.FOR_GOOD:
-            raise RulesError(in_words(error)) from None
-        raise
-    finally:
-        if connection is not None:
-            connection.close()
-
-
-def publish(
-    connection: Connection, run: Run, rules: Rules, names: Mapping[str, str], max_drop: float, runs_kept: int
-) -> int:
+def publish(connection: Connection, run: Run, rules: Rules, names: Mapping[str, str], runs_kept: int) -> int:
     """Write the run and its rules, make it the current one and delete runs beyond `runs_kept`; returns its id.
 
     One transaction: who reads sees the rules of the run before, or all of this one's. Raises KeptBackError, having
-    changed nothing, if there are no rules, or fewer than (1 - max_drop) x those of the current run that was made
+    changed nothing, if there are no rules, or fewer than (1 - run.max_drop) x those of the current run that was made
     with the same thresholds.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("rules/lock"))
         cursor.execute(statement("rules/select_current"))
         current = cursor.fetchone()
-        _check_drop(run, len(rules), current, max_drop)
-        run_id = _insert(cursor, run, "published", None, current[0] if current else None)
+        _check_drop(run, len(rules), current)
+        run_id = _insert(cursor, run, RunStatus.PUBLISHED, None, current[0] if current else None)
         cursor.copy_expert(statement("rules/copy_rules"), _csv(run_id, rules, names))
         cursor.execute(statement("rules/clear_current"))
         cursor.execute(statement("rules/set_current"), {"run_id": run_id})
@@ -100,7 +75,7 @@ def publish(
 def record_kept_back(connection: Connection, run: Run, reason: str) -> int:
     """Write a run that a guard refused, without rules; the current run stays. Returns its id."""
     with connection, connection.cursor() as cursor:
-        return _insert(cursor, run, "kept back", reason, None)
+        return _insert(cursor, run, RunStatus.KEPT_BACK, reason, None)
 
 
 def roll_back(connection: Connection, run_id: int) -> None:
@@ -111,7 +86,7 @@ def roll_back(connection: Connection, run_id: int) -> None:
         row = cursor.fetchone()
         if row is None:
             raise RulesError(f"there is no run {run_id}: `retail-mart runs` lists them")
-        if row[0] != "published":
+        if row[0] != RunStatus.PUBLISHED:
             raise RulesError(f"run {run_id} was kept back and has no rules: choose a published one")
         cursor.execute(statement("rules/clear_current"))
         cursor.execute(statement("rules/set_current"), {"run_id": run_id})
@@ -124,7 +99,7 @@ def rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> li
         return cursor.fetchall()
 
 
-def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None, max_drop: float) -> None:
+def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None) -> None:
     if rules == 0:
         raise KeptBackError(
             f"no rule has support {run.min_support} and confidence {run.min_confidence} over {run.baskets:,} baskets"
@@ -134,17 +109,17 @@ def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None, max_drop:
     current_id, current_rules, *thresholds = current
     if thresholds != [run.min_support, run.min_confidence, run.max_items]:
         return  # other thresholds were asked for, so another number is expected
-    if rules < (1 - max_drop) * current_rules:
+    if rules < (1 - run.max_drop) * current_rules:
         raise KeptBackError(
             f"{rules:,} rules, but the current run {current_id} has {current_rules:,}: a drop by "
-            f"{1 - rules / current_rules:.0%}, allowed is {max_drop:.0%}. Is the lake complete? If the drop is right, "
-            "run again with a higher --max-drop"
+            f"{1 - rules / current_rules:.0%}, allowed is {run.max_drop:.0%}. Is the lake complete? If the drop is "
+            "right, run again with a higher --max-drop"
         )
 
 
-def _insert(cursor: Cursor, run: Run, status: str, reason: str | None, previous: int | None) -> int:
+def _insert(cursor: Cursor, run: Run, status: RunStatus, reason: str | None, previous: int | None) -> int:
     values = vars(run) | {
-        "status": status,
+        "status": status.value,
         "reason": reason,
         "previous_run_id": previous,
         "seconds": json.dumps(run.seconds),

@@ -48,7 +48,7 @@ def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
     """Invoices of the window of which the lake holds copies with other content. Here the one that Kafka took first
     counts; the mart counts the one that it applied first, which the lake cannot know.
 
-    Raises RulesError, AwayError if the lake cannot be read.
+    Raises RulesError, UnavailableError if the lake cannot be read.
     """
     with _engine(table) as engine, reading(table.table_uri):
         [(invoices,)] = engine.execute(
@@ -61,7 +61,7 @@ def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
 def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
     """What was sold on the business dates in (after, until], of the version of the lake that `table` is at.
 
-    Raises RulesError, AwayError if the lake cannot be read.
+    Raises RulesError, UnavailableError if the lake cannot be read.
     """
     with _engine(table) as engine:
         with reading(table.table_uri):

@@ -17,6 +17,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
 from rich.table import Table
 
+from conf.kafka import Brokers
 from conf.settings import Settings
 from demo.pipeline import STREAMING_IS_READY, pipeline
 from sql import one_row, statement
@@ -29,7 +30,7 @@ _PATIENCE_SECONDS = 120
 
 def wait_until_applied(current: Settings, seconds: float = _PATIENCE_SECONDS) -> None:
     """Until the mart is at the topic's end. Raises CommandError if that takes too long."""
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    topic = describe_topic(Brokers.of(current), current.kafka_topic)
     end = sum(topic.end_offsets.values())
     with closing(psycopg2.connect(current.require_mart("owner"))) as owner, owner.cursor() as cursor:
         owner.autocommit = True

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from bench.peers.invoice import purchase
+from conf.kafka import Brokers
 from demo.recompute import compare, recompute
 from topic.consume import consume_range
 from topic.describe import describe_topic
@@ -28,9 +29,10 @@ def purchases_of_topic(bootstrap: str, topic: str) -> int:
 
 
 def _events(bootstrap: str, topic: str) -> list[dict[str, Any]]:
-    found = describe_topic(bootstrap, topic, _BROKER_SECONDS)
+    brokers = Brokers(bootstrap, _BROKER_SECONDS)
+    found = describe_topic(brokers, topic)
     everything = {p: (first, found.end_offsets[p]) for p, first in found.first_offsets.items()}
-    records, _ = consume_range(bootstrap, topic, everything, _ALL_BYTES, _BROKER_SECONDS)
+    records, _ = consume_range(brokers, topic, everything, _ALL_BYTES)
     return [json.loads(value) for value in records["value"].to_pylist()]
 
 

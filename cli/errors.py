@@ -1,7 +1,7 @@
 """What ends a command, in words and with which exit code: for every command, here alone.
 
-| code | what ended it | said before its message |
-| ---- | ------------- | ----------------------- |
+| code | what ended it | said before its message, and after … |
+| ---- | ------------- | ------------------------------------ |
 | 0 | it is done | |
 | 1 | OperatorError: somebody has something to do | |
 | 1 | standard output takes no more (a full disk) | standard output cannot be written: |
@@ -9,12 +9,13 @@
 | 3 | FencedError: a newer job has taken over | |
 | 3 | KeptBackError: a guard kept a run back | kept back, the current rules stay: |
 | 3 | QualityError: a check of the rules failed | not sound: |
-| 4 | AwayError: Kafka, PostgreSQL, the lake or Metabase does not answer | gave up: |
+| 4 | UnavailableError: Kafka, PostgreSQL, the lake or Metabase is unavailable | gave up: … when to run it again |
 | 5 | NotLandedError: lake and mart do not agree yet; `verify`: not equal | not landed: |
 | 128 + n | a signal: 130 Ctrl-C, 143 SIGTERM; 141 if who reads standard output has gone (silent) | |
 
-A foreign error that reaches a command is first made one of these: psycopg2's by mart.connection.answering, Kafka's that
-another try may end by AwayError. Whatever is left is a fault of the program, and keeps its traceback (exit code 1).
+A foreign error that reaches a command is first made one of these: psycopg2's by conf.postgres.answering, Kafka's that
+another try may end by UnavailableError. Whatever is left is a fault of the program, and keeps its traceback (exit code
+1).
 """
 
 from __future__ import annotations
@@ -23,15 +24,16 @@ import sys
 
 from batch_rules.errors import KeptBackError, NotLandedError, QualityError
 from cli.console import errors
-from conf.errors import AwayError, FencedError, OperatorError, UsageError
+from conf.errors import FencedError, OperatorError, UnavailableError, UsageError
 
+_WHEN_BACK = ". When it is back, run it again: `retail-mart servers` shows what runs here, `retail-mart up` starts it"
 OPERATOR, USAGE, UNAVAILABLE, NOT_EQUAL = 1, 2, 4, 5
 _TABLE: tuple[tuple[type[Exception], int, str], ...] = (  # the first that fits
     (FencedError, 3, ""),
     (KeptBackError, 3, "kept back, the current rules stay: "),
     (QualityError, 3, "not sound: "),
     (NotLandedError, NOT_EQUAL, "not landed: "),
-    (AwayError, UNAVAILABLE, "gave up: "),
+    (UnavailableError, UNAVAILABLE, "gave up: "),
     (UsageError, USAGE, ""),
     (OperatorError, OPERATOR, ""),
 )
@@ -42,7 +44,8 @@ def tell(error: Exception) -> int:
     known = _ours(error)
     for kind, code, before in _TABLE:
         if isinstance(known, kind):
-            errors.print(f"{before}{known}", style="red")
+            after = _WHEN_BACK if code == UNAVAILABLE else ""
+            errors.print(f"{before}{known}{after}", style="red")
             return code
     raise error
 
@@ -52,7 +55,7 @@ def _ours(error: Exception) -> Exception:
     if "psycopg2" in sys.modules:
         import psycopg2
 
-        from mart.connection import answering
+        from conf.postgres import answering
 
         if isinstance(error, psycopg2.Error):
             try:
@@ -64,5 +67,5 @@ def _ours(error: Exception) -> Exception:
         from kafka.errors import KafkaError
 
         if isinstance(error, KafkaError) and error.retriable:
-            return AwayError(f"Kafka: {error}")
+            return UnavailableError(f"Kafka: {error}")
     return error

@@ -43,7 +43,7 @@ def verify(
 
     At the mart's positions, so it may run while traffic flows. A repair builds the mart anew from the lake and puts it
     in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
-    1 an operator has something to do; 4 PostgreSQL does not answer; 5 not equal.
+    1 an operator has something to do; 4 PostgreSQL is unavailable; 5 not equal.
     """
     from operations.repair import describe as describe_repair
     from operations.repair import repair as repair_mart
@@ -121,7 +121,7 @@ def prune(
 
     Customers, scores and totals stay as they are, and a removed invoice that comes again is not counted again. Shows
     what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing is older,
-    1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
+    1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake is unavailable: run it again.
     """
     from operations.prune import describe, look
     from operations.prune import prune as prune_all
@@ -190,7 +190,7 @@ def watch(
 
     Limits: the settings ALERT_…. Whom to tell: ALERT_EMAIL_TO with SMTP_…, SLACK_WEBHOOK_URL; the log in any case.
     What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
-    MART_DSN. Goes on while Kafka or PostgreSQL is away: that is an alert, too.
+    MART_DSN. Goes on while Kafka or PostgreSQL is unavailable: that is an alert, too.
 
     Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
     missing; 4 nothing fires, but a message was not delivered (--once).
@@ -248,7 +248,7 @@ def erase(
 
     Their invoices stay without them, in the shop's totals and in the baskets; everyone else's scores stay exact. The
     erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
-    Exit codes: 0 erased, 1 an operator has something to do, 4 PostgreSQL or the lake does not answer: run it again.
+    Exit codes: 0 erased, 1 an operator has something to do, 4 PostgreSQL or the lake is unavailable: run it again.
     """
     from operations.erase import describe, erase_listed
     from operations.erase import erase as erase_customer
@@ -322,7 +322,7 @@ def redrive(
 
     The stream applies and lands them like any other record, each invoice once. What is still wrong stays, with the
     reason of now. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 an operator has something to
-    do, 4 Kafka or PostgreSQL does not answer.
+    do, 4 Kafka or PostgreSQL is unavailable.
     """
     from mart import quarantine
     from mart.session import session

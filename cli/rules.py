@@ -117,7 +117,7 @@ def mine(
     """Work the rules out anew and publish them, whole or not at all.
 
     Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
-    last good run are still the current ones), 4 PostgreSQL or the lake's storage does not answer.
+    last good run are still the current ones), 4 PostgreSQL or the lake's storage is unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
     from batch_rules.landed import newest_business_date
@@ -165,7 +165,7 @@ def landed(
     """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
 
     Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL or the lake's storage
-    does not answer, 5 not yet.
+    is unavailable, 5 not yet.
     """
     from batch_rules.landed import wait_until_landed
 
@@ -189,12 +189,13 @@ def check(
     """Check the current run: its counts, its measures worked out again, its drift against the run before.
 
     Exit codes: 0 sound, 1 an operator has something to do, 3 not sound (`rollback` brings an earlier run back),
-    4 PostgreSQL does not answer.
+    4 PostgreSQL is unavailable.
     """
     from batch_rules.check import checks, quality
-    from batch_rules.publish import mart
+    from batch_rules.publish import APPLICATION
+    from mart.session import session
 
-    with mart(configured().require_mart()) as connection:
+    with session(configured().require_mart(), APPLICATION) as connection:
         run = quality(connection)
     made = checks(run, max_drift, business_date)
     table = Table("check", "found", "result", title=f"run {run.run_id}")
@@ -211,9 +212,10 @@ def recommend(
     n: Annotated[int, typer.Option("-n", min=1, help="At most so many products.")] = 5,
 ) -> None:
     """What customers who buy these also take, by the current rules (highest confidence x lift first)."""
-    from batch_rules.publish import mart, rows
+    from batch_rules.publish import APPLICATION, rows
+    from mart.session import session
 
-    with mart(configured().require_mart("reader")) as connection:
+    with session(configured().require_mart("reader"), APPLICATION) as connection:
         found = rows(connection, "recommend", {"stock_codes": codes, "n": n})
         if not found:
             typer.echo(f"no current rule begins with {', '.join(codes)}: is it a stock code, and was there a run?")
@@ -227,9 +229,10 @@ def recommend(
 @app.command()
 def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")] = 20) -> None:
     """List the runs, newest first; a star marks the current one. Thresholds: support / confidence."""
-    from batch_rules.publish import mart, rows
+    from batch_rules.publish import APPLICATION, rows
+    from mart.session import session
 
-    with mart(configured().require_mart()) as connection:
+    with session(configured().require_mart(), APPLICATION) as connection:
         table = Table("run", "window", "thresholds", "lake", "baskets", "rules")
         table.add_column("status", overflow="fold")
         for row in rows(connection, "select_runs", {"n": n}):
@@ -248,17 +251,19 @@ def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")
 @app.command()
 def rollback(run_id: Annotated[int, typer.Argument(metavar="RUN", help="Number of a published run.")]) -> None:
     """Make another published run the current one, at once and whole."""
-    from batch_rules.publish import mart, roll_back
+    from batch_rules.publish import APPLICATION, roll_back
+    from mart.session import session
 
-    with mart(configured().require_mart()) as connection:
+    with session(configured().require_mart(), APPLICATION) as connection:
         roll_back(connection, run_id)
         typer.echo(f"run {run_id} is the current one")
 
 
 def _show_top(n: int) -> None:
-    from batch_rules.publish import mart, rows
+    from batch_rules.publish import APPLICATION, rows
+    from mart.session import session
 
-    with mart(configured().require_mart()) as connection:
+    with session(configured().require_mart(), APPLICATION) as connection:
         found = rows(connection, "top", {"n": n})
     if found:
         table = Table("who buys", "also takes", "support", "confidence", "lift")

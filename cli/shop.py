@@ -14,7 +14,7 @@ import typer
 
 from cli.console import errors
 from cli.errors import OPERATOR
-from conf.errors import OperatorError, UsageError
+from conf.errors import OperatorError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
     from rich.progress import MofNCompleteColumn, Progress, TextColumn
@@ -157,7 +157,8 @@ def replay(
     The files are those of `generate`, of UCI Online Retail or of Online Retail II, in UTF-8 or Latin-1. A line
     that cannot be sent is written to the rejects, with its number and the reason; the rest goes on.
 
-    Exit code: 0 everything readable was acknowledged, 1 the delivery failed, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 everything readable was acknowledged, 1 an operator has something to do, 2 wrong usage, 4 Kafka is
+    unavailable, 130 interrupted.
     """
     from rich.progress import TextColumn
 
@@ -165,8 +166,8 @@ def replay(
     from producer.csv_invoices import check_header, csv_files
     from producer.pace import Pace, parse_rate, parse_speed
     from producer.position import load, position_file, save
+    from producer.replay import Options, RejectFile, date_span
     from producer.replay import Progress as Sent
-    from producer.replay import RejectFile, date_span
     from producer.replay import replay as send_files
 
     if rate and speed:
@@ -204,20 +205,12 @@ def replay(
                     seconds = bar.tasks[0].elapsed or 0
                     speed = f"{sent.invoices / seconds:,.0f}/s" if seconds else ""
                     bar.update(task, completed=sent.fraction, invoices=sent.invoices, speed=speed)
+                    if sent.acknowledged:
+                        save(state, sent.acknowledged)
 
-                summary = send_files(
-                    files,
-                    sender,
-                    bad,
-                    pace=pace,
-                    shift_days=shift_days,
-                    loop_days=span.days if loop and span else None,
-                    start=start,
-                    limit=limit,
-                    stop=stop,
-                    on_progress=show,
-                    on_position=lambda position: save(state, position),
-                )
+                loop_days = span.days if loop and span else None
+                options = Options(files, pace, shift_days, loop_days, start, limit)
+                summary = send_files(options, sender, bad, stop, show)
         except OSError as error:
             raise OperatorError(f"{error.filename}: {error.strerror}") from None
     typer.echo(
@@ -268,12 +261,21 @@ def live(
     from rich.progress import TextColumn
 
     from conf.settings import settings
-    from producer import live as shop_live
+    from producer.live import Options
+    from producer.live import live as sell
     from producer.pace import parse_rate
-    from producer.shop import Shelf, catalogue, generator
-    from producer.shop import customers as on_the_books
 
-    per_second = _option("--rate", parse_rate, rate) or 0.0
+    options = Options(
+        rate=_option("--rate", parse_rate, rate) or 0.0,
+        zone=settings().zone,
+        with_rhythm=rhythm,
+        burst_seconds=burst,
+        burst_customers=burst_customers,
+        duration=duration,
+        customers=customers,
+        products=products,
+        seed=seed,
+    )
     for name, value in (("--burst", burst), ("--duration", duration)):
         if value is not None and value <= 0:
             raise UsageError(f"{name} {value}: give seconds, more than 0")
@@ -283,21 +285,11 @@ def live(
         _bar(progress, TextColumn("{task.fields[invoices]:,} invoices, {task.fields[bursts]} bursts")) as bar,
     ):
         task = bar.add_task("live", total=duration, invoices=0, bursts=0)
-        summary = shop_live.live(
+        summary = sell(
+            options,
             sender,
-            Shelf(catalogue(products, seed)),
-            on_the_books(customers, generator(seed, 0)),
-            generator(seed, shop_live.STREAM),
-            rate=per_second,
-            zone=settings().zone,
-            with_rhythm=rhythm,
-            burst_seconds=burst,
-            burst_customers=burst_customers,
-            duration=duration,
-            stop=stop,
-            on_progress=lambda sent, count: bar.update(
-                task, completed=bar.tasks[0].elapsed or 0, invoices=sent, bursts=count
-            ),
+            stop,
+            lambda sent, count: bar.update(task, completed=bar.tasks[0].elapsed or 0, invoices=sent, bursts=count),
         )
     typer.echo(
         f"{summary.invoices:,} invoices, {summary.bursts:,} bursts acknowledged by {sender.topic!r} "
@@ -332,25 +324,20 @@ def _stop_on_signals() -> Iterator[Event]:
 
 @contextmanager
 def _connected() -> Iterator[Sender[Any]]:
-    """A sender to the settings' topic. Raises DeliveryError, which says how much was acknowledged before it."""
+    """A sender to the settings' topic. Raises what it raises, with how much was acknowledged before it."""
     import logging
 
+    from conf.kafka import Brokers
     from conf.settings import settings
-    from producer.send import DeliveryError, Sender
+    from producer.send import Sender
 
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself; the errors say it all
     conf = settings()
-    with Sender[Any](
-        conf.require_kafka(),
-        conf.kafka_topic,
-        conf.kafka_timeout_seconds,
-        conf.max_message_bytes,
-        conf.kafka_security(),
-    ) as sender:
+    with Sender[Any](Brokers.of(conf), conf.kafka_topic, conf.max_message_bytes) as sender:
         try:
             yield sender
-        except DeliveryError as error:
-            raise DeliveryError(
+        except (OperatorError, UnavailableError) as error:
+            raise type(error)(
                 f"{error}\n{sender.acknowledged:,} of {sender.sent:,} invoices sent were acknowledged"
             ) from None
 

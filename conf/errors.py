@@ -6,7 +6,7 @@ OperatorError            somebody has something to do
 │  ├─ GapError           records between the mart's position and the first one that can be read are missing
 │  └─ TopicChangedError  the topic was deleted and created again: the mart's positions belong to the old one
 └─ SettingsError, RulesError, StackError, …: each beside what raises it
-AwayError                Kafka, PostgreSQL or the lake's storage does not answer now
+UnavailableError         Kafka, PostgreSQL or the lake's storage is unavailable now
 UsageError               what was asked for makes no sense
 """
 
@@ -33,8 +33,8 @@ class TopicChangedError(StreamingError):
     """The topic was deleted and created again: the mart's positions belong to the old one."""
 
 
-class AwayError(MaskedError):
-    """Kafka, PostgreSQL or the lake's storage does not answer now; worth another try."""
+class UnavailableError(MaskedError):
+    """Kafka, PostgreSQL or the lake's storage is unavailable now; worth another try."""
 
 
 class UsageError(MaskedError):

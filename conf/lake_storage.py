@@ -16,7 +16,7 @@ _S3_OPTIONS = {
     # The default of this delta-rs, made certain: a commit is written only where no other one is, whatever the
     # environment says of unsafe renames. Two writers cannot overwrite one another's commits then.
     "conditional_put": "etag",
-    # A storage that is away is waited for by the job, which says so, and not silently in here for three minutes.
+    # A storage that is unavailable is waited for by the job, which says so, and not silently in here for three minutes.
     "max_retries": "4",
     "retry_timeout": "20s",
 }
@@ -151,8 +151,8 @@ def failure(error: BaseException) -> Failure | None:
         if pattern.search(text):
             return Failure(reason, passing=False)
     if code is not None:
-        return Failure(f"does not answer: {code}", passing=True)
+        return Failure(f"is unavailable: {code}", passing=True)
     said = re.sub(r"<[^>]*>|//[^/@\s]*@", "", text.split(". Detail: Python exception")[0])
     # The last reasons are the first causes; the way there is delta-rs's own business.
     causes = [cause.strip() for cause in re.split("↳|: (?=[A-Za-z])", said.split("Error performing")[-1])]
-    return Failure(f"does not answer: {': '.join(causes[-3:])[:300]}", passing=True)
+    return Failure(f"is unavailable: {': '.join(causes[-3:])[:300]}", passing=True)

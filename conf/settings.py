@@ -74,7 +74,7 @@ class Settings(BaseSettings):
         2, ge=1, le=1024, description="Partitions of the topic when `stack` creates it."
     )
     kafka_timeout_seconds: float = Field(
-        30, gt=0, description="How long producer and job wait for the broker before they say that it is away."
+        30, gt=0, description="How long producer and job wait for the broker before they say that it is unavailable."
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="How to talk to the brokers: SSL is TLS, SASL is a login by name and password."
@@ -134,7 +134,7 @@ class Settings(BaseSettings):
     outage_patience_seconds: float = Field(
         600,
         ge=0,
-        description="How long the job retries while Kafka or PostgreSQL is away, before it gives up.",
+        description="How long the job retries while Kafka or PostgreSQL is unavailable, before it gives up.",
     )
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of the streaming job's metrics for Prometheus; 0: none."

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from conf.errors import UnavailableError
 from dashboards.cards import Card
-from dashboards.reader import AwayError, Reader, RefusedError
+from dashboards.reader import Reader, RefusedError
 from sql import statement
 
 _TICK_SECONDS = 1.0
@@ -59,7 +60,7 @@ class Live:
         self._answers: dict[str, Answer] = {}
         self._asked_at: dict[str, float] = {}
         self.version = 0
-        self._away_since: datetime | None = None
+        self._unavailable_since: datetime | None = None
         self._refreshed_at = 0.0
         self._viewers = 0
         self._wanted = threading.Event()
@@ -105,14 +106,14 @@ class Live:
                     return
                 self._refreshed_at = time.monotonic()
                 self.refresh(pushed)
-            except AwayError as away:
-                self._say_away(str(away))
+            except UnavailableError as error:
+                self._say_unavailable(str(error))
                 self.changed()
                 self._stopping.wait(_TICK_SECONDS)
 
     def refresh(self, pushed: bool = False) -> None:
         """Ask the status and every card that is due; after a batch, also those of the shortest refresh. Raises
-        AwayError."""
+        UnavailableError."""
         self._say_status()
         now = time.monotonic()
         for card in self._cards:
@@ -138,8 +139,8 @@ class Live:
                 status["blockers"] = self._blockers()
         except RefusedError as error:
             status = {"mart": "refuses", "reason": str(error)}
-        if self._away_since is not None:
-            self._away_since = None
+        if self._unavailable_since is not None:
+            self._unavailable_since = None
             self._asked_at.clear()  # everything may be otherwise now
         self._set("", {"status": status})
 
@@ -152,9 +153,11 @@ class Live:
             if isinstance(seconds := blocker["seconds"], float) and seconds * 1000 > _QUIET_MILLISECONDS
         ]
 
-    def _say_away(self, reason: str) -> None:
-        self._away_since = self._away_since or datetime.now(UTC)
-        self._set("", {"status": {"mart": "away", "reason": reason, "since": self._away_since.isoformat()}})
+    def _say_unavailable(self, reason: str) -> None:
+        self._unavailable_since = self._unavailable_since or datetime.now(UTC)
+        self._set(
+            "", {"status": {"mart": "unavailable", "reason": reason, "since": self._unavailable_since.isoformat()}}
+        )
 
     def _set(self, name: str, answer: dict[str, Any]) -> None:
         text = json.dumps(answer, separators=(",", ":"), allow_nan=False)

@@ -18,10 +18,11 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from conf.errors import UnavailableError
 from conf.segments import segments
 from dashboards.cards import Card
 from dashboards.live import Live
-from dashboards.reader import AwayError, Reader, RefusedError
+from dashboards.reader import Reader, RefusedError
 from sql import statement
 
 STATIC = Path(__file__).with_name("static")
@@ -76,7 +77,7 @@ class Page:
                 Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
                 Middleware(_Readable),
             ],
-            exception_handlers={AwayError: _explain(503), RefusedError: _explain(500)},
+            exception_handlers={UnavailableError: _explain(503), RefusedError: _explain(500)},
             lifespan=self._lifespan,
         )
 

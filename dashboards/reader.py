@@ -12,9 +12,10 @@ from typing import Any
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
+from conf.errors import OperatorError, UnavailableError
 from conf.masking import MaskedError
-from conf.postgres_refusal import is_pooled
-from conf.settings import SettingsError, read_settings
+from conf.postgres import answering, in_words, is_pooled, open_connection
+from conf.settings import read_settings
 from sql import statement
 
 # A page that waits is worse than one that says it could not ask; and it must never hold up the stream. For the
@@ -22,10 +23,6 @@ from sql import statement
 _SETTINGS = "SET LOCAL statement_timeout = '10s'; SET LOCAL timezone = 'UTC'"
 
 Value = str | int | float | bool | list[Any] | None
-
-
-class AwayError(MaskedError):
-    """PostgreSQL does not answer now; the message says why."""
 
 
 class RefusedError(MaskedError):
@@ -49,7 +46,7 @@ class Reader:
         self._connection: Connection | None = None
 
     def rows(self, question: str, parameters: Mapping[str, Any] | None = None) -> list[list[Value]]:
-        """All rows of a SELECT, in values that JSON has. Raises AwayError, RefusedError."""
+        """All rows of a SELECT, in values that JSON has. Raises UnavailableError, RefusedError."""
         with self._lock:
             connection = self._connected()
             try:
@@ -62,9 +59,9 @@ class Reader:
             except psycopg2.Error as error:
                 if not connection.closed:
                     connection.rollback()
-                    raise RefusedError(error.diag.message_primary or _first_line(error)) from None
+                    raise RefusedError(error.diag.message_primary or in_words(error)) from None
                 self._connection = None
-                raise AwayError(_first_line(error)) from None
+                raise UnavailableError(in_words(error)) from None
 
     def records(self, question: str, parameters: Mapping[str, Any], columns: list[str]) -> list[dict[str, Value]]:
         """The rows as one mapping each, by the given names."""
@@ -72,7 +69,7 @@ class Reader:
 
     def batch_came(self, seconds: float) -> bool:
         """Wait until the stream commits a batch, at most so long; whether one came. Behind a pooler, where nobody can
-        listen, the wait is always as long as that. Raises AwayError."""
+        listen, the wait is always as long as that. Raises UnavailableError."""
         with self._lock:
             connection = self._connected()
             try:
@@ -80,7 +77,7 @@ class Reader:
                     connection.poll()
             except psycopg2.Error as error:
                 self._connection = None
-                raise AwayError(_first_line(error)) from None
+                raise UnavailableError(in_words(error)) from None
             came = bool(connection.notifies)
             connection.notifies.clear()
             return came
@@ -95,20 +92,14 @@ class Reader:
         if self._connection is not None:
             return self._connection
         try:
-            connection = psycopg2.connect(
-                self._dsn(),
-                application_name="retail-mart dashboards",
-                connect_timeout=5,
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
-            )
-            connection.set_session(readonly=True)
-            with connection, connection.cursor() as cursor:
-                if self._listen and not is_pooled(cursor):
-                    cursor.execute(statement("dashboards/listen"))
-        except (psycopg2.Error, SettingsError) as error:
-            raise AwayError(_first_line(error)) from None
+            with answering():
+                connection = open_connection(self._dsn(), "retail-mart dashboards", Connection, connect_seconds=5)
+                connection.set_session(readonly=True)
+                with connection, connection.cursor() as cursor:
+                    if self._listen and not is_pooled(cursor):
+                        cursor.execute(statement("dashboards/listen"))
+        except OperatorError as error:  # another password or another port may come: it is asked for anew
+            raise UnavailableError(str(error)) from None
         self._connection = connection
         return connection
 
@@ -121,8 +112,3 @@ def _plain(value: Any) -> Value:
         return value.isoformat()
     plain: Value = value
     return plain
-
-
-def _first_line(error: Exception) -> str:
-    """What happened; the lines after it are psql's advice to a person at a terminal."""
-    return (str(error).splitlines() or [type(error).__name__])[0].strip()

@@ -11,16 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
-import psycopg2
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from conf.kafka import Brokers
 from conf.settings import mart_home
 from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
 from jvm.jars import broker_classpath, spark_jars
+from mart.connection import connect_plainly
 from sql import one_row, statement
 from stack.command import Command
 
@@ -29,6 +30,7 @@ _REFRESH_SECONDS = 0.5
 _PLAIN_LINE_SECONDS = 5
 _QUIET_SECONDS = 120
 _JOB = "streaming"
+_APPLICATION = "retail-mart demo"
 _PAGE_IS_READY = r"live page: (\S+)"
 _WINDOW_DAYS = 90
 
@@ -76,7 +78,10 @@ def _show_page(log: str, browser: bool) -> None:
 
 def _recommend(parts: Pipeline) -> None:
     """What goes with the product that leads the strongest rule."""
-    with closing(psycopg2.connect(parts.settings.require_mart("reader"))) as reader, reader.cursor() as cursor:
+    with (
+        closing(connect_plainly(parts.settings.require_mart("reader"), _APPLICATION)) as reader,
+        reader.cursor() as cursor,
+    ):
         cursor.execute(statement("demo/leading_product"))
         code, name = one_row(cursor)
     found = parts.run("asking for a recommendation", "recommend", code, "-n", "3")
@@ -100,8 +105,8 @@ def _replay_and_watch(parts: Pipeline, job: Command, folder: Path, rate: str) ->
         "replay", "replay", str(folder),
         "--rate", rate, "--no-progress", "--rejects", str(_rejects(parts.home)),
     )  # fmt: skip
-    owner = psycopg2.connect(parts.settings.require_mart("owner"))
-    watcher = Watcher(owner, parts.settings.require_kafka(), parts.settings.kafka_topic)
+    owner = connect_plainly(parts.settings.require_mart("owner"), _APPLICATION)
+    watcher = Watcher(owner, Brokers.of(parts.settings), parts.settings.kafka_topic)
     screen, quiet_since, measured = Screen(), time.monotonic(), None
     try:
         with closing(owner), Live(console=console, auto_refresh=False, transient=False) as live:
@@ -140,7 +145,10 @@ def _prove(parts: Pipeline, folder: Path) -> tuple[Comparison, int, float]:
         lines, unsendable = split_unsendable(read_lines(folder))
         expected = recompute(lines)
         seconds = time.perf_counter() - start
-        with closing(psycopg2.connect(parts.settings.require_mart("owner"))) as owner, owner.cursor() as cursor:
+        with (
+            closing(connect_plainly(parts.settings.require_mart("owner"), _APPLICATION)) as owner,
+            owner.cursor() as cursor,
+        ):
             cursor.execute(statement("demo/customers"))
             names = [column.name for column in cursor.description or ()]
             mart = pd.DataFrame(cursor.fetchall(), columns=names).set_index("customer_id").sort_index()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.kafka import Brokers
 from conf.segments import segments
 from sql import one_row, statement
 from topic.offsets import behind
@@ -40,11 +41,11 @@ class Snapshot:
 class Watcher:
     """Takes snapshots of the mart (as its owner) and of the topic's end."""
 
-    def __init__(self, connection: Connection, bootstrap_servers: str, topic: str) -> None:
+    def __init__(self, connection: Connection, brokers: Brokers, topic: str) -> None:
         self._connection = connection
         self._connection.autocommit = True
         self._topic = topic
-        self._consumer = KafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
+        self._consumer = brokers.consumer()
         partitions = self._consumer.partitions_for_topic(topic) or set()
         self._partitions = [TopicPartition(topic, partition) for partition in sorted(partitions)]
 

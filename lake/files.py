@@ -39,7 +39,7 @@ def compact(path: str, retention_hours: int) -> Compacted:
 
     Safe beside a running landing, whose appends do not conflict with a merge, as long as no commit and no reader of
     an older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is at work,
-    AwayError if the storage does not answer.
+    UnavailableError if the storage is unavailable.
     """
     start = time.perf_counter()
     table = existing_lake(path)

@@ -18,7 +18,7 @@ import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
-from conf.errors import AwayError, StreamingError, TopicChangedError
+from conf.errors import StreamingError, TopicChangedError, UnavailableError
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.lake_storage import delta_options, failure
 from topic.describe import Topic
@@ -38,7 +38,7 @@ Result = TypeVar("Result")
 
 def open_lake(path: str) -> DeltaTable:
     """The lake at a folder or URL, created if there is none. Raises StreamingError if it is not ours to write (another
-    schema, a broken log, no access), AwayError if the storage does not answer."""
+    schema, a broken log, no access), UnavailableError if the storage is unavailable."""
     with reaching(path):
         try:
             table = DeltaTable.create(
@@ -61,38 +61,39 @@ def open_lake(path: str) -> DeltaTable:
     return table
 
 
-def lake_exists(path: str) -> bool:
-    """Whether there is a Delta table at a folder or URL. Raises StreamingError, AwayError as `existing_lake` does."""
+def find_lake(path: str) -> DeltaTable | None:
+    """The lake at a folder or URL, None if there is none. Raises StreamingError without access, UnavailableError if the
+    storage is unavailable."""
     with reaching(path):
         try:
-            _opened(path)  # not is_deltatable: while a storage is silent that one stops all of this process's threads
+            return _opened(path)  # not is_deltatable: while a storage is silent that one stops this process's threads
         except TableNotFoundError:
-            return False
-        return True
+            return None
+
+
+def lake_exists(path: str) -> bool:
+    """Whether there is a Delta table at a folder or URL. Raises what `find_lake` raises."""
+    return find_lake(path) is not None
 
 
 def existing_lake(path: str) -> DeltaTable:
-    """The lake at a folder or URL. Raises StreamingError if there is none, or no access; AwayError if the storage does
-    not answer."""
-    with reaching(path):
-        try:
-            return _opened(path)
-        except TableNotFoundError:
-            raise StreamingError(
-                f"no lake at {path} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH"
-            ) from None
+    """The lake at a folder or URL. Raises StreamingError if there is none, and what `find_lake` raises."""
+    table = find_lake(path)
+    if table is None:
+        raise StreamingError(f"no lake at {path} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH")
+    return table
 
 
 @contextmanager
 def reaching(path: str) -> Iterator[None]:
-    """Around what touches the lake: raises AwayError for what may be tried again as it is (the storage does not answer,
-    another writer came in between), StreamingError for the rest, in one line each."""
+    """Around what touches the lake: raises UnavailableError for what may be tried again as it is (the storage is
+    unavailable, another writer came in between), StreamingError for the rest, in one line each."""
     try:
         yield
     except CommitFailedError as conflict:
         if failure(conflict):
             raise _explained(conflict, path) from None
-        raise AwayError(f"the lake at {path} took no commit: {_first_line(conflict)}. Run it again") from None
+        raise UnavailableError(f"the lake at {path} took no commit: {_first_line(conflict)}") from None
     except (OSError, DeltaError) as error:
         raise _explained(error, path) from None
     except duckdb.Error as error:
@@ -102,8 +103,8 @@ def reaching(path: str) -> Iterator[None]:
 
 
 def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
-    """Do it on the newest version, and again while other commits come in between. Raises AwayError if it takes none, or
-    the storage does not answer."""
+    """Do it on the newest version, and again while other commits come in between. Raises UnavailableError if it takes
+    none, or the storage is unavailable."""
     for tries_left in reversed(range(_TRIES)):
         with reaching(table.table_uri):
             try:
@@ -180,11 +181,11 @@ def _opened(path: str) -> DeltaTable:
     return DeltaTable(path, storage_options=delta_options(path))
 
 
-def _explained(error: Exception, path: str) -> StreamingError | AwayError:
+def _explained(error: Exception, path: str) -> StreamingError | UnavailableError:
     """The storage's failures may pass; what Delta itself says of the table does not."""
     path = path.rstrip("/")  # a table's own URL ends with one
     if found := failure(error):
-        return (AwayError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")
+        return (UnavailableError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")
     return StreamingError(f"the lake at {path} cannot be used: {_first_line(error)}. Set LAKE_PATH, or repair it")
 
 

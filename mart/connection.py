@@ -1,4 +1,4 @@
-"""The connection to the mart, and PostgreSQL's failures as ours."""
+"""The connections to the mart: a writer's, a command's, and one that only reads."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
-from conf.errors import AwayError, StreamingError
-from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
+from conf.errors import StreamingError
+from conf.postgres import answering, is_pooled, open_connection
 from sql import statement
 
 JOB = "retail-mart streaming"
@@ -50,6 +50,19 @@ class Writing(Session):
         return entered
 
 
+class Reading(Connection):
+    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
+    the session is nobody's own: a setting of it would be the next client's, too."""
+
+    patience_seconds = 5
+
+    def __enter__(self) -> Self:
+        entered = super().__enter__()
+        with self.cursor() as cursor:
+            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{self.patience_seconds}s",))
+        return entered
+
+
 _Kind = TypeVar("_Kind", bound=Session)
 
 
@@ -71,49 +84,30 @@ def connect(dsn: str, application: str = JOB) -> Writing:
 def connect_plainly(dsn: str, application: str) -> Session:
     """A connection without staging tables.
 
-    Raises AwayError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password, no such
-    database, no schema)."""
+    Raises UnavailableError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password,
+    no such database)."""
     return _connected(dsn, application, Session)
 
 
-def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
-    with answering():
-        connection = psycopg2.connect(
-            dsn,
-            connection_factory=kind,
-            application_name=application,
-            connect_timeout=10,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
-        try:
-            with connection.cursor() as cursor:
-                connection.pooled = is_pooled(cursor)
-            connection.rollback()
-        except BaseException:
-            connection.close()
-            raise
+def connect_to_read(dsn: str, application: str, patience_seconds: int = 5) -> Reading:
+    """A connection that only reads, and waits for an answer no longer than so long. Raises what `connect_plainly`
+    raises."""
+    connection = open_connection(dsn, application, Reading, patience_seconds, tcp_user_timeout=1000 * patience_seconds)
+    connection.patience_seconds = patience_seconds
+    connection.set_session(readonly=True)
     return connection
 
 
-@contextmanager
-def answering() -> Iterator[None]:
-    """Raises AwayError where PostgreSQL fails in a way that passes by itself, StreamingError where an operator has
-    something to do; any other failure goes through as it is."""
+def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
+    connection = open_connection(dsn, application, kind)
     try:
-        yield
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-        raise StreamingError(
-            "the mart has not the tables of this version: run `retail-mart migrate`, or `restore` a backup"
-        ) from None
-    except psycopg2.Error as error:
-        known = refusal(error)
-        if known is Refusal.PASSES:
-            raise AwayError(in_words(error)) from error
-        if known is Refusal.FOR_GOOD:
-            raise StreamingError(in_words(error)) from None
+        with answering(), connection.cursor() as cursor:
+            connection.pooled = is_pooled(cursor)
+        connection.rollback()
+    except BaseException:
+        connection.close()
         raise
+    return connection
 
 
 @contextmanager

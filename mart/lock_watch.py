@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 
-import psycopg2
 import structlog
 
+from conf.errors import StreamingError, UnavailableError
+from conf.postgres import answering
 from conf.settings import Settings
-from mart.connection import Session, Writing
+from mart.connection import Session, Writing, connect_to_read
 from mart.locks import PATIENCE_SECONDS, read_wait
-from mart.status import connect
 from mart.watchdog import Watchdog, cancel
 from sql import statement
 
@@ -47,7 +47,7 @@ class LongWait:
         if now - self.began < PATIENCE_SECONDS or now - self._looked_at < _LOOK_SECONDS:
             return self._seconds
         self._looked_at, self._seconds = now, 0.0
-        with closing(connect(self._dsn, _APPLICATION)) as other, other, other.cursor() as cursor:
+        with closing(connect_to_read(self._dsn, _APPLICATION)) as other, other, other.cursor() as cursor:
             wait = read_wait(cursor, _application(self._connection), _pid(self._connection))
         if wait is None:
             return self._seconds
@@ -116,7 +116,8 @@ class LockWatch:
         connection = busy.connection
         try:
             with (
-                closing(connect(self._settings.require_mart(), _APPLICATION)) as other,
+                answering(),
+                closing(connect_to_read(self._settings.require_mart(), _APPLICATION)) as other,
                 other,
                 other.cursor() as cursor,
             ):
@@ -124,7 +125,7 @@ class LockWatch:
                 cursor.execute(statement("locks/cancel_waiting"), session)
                 if cursor.fetchall():
                     log.info("stopping: a statement that waits for a lock is cancelled")
-        except psycopg2.OperationalError:
+        except (UnavailableError, StreamingError):
             if time.monotonic() - busy.wait.began < _GRACE_SECONDS or self._busy is not busy:
                 raise
             cancel(connection, self._settings.require_mart())

@@ -16,6 +16,7 @@ from functools import partial
 
 import structlog
 
+from conf.postgres import answering
 from conf.stop_signals import STOPS, cleared_away
 from mart.connection import Session, connect_plainly
 from mart.lock_watch import TICK_SECONDS, LongWait
@@ -27,8 +28,8 @@ _END = 0  # no signal's number
 
 @contextmanager
 def session(dsn: str, application: str, connect: Callable[[str, str], Session] = connect_plainly) -> Iterator[Session]:
-    """A connection for the block, closed at its end. Raises what `connect` raises."""
-    with closing(connect(dsn, application)) as connection, _watched(connection, dsn):
+    """A connection for the block, closed at its end. Raises what `answering` raises, of the block too."""
+    with answering(), closing(connect(dsn, application)) as connection, _watched(connection, dsn):
         yield connection
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from conf.postgres import answering
 from conf.settings import Settings
-from mart.connection import answering
 from mart.score import lock_scores, score_all
 from sql import statement
 

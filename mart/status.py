@@ -5,20 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
 from math import inf
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
-from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from conf.lake_storage import local_folder
-from conf.postgres_refusal import Refusal, in_words, refusal
+from conf.postgres import FAILURES, answering
 from conf.settings import Settings
+from mart.connection import connect_to_read
 from mart.locks import PATIENCE_SECONDS, LockWait, read_wait
 from mart.reject_reason import RejectReason
 from sql import one_row, statement
@@ -39,12 +41,19 @@ class Batches:
     rejected: int
 
 
+class RunStatus(StrEnum):
+    """What became of a run of the rules: mart.rule_run.status."""
+
+    PUBLISHED = "published"
+    KEPT_BACK = "kept back"
+
+
 @dataclass(frozen=True)
 class Nightly:
-    """The nightly job: status (published, kept back; None: no run yet), reason, business date and time of its newest
+    """The nightly job: status (None: no run yet), reason, business date and time of its newest
     run, when rules were published last (None: never), since when new ones are waited for, and for how many hours."""
 
-    status: str | None
+    status: RunStatus | None
     reason: str | None
     business_date: date | None
     run_at: datetime | None
@@ -94,20 +103,24 @@ class Observed:
 
 
 def observe(settings: Settings) -> Observed:
-    """Look once, as MART_READER_DSN. A server that is away is part of the answer; nothing is raised for it."""
+    """Look once, as MART_READER_DSN. A server that is unavailable is part of the answer; nothing is raised for it."""
     broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     try:
         topic, written = _ask_broker(settings)
-    except (AwayError, StreamingError) as error:
+    except (UnavailableError, StreamingError) as error:
         broker_problem, topic, written = str(error), None, {}
     try:
         for attempt in Retrying(
-            retry=retry_if_exception(_passes),
+            retry=retry_if_exception_type(UnavailableError),
             stop=stop_after_delay(_PATIENCE_SECONDS),
             wait=wait_fixed(1),
             reraise=True,
         ):
-            with attempt, closing(connect(settings.require_mart("reader"), "retail-mart watch")) as connection:
+            with (
+                attempt,
+                answering(),
+                closing(connect_to_read(settings.require_mart("reader"), "retail-mart watch")) as connection,
+            ):
                 batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
                 nightly = read_nightly(connection)
                 blocked = read_long_wait(connection)
@@ -120,8 +133,8 @@ def observe(settings: Settings) -> Observed:
                     lag = sum(behind(positions, ends, first).values())
                     waiting = sum(behind(positions, old, first).values())
                     held = _held(topic, standing, written, settings.alert_stale_seconds)
-    except psycopg2.Error as error:
-        mart_problem = _in_words(error)
+    except FAILURES as error:
+        mart_problem = " ".join(str(error).split())
         batches = nightly = blocked = lag = waiting = held = failed = ahead = None
     return Observed(
         broker_problem,
@@ -137,33 +150,6 @@ def observe(settings: Settings) -> Observed:
         disks(settings),
         _unwatched(settings),
     )
-
-
-class Asking(Connection):
-    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
-    the session is nobody's own: a setting of it would be the next client's, too."""
-
-    patience_seconds = 5
-
-    def __enter__(self) -> Self:
-        entered = super().__enter__()
-        with self.cursor() as cursor:
-            cursor.execute("SELECT set_config('statement_timeout', %s, true)", (f"{self.patience_seconds}s",))
-        return entered
-
-
-def connect(dsn: str, application: str, patience_seconds: int = 5) -> Asking:
-    """A connection that only reads, and waits for an answer no longer than so long. Raises psycopg2.Error."""
-    connection = psycopg2.connect(
-        dsn,
-        connection_factory=Asking,
-        application_name=application,
-        connect_timeout=patience_seconds,
-        tcp_user_timeout=1000 * patience_seconds,
-    )
-    connection.patience_seconds = patience_seconds
-    connection.set_session(readonly=True)
-    return connection
 
 
 def read_long_wait(connection: Connection) -> LockWait | None:
@@ -188,7 +174,8 @@ def read_last_batch(connection: Connection, topic: str) -> tuple[datetime | None
 
 def read_nightly(connection: Connection) -> Nightly:
     """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
-    return Nightly(*_ask(connection, "nightly"))
+    status, *rest = _ask(connection, "nightly")
+    return Nightly(None if status is None else RunStatus(status), *rest)
 
 
 def count_segments(connection: Connection) -> dict[str, int]:
@@ -218,11 +205,11 @@ def _unwatched(settings: Settings) -> str | None:
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
     """The topic, and where what is written of its partitions ended ALERT_STALE_SECONDS ago."""
-    servers, security = settings.require_kafka(), settings.kafka_security()
-    patience = min(settings.kafka_timeout_seconds, _PATIENCE_SECONDS)
-    topic = describe_topic(servers, settings.kafka_topic, patience, security)
+    brokers = Brokers.of(settings)
+    brokers = replace(brokers, timeout_seconds=min(brokers.timeout_seconds, _PATIENCE_SECONDS))
+    topic = describe_topic(brokers, settings.kafka_topic)
     earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
-    return topic, written_at(servers, topic, earlier, patience, security)
+    return topic, written_at(brokers, topic, earlier)
 
 
 def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
@@ -250,14 +237,3 @@ def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...
 def _existing(path: Path) -> Path:
     """The folder, or the nearest one above it that is there."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
-
-
-def _passes(error: BaseException) -> bool:
-    return isinstance(error, psycopg2.Error) and refusal(error) is Refusal.PASSES
-
-
-def _in_words(error: psycopg2.Error) -> str:
-    if isinstance(error, psycopg2.errors.UndefinedTable | psycopg2.errors.InvalidSchemaName):
-        message = " ".join(str(error).split())
-        return f"the mart lacks tables or views: run `retail-mart migrate` ({message})"
-    return in_words(error)

@@ -14,8 +14,9 @@ from contextlib import suppress
 import psycopg2
 import structlog
 
-from mart.connection import Session
-from mart.status import connect
+from conf.errors import StreamingError, UnavailableError
+from conf.postgres import FAILURES
+from mart.connection import Session, connect_to_read
 
 SILENCE_SECONDS = 5.0
 _TIMED_OUT = "timeout expired"  # libpq's own words
@@ -51,7 +52,7 @@ class Watchdog:
     def _put(self, question: Callable[[], object]) -> None:
         try:
             question()
-        except psycopg2.Error as error:
+        except FAILURES as error:
             log.debug("locks unknown", reason=" ".join(str(error).split()))
         else:
             self._answered_at = time.monotonic()
@@ -59,10 +60,10 @@ class Watchdog:
 
 def cancel(connection: Session, dsn: str) -> None:
     """Cancel what runs, where the server answers just now, if only by refusing another session: psycopg2 lets no
-    thread run while it waits for the answer to a cancel, and knows no timeout there. Raises psycopg2.Error."""
+    thread run while it waits for the answer to a cancel, and knows no timeout there. Raises one of FAILURES."""
     try:
-        connect(dsn, "retail-mart cancel").close()
-    except psycopg2.OperationalError as error:
+        connect_to_read(dsn, "retail-mart cancel").close()
+    except (UnavailableError, StreamingError) as error:
         if _TIMED_OUT in str(error):
             raise
     connection.cancel()

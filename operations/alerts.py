@@ -10,7 +10,7 @@ from enum import StrEnum
 from rich.filesize import decimal
 
 from conf.settings import Settings
-from mart.status import Observed
+from mart.status import Observed, RunStatus
 
 FEWEST_REJECTED = 5  # one bad record in a quiet hour is no share
 _EASED = 0.8  # what fires is over only when it is a fifth better than its limit, lest it comes and goes
@@ -34,8 +34,8 @@ class Alert(StrEnum):
 
 
 TITLE = {
-    Alert.BROKER_UNREACHABLE: "Kafka does not answer",
-    Alert.MART_UNREACHABLE: "the mart does not answer",
+    Alert.BROKER_UNREACHABLE: "Kafka is unavailable",
+    Alert.MART_UNREACHABLE: "the mart is unavailable",
     Alert.STREAM_STALE: "the stream stands still",
     Alert.STREAM_BLOCKED: "the stream waits for a lock",
     Alert.STREAM_HELD: "an open transaction of a producer holds the stream back",
@@ -212,7 +212,7 @@ def _of_the_night(observed: Observed, settings: Settings) -> Iterator[tuple[Aler
     nightly, hours = observed.nightly, settings.alert_nightly_hours
     if nightly is None or not hours:
         return
-    if nightly.status == "kept back":
+    if nightly.status == RunStatus.KEPT_BACK:
         yield Alert.NIGHTLY_FAILED, f"the run for {nightly.business_date} was kept back: {nightly.reason}"
     if nightly.waiting_hours > hours:
         last = "no rules were ever published" if nightly.published_at is None else "no rules were published"

@@ -26,10 +26,10 @@ from psycopg2.extensions import parse_dsn
 
 from conf.errors import StreamingError
 from conf.masking import masked
-from conf.postgres_refusal import Refusal, refusal
+from conf.postgres import Refusal, refusal
 from conf.settings import Settings
-from lake.table import existing_lake, lake_exists
-from mart.connection import answering, connect
+from lake.table import find_lake, lake_exists
+from mart.connection import connect
 from mart.session import session
 from operations.erase import erase_listed_before_commit
 from sql import one_row, statement
@@ -58,7 +58,7 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
 
     Until it is whole its name ends with .partial, and it is removed if anything goes wrong. What a kill -9 has left of
     this machine's earlier ones goes first, and `on_leftover` hears of it. As MART_OWNER_DSN; may run beside traffic.
-    Raises StreamingError if the mart has no tables or pg_dump fails, AwayError if PostgreSQL does not answer.
+    Raises StreamingError if the mart has no tables or pg_dump fails, UnavailableError if PostgreSQL is unavailable.
     """
     dsn = settings.require_mart("owner")
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,10 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
     now = datetime.now(UTC)
     dump = folder / f"mart-{now:%Y%m%dT%H%M%SZ}.dump"
     partial = dump.with_suffix(f".{socket.gethostname()}-{os.getpid()}{_PARTIAL}")
-    lake_version = existing_lake(settings.lake).version() if lake_exists(settings.lake) else None
+    lake = find_lake(settings.lake)
+    lake_version = None if lake is None else lake.version()
     try:
-        with answering(), session(dsn, "retail-mart backup") as connection:
+        with session(dsn, "retail-mart backup") as connection:
             connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
             with connection.cursor() as cursor:
                 if connection.pooled:
@@ -112,12 +113,11 @@ def restore(settings: Settings, dump: Path) -> Restored:
     the lost mart, and erase again whom the lake's erasure list names. So a mart is there whole, or not at all.
 
     Raises StreamingError if the database is not empty, the dump is not the one that its note describes, or it cannot be
-    restored; AwayError if PostgreSQL or the lake does not answer: then the database is as empty as before.
+    restored; UnavailableError if PostgreSQL or the lake is unavailable: then the database is as empty as before.
     """
     dsn = settings.require_mart("owner")
     note = _note(dump)
     with (
-        answering(),
         session(dsn, "retail-mart restore", connect) as connection,
         connection,
         connection.cursor() as cursor,

@@ -75,8 +75,8 @@ class Erased:
 def erase(settings: Settings, customer: str) -> Erased:
     """Erase one customer, as MART_OWNER_DSN; one who was erased before, or is unknown, is erased all the same.
 
-    Raises AwayError if PostgreSQL or the lake's storage does not answer, StreamingError if the mart has no tables.
-    What is done by then stays done: run it again.
+    Raises UnavailableError if PostgreSQL or the lake's storage is unavailable, StreamingError if the mart has no
+    tables. What is done by then stays done: run it again.
     """
     with _owner(settings) as connection:
         listed, in_mart = erase_from_mart(connection, lambda known: {known.digest(customer)})
@@ -154,7 +154,7 @@ def erase_from_lake(path: str, listed: ErasureList, digests: Collection[str]) ->
     """Tell the lake the list, null the customer in the rows of these digests, and delete every file that the newest
     version no longer holds. Safe beside a running landing; who reads an older version meanwhile must begin again.
 
-    Raises StreamingError if there is no lake, AwayError if it takes no commit or does not answer.
+    Raises StreamingError if there is no lake, UnavailableError if it takes no commit or is unavailable.
     """
     table = existing_lake(path)
     committed(table, lambda: copy_to_lake(table, listed))

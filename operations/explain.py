@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-import psycopg2
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Group, RenderableType
@@ -118,19 +117,16 @@ def explain(connection: Connection, customer_id: str, newest: int = 20) -> Expla
     """
     connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
     parameters: dict[str, str | int] = {"customer": customer_id, "newest": newest}
-    try:
-        with connection, connection.cursor() as cursor:
-            found = [Customer._make(row) for row in _rows(cursor, "explain/customer", parameters)]
-            explanation = Explanation(
-                customer_id,
-                found[0] if found else None,
-                [Score._make(row) for row in _rows(cursor, "explain/scores", parameters)],
-                [Purchase._make(row) for row in _rows(cursor, "explain/purchases", parameters)],
-                [Move._make(row) for row in _rows(cursor, "explain/moves", parameters)],
-                next((Carried._make(row) for row in _rows(cursor, "explain/carried", parameters)), None),
-            )
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.UndefinedFunction, psycopg2.errors.InvalidSchemaName):
-        raise StreamingError("the mart lacks tables: run `retail-mart migrate`") from None
+    with connection, connection.cursor() as cursor:
+        found = [Customer._make(row) for row in _rows(cursor, "explain/customer", parameters)]
+        explanation = Explanation(
+            customer_id,
+            found[0] if found else None,
+            [Score._make(row) for row in _rows(cursor, "explain/scores", parameters)],
+            [Purchase._make(row) for row in _rows(cursor, "explain/purchases", parameters)],
+            [Move._make(row) for row in _rows(cursor, "explain/moves", parameters)],
+            next((Carried._make(row) for row in _rows(cursor, "explain/carried", parameters)), None),
+        )
     if not found and not explanation.purchases and not explanation.moves:
         raise StreamingError(
             f"customer {customer_id!r} is not in the mart: no applied invoice names them. "

@@ -59,7 +59,7 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
 
 
 def landed(lake: str, customer: str) -> dict[str, Any]:
-    """The lake's version, and its rows of a customer, oldest invoice first. Raises AwayError, StreamingError.
+    """The lake's version, and its rows of a customer, oldest invoice first. Raises UnavailableError, StreamingError.
 
     By delta-rs's own engine: Arrow's threads give delta-rs's files back to Python after the last row is there, and
     where the process ends meanwhile, as after this command, they abort it (https://github.com/apache/arrow/issues/34314).

@@ -20,7 +20,7 @@ from rich.text import Text
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from lake.files import delete_before, delete_old_files
-from lake.table import committed, existing_lake, lake_exists, reaching
+from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
 from mart.connection import as_owner
 from mart.session import session
 from sql import one_row, statement
@@ -69,8 +69,8 @@ def look(settings: Settings) -> tuple[Bounds, Old]:
         cursor.execute(statement("prune/count"), vars(bounds))
         invoices, moves, quarantined, waiting, batches, rule_runs = one_row(cursor)
     in_lake: int | None = None
-    if lake_exists(settings.lake):
-        table = existing_lake(settings.lake)
+    table = find_lake(settings.lake)
+    if table is not None:
         with reaching(settings.lake):
             rows = table.to_pyarrow_dataset()
             in_lake = rows.count_rows(filter=ds.field(LAKE_PARTITION) < bounds.lake) if bounds.lake else 0
@@ -80,8 +80,8 @@ def look(settings: Settings) -> tuple[Bounds, Old]:
 def prune(settings: Settings, bounds: Bounds, on_step: Callable[[str], None] = lambda _: None) -> Old:
     """Delete what is older than the bounds; returns what went. May run beside the stream, and be run again at any time.
 
-    As MART_OWNER_DSN. Raises StreamingError if that is not the mart's owner, AwayError if the lake takes no commit:
-    what is done by then stays done.
+    As MART_OWNER_DSN. Raises StreamingError if that is not the mart's owner, UnavailableError if the lake takes no
+    commit: what is done by then stays done.
     """
     with _owner(settings) as connection:
         invoices = _prune_invoices(connection, bounds, on_step)

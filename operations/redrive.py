@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from enum import StrEnum
 
-from kafka import KafkaProducer
-from kafka.errors import KafkaError
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
@@ -20,17 +20,25 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from conf.errors import AwayError, StreamingError
-from conf.kafka_refusal import REFUSED_LOGIN, connecting
+from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from conf.settings import Settings
 from mart.quarantine import Quarantined, quarantined
 from mart.reject_reason import MEANING, RejectReason
+from producer.send import Sender
 from sql import statement
 from streaming.invoice import Invoice
 from streaming.parse import RejectedError, parse_invoice
 
 _PAGE = 500  # records a transaction: their values are held in memory
 _LEAST_UUID = "00000000-0000-0000-0000-000000000000"
+
+
+class Outcome(StrEnum):
+    """What settles a record here: mart.rejected_invoice.outcome."""
+
+    REDRIVEN = "redriven"
+    IN_THE_MART = "in the mart already"
 
 
 @dataclass
@@ -54,7 +62,7 @@ class _Verdict:
     record: Quarantined
     reason: RejectReason
     detail: str
-    outcome: str | None
+    outcome: Outcome | None
     invoice: Invoice | None = None
 
 
@@ -68,13 +76,12 @@ def redrive(
     """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
     quarantine.check_coordinates returns them) and send those that are right now.
 
-    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises StreamingError if the
-    broker refuses the login; AwayError if it does not take them all: then those of the page stay, and may be sent
-    twice, which the stream recognises.
+    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises what
+    Sender raises; UnavailableError if the brokers do not take them all: then those of the page stay, and may be
+    sent twice, which the stream recognises.
     """
     done = Redriven()
-    producer = None if dry_run else _producer(settings)
-    try:
+    with nullcontext() if dry_run else _sender(settings) as sender:
         after: tuple[str, int, int] = (_LEAST_UUID, -1, -1)
         while True:
             with connection, connection.cursor() as cursor:
@@ -82,19 +89,16 @@ def redrive(
                 if not page:
                     return done
                 verdicts = _verdicts(cursor, settings, page)
-                if producer is not None:
-                    _send(producer, settings, [v for v in verdicts if v.invoice])
+                if sender is not None:
+                    _send(sender, verdicts)
                     _settle(cursor, verdicts)
             for verdict in verdicts:
-                done.sent += verdict.outcome == "redriven"
-                done.in_the_mart += verdict.outcome == "in the mart already"
+                done.sent += verdict.outcome == Outcome.REDRIVEN
+                done.in_the_mart += verdict.outcome == Outcome.IN_THE_MART
                 if verdict.outcome is None:
                     done.stay[verdict.reason] += 1
             last = page[-1]
             after = (last.topic_id, last.partition, last.offset)
-    finally:
-        if producer is not None:
-            producer.close(timeout=5)
 
 
 def _lock_page(
@@ -145,65 +149,41 @@ def _verdict(record: Quarantined, found: Invoice | RejectedError, applied: dict[
             return _Verdict(record, record.reason, record.detail, None)
         return _Verdict(record, found.reason, found.detail, None)
     if found.invoice not in applied:
-        return _Verdict(record, record.reason, record.detail, "redriven", found)
+        return _Verdict(record, record.reason, record.detail, Outcome.REDRIVEN, found)
     content_sha256, partition, offset = applied[found.invoice]
     if content_sha256 == found.content_sha256:
-        return _Verdict(record, record.reason, record.detail, "in the mart already")
+        return _Verdict(record, record.reason, record.detail, Outcome.IN_THE_MART)
     detail = f"invoice {found.invoice!r} was applied from partition {partition} offset {offset}"
     return _Verdict(record, RejectReason.CONFLICTING_DUPLICATE, record.detail if is_landed else detail, None)
 
 
-def _producer(settings: Settings) -> KafkaProducer:
-    timeout_ms = int(settings.kafka_timeout_seconds * 1000)
-    try:
-        with connecting() as reasons:
-            return KafkaProducer(
-                bootstrap_servers=settings.require_kafka(),
-                **settings.kafka_security(),
-                client_id="redrive",
-                acks="all",
-                enable_idempotence=True,
-                compression_type="lz4",
-                max_request_size=max(1_048_576, settings.max_message_bytes + 1_024),
-                allow_auto_create_topics=False,
-                bootstrap_timeout_ms=timeout_ms,
-                max_block_ms=timeout_ms,
-                delivery_timeout_ms=timeout_ms + 5,
-                request_timeout_ms=max(1, timeout_ms // 3),
-            )
-    except KafkaError as error:
-        if reasons.login_refused:
-            raise StreamingError(f"Kafka at {settings.kafka_bootstrap_servers} {REFUSED_LOGIN}") from None
-        raise _away(settings, error, reasons.hint(settings.kafka_security())) from error
+def _sender(settings: Settings) -> Sender[None]:
+    return Sender(Brokers.of(settings), settings.kafka_topic, settings.max_message_bytes)
 
 
-def _send(producer: KafkaProducer, settings: Settings, verdicts: list[_Verdict]) -> None:
+def _send(sender: Sender[None], verdicts: Iterable[_Verdict]) -> None:
     """Send the records' values under the contract's key, and wait until the broker has them all."""
     try:
-        sent = [
-            producer.send(
-                settings.kafka_topic, key=(v.invoice.customer_id or v.invoice.invoice).encode(), value=v.record.raw
-            )
-            for v in verdicts
-            if v.invoice
-        ]
-        producer.flush(timeout=settings.kafka_timeout_seconds)
-        for future in sent:
-            future.get(timeout=settings.kafka_timeout_seconds)
-    except KafkaError as error:
-        raise _away(settings, error) from error
-
-
-def _away(settings: Settings, error: KafkaError, hint: str = "") -> AwayError:
-    return AwayError(
-        f"Kafka at {settings.kafka_bootstrap_servers} took no records for {settings.kafka_topic!r} "
-        f"({type(error).__name__} {error}): what it did not take is still in quarantine. Run it again{hint}"
-    )
+        for verdict in verdicts:
+            value = verdict.record.raw
+            if verdict.invoice and value is not None:
+                sender.send((verdict.invoice.customer_id or verdict.invoice.invoice).encode(), value, None)
+        sender.flush()
+    except UnavailableError as error:
+        raise UnavailableError(f"{error}. What it did not take is still in quarantine") from error
 
 
 def _settle(cursor: Cursor, verdicts: list[_Verdict]) -> None:
     rows = [
-        (v.record.topic_id, v.record.partition, v.record.offset, v.reason.value, v.detail, v.outcome) for v in verdicts
+        (
+            v.record.topic_id,
+            v.record.partition,
+            v.record.offset,
+            v.reason.value,
+            v.detail,
+            v.outcome and v.outcome.value,
+        )
+        for v in verdicts
     ]
     execute_values(cursor, statement("rejected/settle"), rows, page_size=_PAGE)
 

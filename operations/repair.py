@@ -24,6 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.errors import StreamingError
+from conf.kafka import Brokers
 from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
@@ -94,7 +95,7 @@ def repair(
     As MART_OWNER_DSN; may run beside the stream, which waits. Writes what it replaces as CSV below MART_HOME/repair.
     Raises StreamingError, and nothing is changed, if the lake does not land what the mart has applied within
     `wait_seconds`, if it lacks more than 1 % of the mart's invoices (unless `accept_loss`), or if the result would not
-    equal it; AwayError if PostgreSQL does not answer.
+    equal it; UnavailableError if PostgreSQL is unavailable.
     """
     folder = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
@@ -166,9 +167,7 @@ def _with_conflicts_settled(found: Verified, quarantined: int, phases: Phases) -
 
 def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
     """Of a mart that has no positions: the lake's, of the topic as the broker knows it, under the rules of today."""
-    topic = describe_topic(
-        settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds, settings.kafka_security()
-    )
+    topic = describe_topic(Brokers.of(settings), settings.kafka_topic)
     landed = read_landed(existing_lake(settings.lake), topic, topic.end_offsets)
     if not landed:
         raise StreamingError(

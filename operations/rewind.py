@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from conf.kafka import Brokers
 from conf.settings import Settings
-from lake.table import existing_lake, lake_exists, reaching
+from lake.table import existing_lake, find_lake, reaching
 from lake.table import forget as forget_landed
 from mart.connection import application_name, connect
 from mart.positions import forget, take_over
@@ -17,17 +18,18 @@ from topic.describe import Topic, describe_topic
 def rewind(settings: Settings, only: Literal["apply", "land"] | None, say: Callable[[str], None]) -> None:
     """Forget both, or `only` the mart's positions (apply) or the lake's (land); `say` is told of each.
 
-    A running job of the mart is fenced. Raises StreamingError, AwayError.
+    A running job of the mart is fenced. Raises StreamingError, UnavailableError.
     """
-    topic = describe_topic(
-        settings.require_kafka(), settings.kafka_topic, settings.kafka_timeout_seconds, settings.kafka_security()
-    )
+    topic = describe_topic(Brokers.of(settings), settings.kafka_topic)
     if only != "land":
         _rewind_mart(settings, topic)
         say(f"topic {topic.name!r} will be applied from its first record again")
-    if only == "land" or (only is None and lake_exists(settings.lake)):
+    if only == "apply":
+        return
+    table = existing_lake(settings.lake) if only == "land" else find_lake(settings.lake)
+    if table is not None:
         with reaching(settings.lake):
-            forget_landed(existing_lake(settings.lake), topic)
+            forget_landed(table, topic)
         say(f"topic {topic.name!r} will be landed from its first record again")
 
 

@@ -9,13 +9,14 @@ from datetime import datetime
 from rich.filesize import decimal
 from rich.table import Table
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.postgres import answering
 from conf.settings import Settings
 from lake.files import size_of
-from lake.table import existing_lake, lake_exists
+from lake.table import find_lake
 from mart import quarantine
-from mart.connection import answering
-from mart.status import Observed, connect, observe
+from mart.connection import connect_to_read
+from mart.status import Observed, observe
 from sql import one_row, statement
 
 
@@ -44,19 +45,19 @@ class Status:
 
 
 def see(settings: Settings) -> Status:
-    """Look once, as MART_READER_DSN. What is away is part of the answer. Raises SettingsError."""
+    """Look once, as MART_READER_DSN. What is unavailable is part of the answer. Raises SettingsError."""
     settings.require_kafka()
     settings.require_mart("reader")
     observed = observe(settings)
     writer = waiting = None
     if observed.mart_problem is None:
-        with answering(), closing(connect(settings.require_mart("reader"), "retail-mart status")) as connection:
+        with answering(), closing(connect_to_read(settings.require_mart("reader"), "retail-mart status")) as connection:
             with connection, connection.cursor() as cursor:
                 cursor.execute(statement("dashboards/status"))
                 *_, application, started_at, connected = one_row(cursor)
             writer = Writer(connected, application, started_at)
         if settings.mart_dsn is not None:  # the quarantine holds customers' data, which a reader does not see
-            with answering(), closing(connect(settings.require_mart(), "retail-mart status")) as connection:
+            with answering(), closing(connect_to_read(settings.require_mart(), "retail-mart status")) as connection:
                 waiting = sum(count.records for count in quarantine.count(connection, settings.kafka_topic, []))
     return Status(observed, writer, waiting, _lake(settings.lake))
 
@@ -106,10 +107,10 @@ def _rules(observed: Observed) -> str | None:
 
 def _lake(path: str) -> str:
     try:
-        if not lake_exists(path):
+        table = find_lake(path)
+        if table is None:
             return f"none yet at {path}"
-        table = existing_lake(path)
         files, size = size_of(table)
         return f"version {table.version()}, {files:,} files, {decimal(size)}, at {path}"
-    except (AwayError, StreamingError) as error:
+    except (UnavailableError, StreamingError) as error:
         return str(error)

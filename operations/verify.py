@@ -28,7 +28,6 @@ from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.files import kept_since
 from lake.table import existing_lake, reaching, read_positions
-from mart.connection import answering
 from mart.erasure_list import ErasureList, read_list
 from mart.session import session
 from sql import statement
@@ -149,7 +148,7 @@ def verify(
     column, and whether each copy of an invoice with other content is in quarantine.
 
     Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
-    or there is no lake; NothingAppliedError if the mart is new; AwayError if PostgreSQL does not answer.
+    or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is unavailable.
     """
     phases = Phases(on_phase)
     with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:
@@ -168,10 +167,7 @@ def verify(
 @contextmanager
 def _snapshot(dsn: str) -> Iterator[Cursor]:
     """A cursor that sees the mart of one moment."""
-    with (
-        answering(),
-        session(dsn, "retail-mart verify") as connection,
-    ):
+    with session(dsn, "retail-mart verify") as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
             yield cursor

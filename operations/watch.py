@@ -1,7 +1,7 @@
 """Watch: look again and again, and tell of each alert once when it fires and once when it is over.
 
 What the channels were told is kept in a file, MART_HOME/watch.json, and not in the mart: it must be known while
-PostgreSQL is away, and the watch may then read as analytics_reader, which writes nothing.
+PostgreSQL is unavailable, and the watch may then read as analytics_reader, which writes nothing.
 """
 
 from __future__ import annotations

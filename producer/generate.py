@@ -23,7 +23,7 @@ from producer.shop import (
     DEFAULT_CUSTOMERS,
     MIN_PRODUCTS,
     Baskets,
-    Customers,
+    Codes,
     Shelf,
     catalogue,
     customers,
@@ -184,7 +184,8 @@ def shop_days(options: Options) -> Iterator[Day]:
         if lines is not None and sold + len(baskets) > lines:  # the shop's last invoice is cut short
             baskets = baskets.cut(lines - sold)
         day = options.start_date + timedelta(days=number)
-        yield _sell(day, baskets, shelf, people, min(1.0, (number + 0.5) / history), rng)
+        buyers = people.ids(people.draw(len(baskets.origin), min(1.0, (number + 0.5) / history), rng))
+        yield _sell(day, baskets, shelf, buyers, rng)
         sold += len(baskets)
         number += 1
 
@@ -201,10 +202,10 @@ def _at_least(lines: int, shelf: Shelf, returns_share: float, rng: np.random.Gen
     return baskets.cut(int(np.searchsorted(baskets.invoice, baskets.invoice[lines - 1], side="right")))
 
 
-def _sell(day: date, baskets: Baskets, shelf: Shelf, people: Customers, at: float, rng: np.random.Generator) -> Day:
+def _sell(day: date, baskets: Baskets, shelf: Shelf, buyers: Codes, rng: np.random.Generator) -> Day:
     """Give the baskets a buyer, a moment and a number each."""
     count = len(baskets.origin)
-    buyer = people.ids(people.draw(count, at, rng))[baskets.origin]
+    buyer = buyers[baskets.origin]
     anonymous = (rng.random(count) < ANONYMOUS_SHARE)[baskets.origin]
     second = day_seconds(count, rng)
     number = pc.cast(

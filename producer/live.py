@@ -5,7 +5,9 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from threading import Event
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
@@ -16,11 +18,38 @@ from numpy.typing import NDArray
 from producer.csv_invoices import Invoice, Line
 from producer.event import event, record_key
 from producer.send import Sender
-from producer.shop import ANONYMOUS_SHARE, Codes, Customers, Shelf, rhythm
+from producer.shop import (
+    ANONYMOUS_SHARE,
+    DEFAULT_CUSTOMERS,
+    Codes,
+    Customers,
+    Shelf,
+    catalogue,
+    customers,
+    generator,
+    rhythm,
+)
 
-STREAM = 2**40  # of random numbers: far from those of generate's days
+_STREAM = 2**40  # of random numbers: far from those of generate's days
 _AT_A_TIME = 500  # baskets drawn in one go
 _TICK_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to sell: `rate` invoices a second, on average over the opening hours, or at all hours (`with_rhythm` False),
+    by the shop of `generate` with the same numbers and seed. Every `burst_seconds` (None: never) a group of
+    `burst_customers` buys beside that, at once. For `duration` seconds; None: without end."""
+
+    rate: float
+    zone: ZoneInfo
+    with_rhythm: bool = True
+    burst_seconds: float | None = None
+    burst_customers: int = 50
+    duration: float | None = None
+    customers: int = DEFAULT_CUSTOMERS
+    products: int = 30
+    seed: int = 42
 
 
 class Sale(NamedTuple):
@@ -79,33 +108,26 @@ def run_prefix(now: datetime) -> str:
 
 
 def live(
+    options: Options,
     sender: Sender[int],
-    shelf: Shelf,
-    people: Customers,
-    rng: np.random.Generator,
-    *,
-    rate: float,
-    zone: ZoneInfo,
-    with_rhythm: bool = True,
-    burst_seconds: float | None = None,
-    burst_customers: int = 50,
-    duration: float | None = None,
     stop: Event | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Summary:
-    """Sell `rate` invoices a second, on average over the opening hours, dated now in the shop's zone.
+    """Sell as the options say, dated now in the shop's zone.
 
-    Every `burst_seconds` a group of `burst_customers` buys beside that, at once. Ends after `duration` seconds,
-    or when `stop` is set, and waits until the last invoice is acknowledged. `on_progress` gets invoices sent and
-    bursts. Raises DeliveryError.
+    Ends after the options' duration, or when `stop` is set, and waits until the last invoice is acknowledged.
+    `on_progress` gets invoices sent and bursts. Raises what the sender raises.
     """
+    shelf = Shelf(catalogue(options.products, options.seed))
+    people = customers(options.customers, generator(options.seed, 0))
+    rng = generator(options.seed, _STREAM)
     stop = stop or Event()
-    prefix = run_prefix(datetime.now(zone))
-    ordinary, groups = sales(shelf, people, rng), bursts(shelf, people, burst_customers, rng)
+    prefix = run_prefix(datetime.now(options.zone))
+    ordinary, groups = sales(shelf, people, rng), bursts(shelf, people, options.burst_customers, rng)
     began = time.monotonic()
-    end = began + duration if duration is not None else float("inf")
-    next_sale, next_tick = began, began
-    next_burst = began + burst_seconds if burst_seconds else float("inf")
+    end = began + (inf if options.duration is None else options.duration)
+    burst_seconds = options.burst_seconds or inf
+    next_sale, next_tick, next_burst = began, began, began + burst_seconds
     burst_count = 0
 
     def sell(sale: Sale, now: datetime) -> None:
@@ -119,15 +141,15 @@ def live(
             stop.wait(seconds)
         if stop.is_set() or due == end:
             break
-        now = datetime.now(zone)
+        now = datetime.now(options.zone)
         if due == next_burst:
             for sale in next(groups):
                 sell(sale, now)
             burst_count += 1
-            next_burst += burst_seconds or 0
+            next_burst += burst_seconds
         elif due == next_sale:
             sell(next(ordinary), now)
-            next_sale += 1 / (rate * (rhythm(now.hour) if with_rhythm else 1))
+            next_sale += 1 / (options.rate * (rhythm(now.hour) if options.with_rhythm else 1))
         else:
             sender.collect()
             if on_progress:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from itertools import count
 from pathlib import Path
@@ -33,12 +33,30 @@ class Span(NamedTuple):
         return (self.last - self.first).days + 1
 
 
+@dataclass(frozen=True)
+class Options:
+    """What to send: the files' invoices in their order, at a pace, at most `limit` of them.
+
+    `shift_days` moves all dates. `loop_days`, the files' span in days, makes it go round again and again, each round
+    that many days later and with other invoice numbers. `start` is where an earlier replay stopped.
+    """
+
+    files: Sequence[Path]
+    pace: Pace = field(default_factory=Pace)
+    shift_days: int = 0
+    loop_days: int | None = None
+    start: Position | None = None
+    limit: int | None = None
+
+
 class Progress(NamedTuple):
     fraction: float
     """Of the files' bytes in this round, or of the limit, from 0 to 1."""
     invoices: int
     lines: int
     rejected: int
+    acknowledged: Position | None = None
+    """Up to where the brokers have all of it, if that is farther than when this was told last."""
 
 
 class Summary(NamedTuple):
@@ -138,16 +156,9 @@ class Message(NamedTuple):
     """Of the round's bytes, up to and with this invoice."""
 
 
-def messages(
-    files: Sequence[Path],
-    rejects: RejectFile,
-    *,
-    shift_days: int = 0,
-    loop_days: int | None = None,
-    start: Position | None = None,
-    max_bytes: int = 1_000_000,
-) -> Iterator[Message]:
-    """The files' invoices as messages, one file in memory at a time; see replay() for the options."""
+def messages(options: Options, rejects: RejectFile, max_bytes: int = 1_000_000) -> Iterator[Message]:
+    """The files' invoices as messages, one file in memory at a time."""
+    files, start, loop_days = options.files, options.start, options.loop_days
     sizes = {file: file.stat().st_size for file in files}
     total = max(1, sum(sizes.values()))
     todo = remaining(files, start)
@@ -161,7 +172,7 @@ def messages(
                 rejects.write(bad)
             for i, original in enumerate(invoices[skip:], start=skip + 1):
                 try:
-                    invoice = moved(original, shift_days + round_ * (loop_days or 0), round_)
+                    invoice = moved(original, options.shift_days + round_ * (loop_days or 0), round_)
                     value = event(invoice)
                     if len(value) > max_bytes:
                         raise LineError(f"a message of {len(value)} bytes, more than {max_bytes}")
@@ -175,7 +186,7 @@ def messages(
                     value,
                     len(invoice.lines),
                     invoice.date,
-                    Position(name, i, round_, shift_days),
+                    Position(name, i, round_, options.shift_days),
                     (done + sizes[file] * i / len(invoices)) / total,
                 )
             done += sizes[file]
@@ -186,30 +197,24 @@ def messages(
 
 
 class _Watch:
-    """Looks now and then at what was acknowledged, for the progress and the position."""
+    """Looks now and then at what was acknowledged, and tells how far it is."""
 
-    def __init__(
-        self,
-        sender: Sender[Position],
-        on_progress: Callable[[], None],
-        on_position: Callable[[Position], None] | None,
-    ) -> None:
-        self._sender, self._on_progress, self._on_position = sender, on_progress, on_position
+    def __init__(self, sender: Sender[Position], on_progress: Callable[[Progress], None]) -> None:
+        self._sender, self._on_progress = sender, on_progress
         self._next = time.monotonic() + _TICK_SECONDS
-        self._saved: Position | None = None
+        self._told: Position | None = None
+        self.progress = Progress(0.0, 0, 0, 0)
 
     def look(self) -> None:
         if time.monotonic() >= self._next:
             self._sender.collect()
-            self.note()
+            self.tell()
             self._next = time.monotonic() + _TICK_SECONDS
 
-    def note(self) -> None:
-        position = self._sender.mark
-        if self._on_position and position and position != self._saved:
-            self._on_position(position)
-            self._saved = position
-        self._on_progress()
+    def tell(self) -> None:
+        mark = self._sender.mark
+        self._on_progress(self.progress._replace(acknowledged=mark if mark != self._told else None))
+        self._told = mark
 
     def wait(self, seconds: float, stop: Event) -> None:
         """Wait so long, or until it is stopped."""
@@ -219,64 +224,40 @@ class _Watch:
 
 
 def replay(
-    files: Sequence[Path],
+    options: Options,
     sender: Sender[Position],
     rejects: RejectFile,
-    *,
-    pace: Pace | None = None,
-    shift_days: int = 0,
-    loop_days: int | None = None,
-    start: Position | None = None,
-    limit: int | None = None,
-    stop: Event | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    on_position: Callable[[Position], None] | None = None,
+    stop: Event,
+    on_progress: Callable[[Progress], None],
 ) -> Summary:
-    """Send the files' invoices, and wait until the last is acknowledged.
+    """Send the files' invoices, and wait until the last is acknowledged; `stop` ends it before the next invoice.
 
-    `shift_days` moves all dates. `loop_days`, the files' span in days, makes it go round again and again, each
-    round that many days later and with other invoice numbers. `start` is where an earlier replay stopped,
-    `limit` the most invoices to send, `stop` ends it before the next invoice. `on_position` gets now and then
-    what may be saved, and at the end, whatever ends it. Raises DeliveryError, PositionError, HeaderError.
+    `on_progress` is told now and then, and at the end, whatever ends it. Raises PositionError, HeaderError and what the
+    sender raises.
     """
-    pace, stop = pace or Pace(), stop or Event()
     began = time.monotonic()
     acknowledged_before = sender.acknowledged
-    progress = Progress(0.0, 0, 0, 0)
-
-    def show() -> None:
-        if on_progress:
-            on_progress(progress)
-
-    watch = _Watch(sender, show, on_position)
-    source = messages(
-        files,
-        rejects,
-        shift_days=shift_days,
-        loop_days=loop_days,
-        start=start,
-        max_bytes=sender.max_message_bytes,
-    )
+    watch = _Watch(sender, on_progress)
     try:
-        for message in source:
-            if (seconds := pace.wait_for(message.date)) > 0:
+        for message in messages(options, rejects, sender.max_message_bytes):
+            if (seconds := options.pace.wait_for(message.date)) > 0:
                 watch.wait(seconds, stop)
             if stop.is_set():
                 break
             sender.send(message.key, message.value, message.position)
-            sent = progress.invoices + 1
-            fraction = message.fraction if limit is None else max(message.fraction, sent / limit)
-            progress = Progress(fraction, sent, progress.lines + message.lines, rejects.count)
+            sent = watch.progress.invoices + 1
+            fraction = message.fraction if options.limit is None else max(message.fraction, sent / options.limit)
+            watch.progress = Progress(fraction, sent, watch.progress.lines + message.lines, rejects.count)
             watch.look()
-            if sent == limit:
+            if sent == options.limit:
                 break
         sender.flush()
     finally:
-        progress = progress._replace(rejected=rejects.count)
-        watch.note()
+        watch.progress = watch.progress._replace(rejected=rejects.count)
+        watch.tell()
     return Summary(
         sender.acknowledged - acknowledged_before,
-        progress.lines,
+        watch.progress.lines,
         rejects.count,
         time.monotonic() - began,
         stop.is_set(),

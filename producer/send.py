@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
+from contextlib import closing
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-import kafka
-import kafka.errors
+from kafka.errors import BrokerResponseError, KafkaError
 
 from conf.errors import OperatorError
-from conf.kafka_refusal import REFUSED_LOGIN, connecting
+from conf.kafka import Brokers
 
 # What may wait for an acknowledgement; kafka-python itself sets no bound.
 _MAX_IN_FLIGHT = 20_000
@@ -22,33 +21,7 @@ Mark = TypeVar("Mark")
 
 
 class DeliveryError(OperatorError):
-    """The brokers are away, the topic is missing or a message was refused; the message says what to do."""
-
-
-def producer_options(
-    bootstrap: str, timeout_seconds: float, max_message_bytes: int, security: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """How kafka-python is configured: nothing lost and nothing doubled by a retry, in order, compressed.
-
-    The linger is short for the sake of latency; at full speed the batches fill long before it is over.
-    """
-    timeout_ms = int(timeout_seconds * 1000)
-    return {
-        "bootstrap_servers": bootstrap.split(","),
-        "client_id": "producer",
-        "acks": "all",
-        "enable_idempotence": True,
-        "compression_type": "lz4",
-        "linger_ms": 5,
-        "batch_size": 256 * 1024,
-        "max_request_size": max(1_048_576, max_message_bytes + 1_024),
-        "allow_auto_create_topics": False,
-        "bootstrap_timeout_ms": timeout_ms,
-        "max_block_ms": timeout_ms,
-        "delivery_timeout_ms": timeout_ms + 5,
-        "request_timeout_ms": max(1, timeout_ms // 3),
-        **(security or {}),
-    }
+    """The topic is missing or a message was refused; the message says what to do."""
 
 
 class Sender(Generic[Mark]):
@@ -58,32 +31,19 @@ class Sender(Generic[Mark]):
     it have been acknowledged. Use it as a context manager.
     """
 
-    def __init__(
-        self,
-        bootstrap: str,
-        topic: str,
-        timeout_seconds: float = 30,
-        max_message_bytes: int = 1_000_000,
-        security: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Connect; `security` is Settings.kafka_security(). Raises DeliveryError if the brokers are away, refuse the
-        login or do not have the topic."""
+    def __init__(self, brokers: Brokers, topic: str, max_message_bytes: int = 1_000_000) -> None:
+        """Connect. Raises DeliveryError if the brokers do not have the topic, and what Brokers.answering raises."""
         self.topic = topic
         self.max_message_bytes = max_message_bytes
         self.sent = 0
         self.acknowledged = 0
         self.mark: Mark | None = None
-        self._bootstrap = bootstrap
-        self._timeout = timeout_seconds
+        self._brokers = brokers
         self._in_flight: deque[tuple[Any, int, Mark]] = deque()
         self._bytes = 0
-        options = producer_options(bootstrap, timeout_seconds, max_message_bytes, security)
-        self._security = security or {}
-        self._check_topic(options)
-        try:
-            self._producer = kafka.KafkaProducer(**options)
-        except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+        with brokers.answering():
+            self._check_topic()
+            self._producer = brokers.producer(max_message_bytes)
 
     def __enter__(self) -> Sender[Mark]:
         return self
@@ -94,7 +54,7 @@ class Sender(Generic[Mark]):
         """Close; what is still in flight is waited for only by flush()."""
         try:
             self._producer.close(timeout=0 if self._in_flight else 5)
-        except kafka.errors.KafkaError:  # it could not flush, which the caller knows by now
+        except KafkaError:  # it could not flush, which the caller knows by now
             self._producer._closed = True  # else its finalizer tries again and prints a traceback
 
     def send(self, key: bytes, value: bytes, mark: Mark) -> None:
@@ -104,11 +64,11 @@ class Sender(Generic[Mark]):
         """
         self.collect()
         while len(self._in_flight) >= _MAX_IN_FLIGHT or self._bytes > _MAX_BYTES_IN_FLIGHT:
-            self._wait_for_oldest(self._timeout)
+            self._wait_for_oldest(self._brokers.timeout_seconds)
         try:
             future = self._producer.send(self.topic, value=value, key=key)
-        except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+        except KafkaError as error:
+            raise self._explained(error) from None
         size = len(key) + len(value)
         self._in_flight.append((future, size, mark))
         self._bytes += size
@@ -121,61 +81,44 @@ class Sender(Generic[Mark]):
 
     def flush(self) -> None:
         """Wait until everything is acknowledged. Raises DeliveryError if that takes longer than the timeout."""
-        deadline = time.monotonic() + self._timeout + 1  # the client itself gives up at the timeout, and says why
+        deadline = (
+            time.monotonic() + self._brokers.timeout_seconds + 1
+        )  # the client itself gives up at the timeout, and says why
         while self._in_flight:
             self._wait_for_oldest(max(0.0, deadline - time.monotonic()))
 
     def _wait_for_oldest(self, seconds: float) -> None:
         try:
             self._in_flight[0][0].get(timeout=seconds)
-        except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
+        except KafkaError as error:
+            raise self._explained(error) from None
         self.collect()
 
     def _settle(self) -> None:
         future, size, mark = self._in_flight[0]
         if future.failed():
-            raise self._away(future.exception)
+            raise self._explained(future.exception)
         self._in_flight.popleft()
         self._bytes -= size
         self.acknowledged += 1
         self.mark = mark
 
-    def _check_topic(self, options: dict[str, Any]) -> None:
+    def _check_topic(self) -> None:
         """Ask for the topic before anything is read: the producer itself would wait for it in silence."""
-        names = ("bootstrap_servers", "client_id", "bootstrap_timeout_ms", "request_timeout_ms")
-        try:
-            with connecting() as reasons:
-                admin = kafka.KafkaAdminClient(**{name: options[name] for name in names}, **self._security)
-        except kafka.errors.KafkaError as error:
-            if reasons.login_refused:
-                raise DeliveryError(f"Kafka at {self._bootstrap} {REFUSED_LOGIN}") from None
-            raise self._away(error, reasons.hint(self._security)) from None
-        except ValueError as error:
-            raise DeliveryError(
-                f"KAFKA_BOOTSTRAP_SERVERS={self._bootstrap}: give host:port[,host:port] ({error})"
-            ) from None
-        try:
+        with closing(self._brokers.admin()) as admin:
             there = self.topic in admin.list_topics()
-        except kafka.errors.KafkaError as error:
-            raise self._away(error) from None
-        finally:
-            admin.close()
         if not there:
+            servers = self._brokers.servers
             raise DeliveryError(
-                f"Kafka at {self._bootstrap} has no topic {self.topic!r}: `retail-mart up` creates it, or use "
-                f"`kafka-topics.sh --bootstrap-server {self._bootstrap} --create --topic {self.topic}`, or name "
+                f"Kafka at {servers} has no topic {self.topic!r}: `retail-mart up` creates it, or use "
+                f"`kafka-topics.sh --bootstrap-server {servers} --create --topic {self.topic}`, or name "
                 "another one in KAFKA_TOPIC"
             )
 
-    def _away(self, error: BaseException, hint: str = "") -> DeliveryError:
-        if isinstance(error, kafka.errors.BrokerResponseError) and not error.retriable:
+    def _explained(self, error: BaseException) -> Exception:
+        if isinstance(error, BrokerResponseError) and not error.retriable:
             return DeliveryError(
-                f"Kafka at {self._bootstrap} refused a message for {self.topic!r}: {error}. Look at the topic's "
+                f"Kafka at {self._brokers.servers} refused a message for {self.topic!r}: {error}. Look at the topic's "
                 "and the broker's configuration and rights"
             )
-        return DeliveryError(
-            f"no answer from Kafka at {self._bootstrap} within {self._timeout:g} s ({error}): is it up? "
-            "`retail-mart servers` shows the embedded one, `retail-mart up` starts it; "
-            "KAFKA_BOOTSTRAP_SERVERS names another." + hint
-        )
+        return self._brokers.explained(error)

@@ -134,7 +134,7 @@ def _start(python: Path, variables: Mapping[str, str], log: Path, *arguments: st
 
 
 def _health(url: str) -> dict[str, Any] | None:
-    """What Airflow says of its parts, or None: it does not answer."""
+    """What Airflow says of its parts, or None: it is unavailable."""
     try:
         with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310
             return dict(json.load(answer))

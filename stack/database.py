@@ -16,10 +16,13 @@ from types import MappingProxyType
 from urllib.parse import urlsplit, urlunsplit
 
 import psutil
-import psycopg2
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from conf.errors import StreamingError, UnavailableError
 from conf.masking import conceal
+from conf.postgres import open_connection
 from stack import process
 from stack.privileges import RunAs, owner_for, run_as
 from stack.state import Server, StackError, write_private
@@ -205,17 +208,17 @@ def _when_ready(home: Path, found: psutil.Process, port: int) -> Server:
 
 def _answers(superuser_dsn: str) -> bool:
     try:
-        psycopg2.connect(superuser_dsn, connect_timeout=2).close()
-    except psycopg2.OperationalError as error:
-        if "authentication failed" in str(error):
-            raise StackError(f"PostgreSQL takes another password than the one kept with its data: {error}") from error
+        open_connection(superuser_dsn, "retail-mart up", Connection, connect_seconds=2).close()
+    except UnavailableError:
         return False
+    except StreamingError as error:
+        raise StackError(f"PostgreSQL takes another password than the one kept with its data: {error}") from error
     return True
 
 
 def ensure_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
     """The mart's roles, each with its password (role → password), and the database; each made if it is missing."""
-    with contextlib.closing(psycopg2.connect(superuser_dsn)) as connection:
+    with contextlib.closing(open_connection(superuser_dsn, "retail-mart up", Connection)) as connection:
         connection.autocommit = True
         cursor = connection.cursor()
         # The session of an `up` that was killed may still be at it: its lock ends with it.
@@ -230,7 +233,7 @@ def ensure_roles(superuser_dsn: str, passwords: Mapping[str, str]) -> None:
             create_database(cursor, DATABASE)
 
 
-def create_database(cursor: psycopg2.extensions.cursor, name: str, owner: str = OWNER) -> None:
+def create_database(cursor: Cursor, name: str, owner: str = OWNER) -> None:
     """Create an empty database of that owner; the cursor's role may do so and is in autocommit."""
     statement = sql.SQL("CREATE DATABASE {} OWNER {}")
     cursor.execute(statement.format(sql.Identifier(name), sql.Identifier(owner)))
@@ -239,13 +242,13 @@ def create_database(cursor: psycopg2.extensions.cursor, name: str, owner: str = 
 @contextmanager
 def own_database(superuser_dsn: str, name: str, owner: str = OWNER) -> Iterator[None]:
     """An empty database of this name within the block, dropped at its end whoever is still connected."""
-    with contextlib.closing(psycopg2.connect(superuser_dsn)) as admin:
+    with contextlib.closing(open_connection(superuser_dsn, "retail-mart stack", Connection)) as admin:
         admin.autocommit = True
         create_database(admin.cursor(), name, owner)
     try:
         yield
     finally:
-        with contextlib.closing(psycopg2.connect(superuser_dsn)) as admin:
+        with contextlib.closing(open_connection(superuser_dsn, "retail-mart stack", Connection)) as admin:
             admin.autocommit = True
             admin.cursor().execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 

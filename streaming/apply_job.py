@@ -15,10 +15,12 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from conf.line_rules import admin_codes
+from conf.postgres import answering
 from conf.settings import Settings
-from mart.connection import Writing, answering, application_name, connect
+from mart.connection import Writing, application_name, connect
 from mart.lock_watch import LockWatch
 from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
 from mart.score import check_scores, thin_history
@@ -74,7 +76,7 @@ class ApplyJob(Job[ApplySession]):
                 advance(cursor, writer, {p: at for p, at in start.items() if positions.get(p) != at})
                 adopt_rules(cursor, settings)
             report_reading(self.name, topic, start, epoch=writer.epoch)
-            lag = Lag(settings.require_kafka(), topic, start, settings.kafka_security())
+            lag = Lag(Brokers.of(settings), topic, start)
             self.metrics.follow(lag)
             records = read_topic(
                 spark,
@@ -108,8 +110,8 @@ class ApplyJob(Job[ApplySession]):
                 if time.monotonic() - self._thinned_at > _THIN_SECONDS:
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()
-        except AwayError as away:  # the next batch waits for PostgreSQL
-            log.warning("scores not checked", reason=str(away))
+        except UnavailableError as error:  # the next batch waits for PostgreSQL
+            log.warning("scores not checked", reason=str(error))
 
     def check_topic(self, session: ApplySession, topic: Topic) -> None:  # noqa: ARG002
         with self._mart() as connection, connection, connection.cursor() as cursor:
@@ -132,14 +134,14 @@ class ApplyJob(Job[ApplySession]):
     @contextmanager
     def _mart(self) -> Iterator[Writing]:
         """The connection to the mart, made anew where it broke; a long wait for a lock in the block is told, and ended
-        by a stop signal. Raises AwayError if PostgreSQL fails meanwhile."""
+        by a stop signal. Raises UnavailableError if PostgreSQL fails meanwhile."""
         try:
             with answering():
                 if self._connection is None or self._connection.closed:
                     self._connection = connect(self.settings.require_mart())
                 with self._locks.watching(self._connection):
                     yield self._connection
-        except AwayError:
+        except UnavailableError:
             self._disconnect()
             raise
 

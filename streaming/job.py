@@ -31,7 +31,8 @@ from tenacity import (
     wait_exponential,
 )
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from conf.phases import Phases
 from conf.settings import Settings
 from streaming.checkpoint import checkpoint
@@ -46,7 +47,7 @@ from topic.offsets import Covered
 log = structlog.get_logger()
 _POLL_SECONDS = 1
 _WELL_SECONDS = 60  # a query that has run for so long had its servers
-# What Spark's messages say of a broker that went away; the second is a task's own patience (pollTimeoutMs).
+# What Spark's messages say of a broker that became unavailable; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
@@ -108,7 +109,7 @@ class Job(ABC, Generic[_Session]):
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
         """The session of a start, until the block's end.
 
-        Raises StreamingError when an operator has something to do, AwayError when a server does not answer.
+        Raises StreamingError when an operator has something to do, UnavailableError when a server is unavailable.
         """
 
     @abstractmethod
@@ -120,12 +121,7 @@ class Job(ABC, Generic[_Session]):
         """The topic as it is now, and a connection to ask about it. Raises StreamingError if it is compacted, and what
         describe_topic raises."""
         settings = self.settings
-        asked = (
-            settings.require_kafka(),
-            settings.kafka_topic,
-            settings.kafka_timeout_seconds,
-            settings.kafka_security(),
-        )
+        asked = (Brokers.of(settings), settings.kafka_topic)
         topic = describe_topic(*asked)
         with closing(TopicAdmin(*asked)) as admin:
             admin.check_cleanup_policy()
@@ -147,8 +143,9 @@ class Job(ABC, Generic[_Session]):
         """The micro-batch's slices, until a stop signal, each with the timer of its phases, of which `parse` is over.
 
         After each was read, the broker is asked whether the topic still is the one that the query began with: the
-        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or AwayError if
-        the store has been told already (`rewind`), so that the query begins again with the new topic.
+        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or
+        UnavailableError if the store has been told already (`rewind`), so that the query begins again with the new
+        topic.
         """
         settings, topic = self.settings, session.topic
         servers, security = settings.require_kafka(), settings.spark_kafka_security()
@@ -158,8 +155,7 @@ class Job(ABC, Generic[_Session]):
             return read.coalesce(1) if one_task else read
 
         def without_spark(part: Covered, most_bytes: int) -> tuple[pa.Table, bool]:
-            patience = settings.kafka_timeout_seconds
-            return consume_range(servers, topic.name, part, most_bytes, patience, settings.kafka_security())
+            return consume_range(Brokers.of(settings), topic.name, part, most_bytes)
 
         whole = records.coalesce(1) if one_task else records
         parts = slices(whole, covered, step, again, without_spark, MOST_BYTES, niceness, 1 if one_task else None)
@@ -172,7 +168,9 @@ class Job(ABC, Generic[_Session]):
             topic_id = session.admin.topic_id()
             if topic_id != topic.topic_id:
                 self.check_topic(session, replace(topic, topic_id=topic_id))
-                raise AwayError(f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}")
+                raise UnavailableError(
+                    f"topic {topic.name!r} was re-created: it has id {topic_id}, not {topic.topic_id}"
+                )
             yield part, phases
             if self.stopping.is_set():
                 return
@@ -187,21 +185,22 @@ class Job(ABC, Generic[_Session]):
         """Raise if a newer job has taken over: then the query is not to be started again."""
 
     def patiently(self) -> Retrying:
-        """Try again while something is away, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop signal."""
+        """Try again while something is unavailable, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop
+        signal."""
         return Retrying(
-            retry=retry_if_exception_type(AwayError),
+            retry=retry_if_exception_type(UnavailableError),
             wait=wait_exponential(multiplier=0.5, max=15),
             stop=stop_any(stop_after_delay(self.settings.outage_patience_seconds), stop_when_event_set(self.stopping)),
             sleep=sleep_using_event(self.stopping),
-            before_sleep=self._say_away,
+            before_sleep=self._say_unavailable,
             reraise=True,
         )
 
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
 
-        Raises StreamingError when an operator has something to do; AwayError when Kafka or the store stayed away for
-        longer than OUTAGE_PATIENCE_SECONDS.
+        Raises StreamingError when an operator has something to do; UnavailableError when Kafka or the store was
+        unavailable for longer than OUTAGE_PATIENCE_SECONDS.
         """
         # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
@@ -211,7 +210,7 @@ class Job(ABC, Generic[_Session]):
                 for attempt in self.patiently():
                     with attempt:
                         done = self._run_query(spark)
-        except AwayError:
+        except UnavailableError:
             if not self.stopping.is_set():
                 raise
         finally:
@@ -230,11 +229,11 @@ class Job(ABC, Generic[_Session]):
                 with self.metrics.query_running(self.name):
                     self._wait(session, running)
                 return True
-            except AwayError as away:
+            except UnavailableError as error:
                 got_on = self.committed_batches > committed or time.monotonic() - started > _WELL_SECONDS
                 if not got_on or self.stopping.is_set():
                     raise
-                log.warning("query failed, starting it again", query=self.name, reason=str(away))
+                log.warning("query failed, starting it again", query=self.name, reason=str(error))
                 return False
 
     def _start(self, session: _Session, folder: str) -> StreamingQuery:
@@ -268,10 +267,10 @@ class Job(ABC, Generic[_Session]):
                     self._process(session, started, records)
             finally:
                 self._in_batch.release()
-        except AwayError as away:
+        except UnavailableError as error:
             if self.stopping.is_set():  # what it waited for is not worth Spark's traceback; the batch was not committed
                 return
-            self._failure = away
+            self._failure = error
             raise
         except BaseException as failure:
             self._failure = failure
@@ -298,16 +297,16 @@ class Job(ABC, Generic[_Session]):
                 self._stop(query)
         except StreamingQueryException as error:
             failure, self._failure = self._failure, None
-            if isinstance(failure, StreamingError | AwayError):
+            if isinstance(failure, StreamingError | UnavailableError):
                 raise failure from None
             if failure is None:
                 self.check_superseded(session)
             # From Spark's own look at the topic, or from the tasks that read it, which foreachBatch waits for.
             if of_kafka := _OF_KAFKA.search(str(error)):
-                raise AwayError(f"Kafka failed: {of_kafka[1]}") from error
+                raise UnavailableError(f"Kafka failed: {of_kafka[1]}") from error
             if of_offsets := _OF_OFFSETS.search(str(error)):
                 reason = next(filter(None, of_offsets.groups()))
-                raise AwayError(f"Kafka's offsets are not those that the query knew: {reason}") from error
+                raise UnavailableError(f"Kafka's offsets are not those that the query knew: {reason}") from error
             raise
 
     def _stop(self, query: StreamingQuery) -> None:
@@ -320,7 +319,7 @@ class Job(ABC, Generic[_Session]):
                 raise
             log.warning("the query takes long to stop, it ends with Spark", query=self.name)
 
-    def _say_away(self, state: RetryCallState) -> None:
+    def _say_unavailable(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None
         wait = state.next_action.sleep if state.next_action else 0
         log.warning(

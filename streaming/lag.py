@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
+from kafka.consumer import KafkaConsumer
 from kafka.errors import KafkaError
 
+from conf.kafka import Brokers
 from streaming.scraped import Scraped
 from topic.describe import READ_COMMITTED, READ_UNCOMMITTED, Topic
 from topic.offsets import behind
@@ -25,16 +26,10 @@ class Lag(Scraped):
     # KeyError: of a partition that the consumer does not know.
     failures = (KafkaError, OSError, ValueError, KeyError)
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        topic: Topic,
-        positions: Mapping[int, int],
-        security: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`positions`: where each partition is applied up to; `security` is Settings.kafka_security()."""
+    def __init__(self, brokers: Brokers, topic: Topic, positions: Mapping[int, int]) -> None:
+        """`positions`: where each partition is applied up to."""
         super().__init__()
-        self._options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
+        self._brokers = brokers
         self._topic = topic.name
         self._positions = dict(positions)
         self._consumers: dict[str, KafkaConsumer] = {}
@@ -69,12 +64,8 @@ class Lag(Scraped):
             self._disconnect()
         if isolation_level not in self._consumers:
             self._known = partitions
-            self._consumers[isolation_level] = KafkaConsumer(
-                **self._options,
-                client_id="lag",
-                enable_auto_commit=False,
-                isolation_level=isolation_level,
-                bootstrap_timeout_ms=2_000,
+            self._consumers[isolation_level] = self._brokers.consumer(
+                client_id="lag", isolation_level=isolation_level, bootstrap_timeout_ms=2_000
             )
         asked = [TopicPartition(self._topic, partition) for partition in partitions]
         ends = self._consumers[isolation_level].end_offsets(asked, timeout_ms=_PATIENCE_MS)

@@ -40,8 +40,8 @@ def land_batch(
 
     `batch`: one row a record, streaming.parse's columns. `covered`: the offsets that it was read from, which the lake
     has passed then; by default those that its rows span. Records before the lake's positions are skipped. Raises
-    GapError, and nothing is landed, if the batch starts after them; AwayError if the storage fails: then trying again
-    skips what was committed, if it was.
+    GapError, and nothing is landed, if the batch starts after them; UnavailableError if the storage fails: then trying
+    again skips what was committed, if it was.
     """
     offsets = spanned(batch) if covered is None else covered
     # Another job or a rewind may have moved the positions meanwhile: look again.

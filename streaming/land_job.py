@@ -10,12 +10,13 @@ from functools import partial
 from deltalake import DeltaTable
 from pyspark.sql import DataFrame, SparkSession
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from conf.line_rules import admin_codes
+from conf.postgres import answering
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
 from lake.table import advance, check_topic, open_lake, reaching, read_positions
-from mart.connection import answering, connect
+from mart.connection import connect
 from mart.erasure_list import has_list, read_list
 from mart.lock_watch import LockWatch
 from streaming.clean import parse_to_land
@@ -102,8 +103,8 @@ class LandJob(Job[LandSession]):
                     return
                 listed = read_list(cursor)
             copy_to_lake(table, listed)
-        except AwayError as error:
-            raise AwayError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
+        except UnavailableError as error:
+            raise UnavailableError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
         finally:
             locks.close()
 

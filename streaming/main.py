@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from pyspark.sql import SparkSession
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from conf.stop_signals import stop_signals
 from jvm.class_archive import class_archive_options, keep_class_archive
@@ -74,8 +74,8 @@ def stream(
     batches of each query.
 
     A query that cannot go on stops the other one after its running batch: neither falls silent. Raises what stopped
-    it: StreamingError when an operator has something to do; AwayError when Kafka, PostgreSQL or the lake stayed away
-    for longer than OUTAGE_PATIENCE_SECONDS.
+    it: StreamingError when an operator has something to do; UnavailableError when Kafka, PostgreSQL or the lake was
+    unavailable for longer than OUTAGE_PATIENCE_SECONDS.
     """
     counted = metrics or Metrics(settings)
     jobs = [job(settings, options, stopping, counted) for job in _JOBS if options.only in (None, job.name)]
@@ -87,7 +87,7 @@ def stream(
                 done, pending = wait(pending, _POLL_SECONDS, FIRST_COMPLETED)
                 for ended in done:
                     failure = ended.exception()
-                    if failure is not None and not isinstance(failure, StreamingError | AwayError):
+                    if failure is not None and not isinstance(failure, StreamingError | UnavailableError):
                         exit_code = _java_exit_code(spark)
                         if exit_code is not None and stopping.is_set():  # a service manager's SIGTERM goes to all
                             log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)

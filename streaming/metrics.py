@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from functools import partial
 
 import numpy as np
-import psycopg2
 import pyarrow as pa
 import structlog
 from prometheus_client import (
@@ -27,9 +26,11 @@ from prometheus_client.registry import Collector
 from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from conf.phases import Phases
+from conf.postgres import FAILURES
 from conf.settings import Settings, SettingsError
+from mart.connection import connect_to_read
 from mart.reject_reason import RejectReason
-from mart.status import Nightly, connect, count_segments, disks, read_last_batch, read_nightly
+from mart.status import Nightly, RunStatus, count_segments, disks, read_last_batch, read_nightly
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
@@ -211,7 +212,7 @@ class Lags(Collector):
 class MartState(Scraped, Collector):
     """What the mart says at each scrape: it is true after a restart, too, and the nightly job makes no batch here."""
 
-    failures = (psycopg2.Error,)
+    failures = FAILURES
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -220,7 +221,8 @@ class MartState(Scraped, Collector):
         self._last_batch: datetime | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Silence means: not known. While PostgreSQL is away, the last batch is the last one that was heard of."""
+        """Silence means: not known. While PostgreSQL is unavailable, the last batch is the last one that was heard
+        of."""
         last_batch = GaugeMetricFamily("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
         segments = GaugeMetricFamily("mart_segment_customers", "Customers in a segment.", labels=["segment"])
         kept_back = GaugeMetricFamily(
@@ -240,7 +242,7 @@ class MartState(Scraped, Collector):
                 self._last_batch = last_at or self._last_batch
                 for segment, customers in counts.items():
                     segments.add_metric([segment], customers)
-                kept_back.add_metric([], nightly.status == "kept back")
+                kept_back.add_metric([], nightly.status == RunStatus.KEPT_BACK)
                 published.add_metric([], nightly.waiting_since.timestamp())
                 if nightly.run_at is not None:
                     ran.add_metric([], nightly.run_at.timestamp())
@@ -250,7 +252,7 @@ class MartState(Scraped, Collector):
 
     def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly]:
         if self._connection is None:
-            self._connection = connect(self._settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
+            self._connection = connect_to_read(self._settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
         return (
             count_segments(self._connection),
             read_last_batch(self._connection, self._settings.kafka_topic)[0],

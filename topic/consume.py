@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
+from contextlib import closing
 
 import pyarrow as pa
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from topic.describe import READ_COMMITTED
 from topic.offsets import Covered
 from topic.record import FARTHEST_MILLISECONDS, RECORD_SCHEMA
@@ -20,59 +20,40 @@ _POLL_MS = 500
 _POLL_RECORDS = 500
 
 
-def consume_range(
-    bootstrap_servers: str,
-    topic_name: str,
-    covered: Covered,
-    most_bytes: int,
-    patience_seconds: float,
-    security: Mapping[str, Any] | None = None,
-) -> tuple[pa.Table, bool]:
+def consume_range(brokers: Brokers, topic_name: str, covered: Covered, most_bytes: int) -> tuple[pa.Table, bool]:
     """The committed records of a range of offsets, as topic.record.RECORD_SCHEMA, each partition's in order, and if
     they are all of them: it stops after values of `most_bytes`.
 
-    A timestamp that microseconds cannot hold is moved to the nearest that they can. `security` is
-    Settings.kafka_security(). Raises AwayError if the broker sends nothing for so many seconds.
+    A timestamp that microseconds cannot hold is moved to the nearest that they can. Raises UnavailableError if the
+    brokers send nothing for as long as they are waited for.
     """
     ends = {TopicPartition(topic_name, partition): end for partition, (_, end) in covered.items()}
     found: list[pa.RecordBatch] = []
     weight = 0
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
-            client_id="range",
-            enable_auto_commit=False,
-            isolation_level=READ_COMMITTED,
-            auto_offset_reset="none",  # an offset that is gone is an error, as it is for Spark
-            bootstrap_timeout_ms=round(patience_seconds * 1000),
-            **(security or {}),
-        )
-        try:
-            consumer.assign(list(ends))
-            for partition in ends:
-                consumer.seek(partition, covered[partition.partition][0])
-            reached = {partition: covered[partition.partition][0] for partition in ends}
-            progress_at = time.monotonic()
-            while any(reached[partition] < end for partition, end in ends.items()):
-                if weight >= most_bytes:
-                    return pa.Table.from_batches(found, RECORD_SCHEMA), False
-                polled = consumer.poll(_POLL_MS, max_records=_POLL_RECORDS)
-                records = [r for partition, some in polled.items() for r in some if r.offset < ends[partition]]
-                if records:
-                    found.append(_rows(records))
-                    weight += found[-1].column("value").nbytes
-                # Where a transaction ends there is no record, only a position after it.
-                now_at = {partition: consumer.position(partition) for partition in ends}
-                if now_at != reached:
-                    reached, progress_at = now_at, time.monotonic()
-                elif time.monotonic() - progress_at > patience_seconds:
-                    raise AwayError(
-                        f"Kafka at {bootstrap_servers} sent nothing of topic {topic_name!r} for {patience_seconds:g} s"
-                    )
-        finally:
-            consumer.close()
-    except (KafkaError, OSError) as error:
-        raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
+    # An offset that is gone is an error, as it is for Spark.
+    options = {"client_id": "range", "isolation_level": READ_COMMITTED, "auto_offset_reset": "none"}
+    with brokers.answering(), closing(brokers.consumer(**options)) as consumer:
+        consumer.assign(list(ends))
+        for partition in ends:
+            consumer.seek(partition, covered[partition.partition][0])
+        reached = {partition: covered[partition.partition][0] for partition in ends}
+        progress_at = time.monotonic()
+        while any(reached[partition] < end for partition, end in ends.items()):
+            if weight >= most_bytes:
+                return pa.Table.from_batches(found, RECORD_SCHEMA), False
+            polled = consumer.poll(_POLL_MS, max_records=_POLL_RECORDS)
+            records = [r for partition, some in polled.items() for r in some if r.offset < ends[partition]]
+            if records:
+                found.append(_rows(records))
+                weight += found[-1].column("value").nbytes
+            # Where a transaction ends there is no record, only a position after it.
+            now_at = {partition: consumer.position(partition) for partition in ends}
+            if now_at != reached:
+                reached, progress_at = now_at, time.monotonic()
+            elif time.monotonic() - progress_at > brokers.timeout_seconds:
+                raise UnavailableError(
+                    f"Kafka at {brokers.servers} sent nothing of topic {topic_name!r} for {brokers.timeout_seconds:g} s"
+                )
     return pa.Table.from_batches(found, RECORD_SCHEMA), True
 
 

@@ -1,23 +1,20 @@
-"""Source: the topic as the broker describes it, and the stream that Spark reads from it."""
+"""Describe: the topic as the brokers describe it, at one moment or again and again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
-from kafka import KafkaConsumer, TopicPartition
+from kafka import TopicPartition
 from kafka.admin import ConfigResource, KafkaAdminClient
 from kafka.errors import KafkaError
 
-from conf.errors import AwayError, StreamingError
-from conf.kafka_refusal import REFUSED_LOGIN, Reasons, connecting
-
-if TYPE_CHECKING:  # `watch` looks at topics without Spark
-    pass
+from conf.errors import StreamingError
+from conf.kafka import Brokers
 
 log = structlog.get_logger()
 # Of every reader here: what a producer's transaction took back is no record, what is not committed yet is not there.
@@ -38,26 +35,16 @@ class Topic:
     end_offsets: Mapping[int, int]
 
 
-def describe_topic(
-    bootstrap_servers: str, name: str, timeout_seconds: float, security: Mapping[str, Any] | None = None
-) -> Topic:
-    """Ask the broker; `security` is Settings.kafka_security(). Raises AwayError if it does not answer in time,
-    StreamingError if it refuses the login or there is no such topic."""
-    options = {"bootstrap_servers": bootstrap_servers, **(security or {})}
-    with _asking(bootstrap_servers, security) as reasons:
-        with connecting(reasons):
-            admin = KafkaAdminClient(**options, bootstrap_timeout_ms=int(timeout_seconds * 1000))
-        try:
-            described = _described(admin, name, bootstrap_servers)
-        finally:
-            admin.close()
-        consumer = KafkaConsumer(**options, enable_auto_commit=False, isolation_level=READ_COMMITTED)
-        try:
-            partitions = [TopicPartition(name, p["partition_index"]) for p in described["partitions"]]
-            first = consumer.beginning_offsets(partitions)
-            end = consumer.end_offsets(partitions)
-        finally:
-            consumer.close()
+def describe_topic(brokers: Brokers, name: str) -> Topic:
+    """Ask the brokers. Raises UnavailableError if they do not answer in time, StreamingError if they refuse the login
+    or have no such topic."""
+    with brokers.answering():
+        with closing(brokers.admin()) as admin:
+            described = _described(admin, name, brokers)
+        partitions = [TopicPartition(name, p["partition_index"]) for p in described["partitions"]]
+        with closing(brokers.consumer(isolation_level=READ_COMMITTED)) as consumer:
+            first = consumer.beginning_offsets(partitions, timeout_ms=brokers.timeout_ms)
+            end = consumer.end_offsets(partitions, timeout_ms=brokers.timeout_ms)
     return Topic(
         name,
         str(described["topic_id"]),
@@ -70,33 +57,21 @@ class TopicAdmin:
     """One kept connection to ask about a topic: while a query runs, whether the topic is still the one that it began
     with. An answer takes 1-3 ms. Not to be shared by threads."""
 
-    def __init__(
-        self,
-        bootstrap_servers: str,
-        name: str,
-        timeout_seconds: float,
-        security: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`security` is Settings.kafka_security(). Raises what describe_topic raises."""
-        self._servers, self._name, self._security = bootstrap_servers, name, security
-        milliseconds = int(timeout_seconds * 1000)
-        with self._asking() as reasons, connecting(reasons):
-            self._admin = KafkaAdminClient(
-                bootstrap_servers=bootstrap_servers,
-                client_id="topic",
-                bootstrap_timeout_ms=milliseconds,
-                request_timeout_ms=min(milliseconds, _PATIENCE_MS),
-                **(security or {}),
-            )
+    def __init__(self, brokers: Brokers, name: str) -> None:
+        """Raises what describe_topic raises."""
+        self._brokers, self._name = brokers, name
+        with brokers.answering():
+            self._admin = brokers.admin(client_id="topic", request_timeout_ms=min(brokers.timeout_ms, _PATIENCE_MS))
 
     def topic_id(self) -> str:
-        """The topic's id of now. Raises AwayError if the broker does not answer, StreamingError without a topic."""
-        with self._asking():
-            return str(_described(self._admin, self._name, self._servers)["topic_id"])
+        """The topic's id of now. Raises UnavailableError if the broker is unavailable, StreamingError without a
+        topic."""
+        with self._brokers.answering():
+            return str(_described(self._admin, self._name, self._brokers)["topic_id"])
 
     def check_cleanup_policy(self) -> None:
         """Raise StreamingError if the broker compacts the topic; only warn if it does not say."""
-        with self._asking():
+        with self._brokers.answering():
             asked = ConfigResource("topic", self._name, ["cleanup.policy"])
             told = self._admin.describe_configs([asked], config_filter="all").get("topic", {})
         policy = told.get(self._name, {}).get("cleanup.policy", {}).get("value")
@@ -110,7 +85,7 @@ class TopicAdmin:
             raise StreamingError(
                 f"topic {self._name!r} has cleanup.policy={policy}: its key is the customer, so compaction deletes all "
                 "of a customer's invoices but the last, read or not. Turn it off, and replay what it has deleted: "
-                f"kafka-configs.sh --bootstrap-server {self._servers} --alter --topic {self._name} "
+                f"kafka-configs.sh --bootstrap-server {self._brokers.servers} --alter --topic {self._name} "
                 "--add-config cleanup.policy=delete"
             )
 
@@ -120,77 +95,24 @@ class TopicAdmin:
         except (KafkaError, OSError) as error:
             log.debug("the topic's connection did not close", reason=f"{type(error).__name__}: {error}")
 
-    def _asking(self) -> _Asking:
-        return _asking(self._servers, self._security)
 
-
-def _described(admin: KafkaAdminClient, name: str, bootstrap_servers: str) -> dict[str, Any]:
+def _described(admin: KafkaAdminClient, name: str, brokers: Brokers) -> dict[str, Any]:
     described = next((t for t in admin.describe_topics([name]) if t["name"] == name), None)
     if described is None or described["error_code"] == 3:  # UNKNOWN_TOPIC_OR_PARTITION
         raise StreamingError(
-            f"topic {name!r} does not exist on {bootstrap_servers}: create it with `retail-mart up`, or set KAFKA_TOPIC"
+            f"topic {name!r} does not exist on {brokers.servers}: create it with `retail-mart up`, or set KAFKA_TOPIC"
         )
     return dict(described)
 
 
-_Asking = AbstractContextManager[Reasons]
+def written_at(brokers: Brokers, topic: Topic, moment: datetime) -> dict[int, int]:
+    """Per partition the first offset whose record was produced at or after the (aware) moment, or else the end, of all
+    that is written, committed or not: what goes beyond the topic's end stands in, or behind, an open transaction.
 
-
-@contextmanager
-def _asking(bootstrap_servers: str, security: Mapping[str, Any] | None) -> Iterator[Reasons]:
-    """Kafka's errors as ours, with the reasons that were collected meanwhile."""
-    reasons = Reasons()
-    try:
-        yield reasons
-    except (KafkaError, OSError) as error:
-        if reasons.login_refused:
-            raise StreamingError(f"Kafka at {bootstrap_servers} {REFUSED_LOGIN}") from None
-        raise AwayError(
-            f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}".strip()
-            + reasons.hint(security)
-        ) from error
-
-
-def offsets_at(
-    bootstrap_servers: str,
-    topic: Topic,
-    moment: datetime,
-    timeout_seconds: float,
-    security: Mapping[str, Any] | None = None,
-) -> dict[int, int]:
-    """Per partition the first offset whose record was produced at or after the (aware) moment; the end if none was, or
-    if that one is not committed.
-
-    Reads no record. `security` is Settings.kafka_security(). Raises AwayError if the broker does not answer in time.
+    Reads no record. Raises what describe_topic raises.
     """
-    written = written_at(bootstrap_servers, topic, moment, timeout_seconds, security)
-    return {partition: min(offset, topic.end_offsets[partition]) for partition, offset in written.items()}
-
-
-def written_at(
-    bootstrap_servers: str,
-    topic: Topic,
-    moment: datetime,
-    timeout_seconds: float,
-    security: Mapping[str, Any] | None = None,
-) -> dict[int, int]:
-    """The same of all that is written, committed or not: what goes beyond the topic's end stands in, or behind, a
-    transaction that is open."""
-    milliseconds = int(timeout_seconds * 1000)
-    try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
-            enable_auto_commit=False,
-            isolation_level=READ_UNCOMMITTED,
-            bootstrap_timeout_ms=milliseconds,
-            **(security or {}),
-        )
-        try:
-            asked = {TopicPartition(topic.name, p): int(moment.timestamp() * 1000) for p in topic.end_offsets}
-            found = consumer.offsets_for_times(asked, timeout_ms=milliseconds)
-            ends = consumer.end_offsets(list(asked), timeout_ms=milliseconds)
-        finally:
-            consumer.close()
-    except KafkaError as error:
-        raise AwayError(f"Kafka at {bootstrap_servers} does not answer: {type(error).__name__} {error}") from error
+    asked = {TopicPartition(topic.name, p): int(moment.timestamp() * 1000) for p in topic.end_offsets}
+    with brokers.answering(), closing(brokers.consumer(isolation_level=READ_UNCOMMITTED)) as consumer:
+        found = consumer.offsets_for_times(asked, timeout_ms=brokers.timeout_ms)
+        ends = consumer.end_offsets(list(asked), timeout_ms=brokers.timeout_ms)
     return {p.partition: ends[p] if at is None else at.offset for p, at in found.items()}

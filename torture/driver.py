@@ -20,6 +20,7 @@ import typer
 import streaming.apply_job as apply_job
 import streaming.land_job as land_job
 from conf.errors import FencedError, StreamingError
+from conf.kafka import Brokers
 from conf.phases import Phases
 from conf.settings import Settings, settings
 from mart.shop_rules import describe_shop
@@ -52,7 +53,7 @@ def main(
 
 def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
     """Apply batch after batch to the topic's end, as ApplyJob does."""
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    topic = describe_topic(Brokers.of(current), current.kafka_topic)
     connection = apply_job.connect(current.require_mart())
     describe_shop(connection, current)
     with connection, connection.cursor() as cursor:
@@ -69,7 +70,7 @@ def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterat
 
 def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
     """Land batch after batch to the topic's end, as LandJob does."""
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, current.kafka_timeout_seconds)
+    topic = describe_topic(Brokers.of(current), current.kafka_topic)
     table = land_job.open_lake(current.lake)
     land_job.check_topic(table, topic)
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
@@ -85,7 +86,7 @@ def _batches(
     """The topic's records from `start` to its end of now, in batches of at most `size`, and what each covers."""
     left = {p: (first, topic.end_offsets[p]) for p, first in start.items() if first < topic.end_offsets[p]}
     everything = sys.maxsize
-    records, _ = consume_range(current.require_kafka(), topic.name, left, everything, current.kafka_timeout_seconds)
+    records, _ = consume_range(Brokers.of(current), topic.name, left, everything)
     while left:
         batch, records = records[:size].combine_chunks(), records[size:]
         # What is left at the end are offsets without a record: a transaction's marks.

@@ -19,6 +19,7 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
 import stack
+from conf.kafka import Brokers
 from lake.table import read_positions
 from sql import one_row, statement
 from stack import database
@@ -158,7 +159,7 @@ class Pipeline:
         return -1
 
     def _landed(self) -> int:
-        topic = describe_topic(self.bootstrap, self.name, 20)
+        topic = describe_topic(Brokers(self.bootstrap, 20), self.name)
         return sum(read_positions(DeltaTable(self.lake), topic, topic.end_offsets).values())
 
     def end_offsets(self) -> dict[int, int]:

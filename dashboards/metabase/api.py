@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_exponential, wait_fixed
 
-from conf.errors import AwayError, OperatorError
+from conf.errors import OperatorError, UnavailableError
 from conf.masking import MaskedError, conceal, masked
 
 _REQUEST_SECONDS = 60  # a database that is added is connected to before Metabase answers
@@ -24,8 +24,8 @@ class MetabaseError(OperatorError):
     """Metabase refused something, or an operator has something to do; the message says what and the fix."""
 
 
-class MetabaseAwayError(MetabaseError, AwayError):
-    """Metabase does not answer, or not in time."""
+class MetabaseUnavailableError(MetabaseError, UnavailableError):
+    """Metabase is unavailable, or too slow."""
 
 
 class MetabaseConflictError(MetabaseError):
@@ -70,7 +70,8 @@ class Metabase:
             self._http.close()
 
     def wait_until_healthy(self, seconds: float, waiting: Callable[[str], None]) -> None:
-        """Wait until Metabase has started. `waiting` is told once why. Raises MetabaseAwayError after `seconds`."""
+        """Wait until Metabase has started. `waiting` is told once why. Raises MetabaseUnavailableError after
+        `seconds`."""
         told = False
 
         def look() -> None:
@@ -92,7 +93,7 @@ class Metabase:
         try:
             retrying(look)
         except _NotReadyError as reason:
-            raise MetabaseAwayError(
+            raise MetabaseUnavailableError(
                 f"Metabase at {self.url} is not ready after {seconds:g} s: {reason}. "
                 "Start it, or set METABASE_URL (and METABASE_TIMEOUT_SECONDS for a slow start)"
             ) from None
@@ -181,8 +182,8 @@ class Metabase:
         try:
             return retrying(self._http.request, method, path, json=body, params=query)
         except httpx.TransportError as error:
-            raise MetabaseAwayError(
-                f"Metabase at {self.url} went away ({method} {path}: {str(error) or type(error).__name__}): "
+            raise MetabaseUnavailableError(
+                f"Metabase at {self.url} became unavailable ({method} {path}: {str(error) or type(error).__name__}): "
                 "run `metabase apply` again when it is back, it goes on where it was"
             ) from None
 

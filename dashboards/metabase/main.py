@@ -14,7 +14,7 @@ from conf.settings import Settings, SettingsError
 from dashboards.cards import Card
 from dashboards.metabase import access, account, identity, plan
 from dashboards.metabase.access import Access
-from dashboards.metabase.api import Metabase, MetabaseAwayError, MetabaseConflictError, MetabaseError
+from dashboards.metabase.api import Metabase, MetabaseConflictError, MetabaseError, MetabaseUnavailableError
 from dashboards.metabase.plan import Change, Existing, Wanted
 from dashboards.metabase.questions import REFRESH_SECONDS, Question, questions
 
@@ -39,7 +39,8 @@ class Applied:
 def apply(settings: Settings, cards: Sequence[Card], say: Say, done: Callable[[Change], None]) -> Applied:
     """Set up, log in, and make each change that is needed; `done` is told of each as it is done.
 
-    Raises MetabaseError, MetabaseAwayError or SettingsError. Interrupted, it goes on where it was when run again.
+    Raises MetabaseError, MetabaseUnavailableError or SettingsError. Interrupted, it goes on where it was when run
+    again.
     """
     wanted = _wanted(settings, cards)
     with Metabase(settings.metabase_url) as api:
@@ -325,7 +326,7 @@ def _keep_database(api: Metabase, wanted: Wanted, database_id: int | None) -> in
             answer = api.put(f"/api/database/{database_id}", body)
         _kept("database", plan.DATABASE["name"], plan.database_notes(wanted, answer))
         api.post(f"/api/database/{database_id}/sync_schema")
-    except MetabaseAwayError:
+    except MetabaseUnavailableError:
         raise
     except MetabaseError as error:
         where = f"{wanted.details['host']}:{wanted.details['port']}"

@@ -35,7 +35,7 @@ export function openBasket() {
     if (!basket.size) return say("Empty basket.");
     const answer = await fetch(`/api/recommend?${new URLSearchParams([...basket].map((code) => ["code", code]))}`).catch(() => null);
     const found = await answer?.json().catch(() => null);
-    if (!answer?.ok) return say(found?.error ?? "The page's server does not answer.", true);
+    if (!answer?.ok) return say(found?.error ?? "The page's server is unavailable.", true);
     if (!found.length) return say(`No current rule begins with ${[...basket].join(", ")}.`);
     const element = make("table", {}, make("thead"), make("tbody"));
     fillTable(element, COLUMNS, found.map((row) => row.slice(0, 5)));

@@ -22,7 +22,7 @@ export async function openCustomer(box, id, first) {
   const answer = await fetch(`/api/customer/${encodeURIComponent(id)}`).catch(() => null);
   const found = await answer?.json().catch(() => null);
   if (!answer?.ok) {
-    if (first || answer?.status === 404) box.replaceChildren(back, make("div", { class: "empty error" }, found?.error ?? "The page's server does not answer."));
+    if (first || answer?.status === 404) box.replaceChildren(back, make("div", { class: "empty error" }, found?.error ?? "The page's server is unavailable."));
     return;
   }
   const { customer, scores: tiles, invoices, moves } = found;

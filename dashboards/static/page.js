@@ -71,10 +71,10 @@ function showAll() { for (const entry of known.values()) show(entry); }
 
 /** What the viewer must know first: [state, words, headline of the notice, its text]. */
 function state() {
-  if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
+  if (!connected) return ["lost", "page server is unavailable", "The page's server is unavailable.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
   if (!status) return ["connecting", "connecting"];
-  if (status.mart === "away") return ["away", "PostgreSQL is away", "PostgreSQL is away.", `Since ${format.moment(status.since)}: ${status.reason}. What you see is the last that it said; the page goes on by itself when it is back.`];
-  if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
+  if (status.mart === "unavailable") return ["unavailable", "PostgreSQL is unavailable", `${status.reason}.`, `Since ${format.moment(status.since)}. What you see is the last that it said; the page goes on by itself when it is back.`];
+  if (status.mart === "refuses") return ["unavailable", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
     const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
@@ -100,7 +100,7 @@ function showState() {
     const parts = textOf.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
     notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts));
   }
-  document.body.classList.toggle("stale", ["lost", "away"].includes(name));
+  document.body.classList.toggle("stale", ["lost", "unavailable"].includes(name));
   if (status?.mart === "here") {
     $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
     $("foot").textContent = `Times on the clock are ${format.shop.zone}.`;

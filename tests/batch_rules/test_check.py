@@ -11,7 +11,8 @@ import pytest
 
 from batch_rules.check import Quality, checks, quality
 from batch_rules.errors import RulesError
-from batch_rules.publish import mart
+from batch_rules.publish import APPLICATION
+from mart.session import session
 from sql import statement
 from tests.batch_rules.conftest import DAY, sales
 from tests.batch_rules.test_main import BREAKFAST, published
@@ -53,7 +54,7 @@ def test_the_run_must_be_of_the_date_asked_for():
 
 
 def found(shop) -> Quality:
-    with mart(shop.settings.require_mart()) as connection:
+    with session(shop.settings.require_mart(), APPLICATION) as connection:
         return quality(connection)
 
 

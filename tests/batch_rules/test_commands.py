@@ -3,7 +3,8 @@
 import pytest
 
 from batch_rules import main
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import KeptBackError, RulesError
+from conf.errors import UnavailableError
 from tests.batch_rules.conftest import DAY, sales
 from tests.batch_rules.test_main import BREAKFAST, published
 from tests.integration import verbs
@@ -42,7 +43,7 @@ def test_usage(option, value, says):
     ("error", "expected", "before"),
     [
         (KeptBackError("why"), 3, "kept back, the current rules stay: "),
-        (AwayError("why"), 4, "gave up: "),
+        (UnavailableError("why"), 4, "gave up: "),
         (RulesError("why"), 1, ""),
     ],
 )

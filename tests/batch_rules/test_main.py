@@ -8,9 +8,11 @@ from decimal import Decimal
 import psycopg2
 import pytest
 
-from batch_rules.errors import AwayError, KeptBackError, RulesError
+from batch_rules.errors import KeptBackError, RulesError
 from batch_rules.main import RunOptions, run, run_in
-from batch_rules.publish import mart, roll_back
+from batch_rules.publish import APPLICATION, roll_back
+from conf.errors import StreamingError, UnavailableError
+from mart.session import session
 from tests.batch_rules.conftest import DAY, sales
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
@@ -145,7 +147,7 @@ def test_drift_and_rollback(shop, spark):
         ("bread1", "jam1", "butter1"): ("vanished", pytest.approx(2 * 10 / (3 * 5)), None),
         ("butter1", "jam1", "bread1"): ("vanished", 1.25, None),
     }
-    with mart(shop.settings.require_mart()) as connection:
+    with session(shop.settings.require_mart(), APPLICATION) as connection:
         roll_back(connection, first)
         assert current(shop) == [(first, 4)]
         assert shop.rows("SELECT DISTINCT run_id FROM mart.market_basket_analysis") == [(first,)]
@@ -155,7 +157,10 @@ def test_drift_and_rollback(shop, spark):
     assert current(shop) == [(second, 6)]
     with pytest.raises(KeptBackError):
         published(shop, spark, support=Decimal(1))
-    with mart(shop.settings.require_mart()) as connection, pytest.raises(RulesError, match="run 3 was kept back"):
+    with (
+        session(shop.settings.require_mart(), APPLICATION) as connection,
+        pytest.raises(RulesError, match="run 3 was kept back"),
+    ):
         roll_back(connection, 3)
 
 
@@ -168,7 +173,7 @@ def test_old_runs_are_deleted_but_never_the_current_or_its_predecessor(shop, spa
         (runs[1], None),  # its own predecessor is no longer kept
         (runs[2], runs[1]),
     ]
-    with mart(shop.settings.require_mart()) as connection:
+    with session(shop.settings.require_mart(), APPLICATION) as connection:
         roll_back(connection, runs[1])
     shop.settings.rule_runs_kept = 1
     newest = published(shop, spark)
@@ -221,11 +226,18 @@ def test_clear_errors(shop, spark):
     with pytest.raises(RulesError, match="no lake at"):
         published(shop, spark)
     shop.land(sales(*BREAKFAST))
-    with mart(shop.settings.require_mart("owner")) as connection, connection, connection.cursor() as cursor:
+    with (
+        session(shop.settings.require_mart("owner"), APPLICATION) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("DROP TABLE mart.rule_run CASCADE")
-    with pytest.raises(RulesError, match="retail-mart migrate"):
+    with pytest.raises(StreamingError, match="retail-mart migrate"):
         published(shop, spark)
-    with pytest.raises(AwayError, match="does not answer"), mart("postgresql://nobody@127.0.0.1:1/none"):
+    with (
+        pytest.raises(UnavailableError, match="is unavailable"),
+        session("postgresql://nobody@127.0.0.1:1/none", APPLICATION),
+    ):
         pass
 
 

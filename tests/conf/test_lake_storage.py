@@ -102,15 +102,15 @@ _UNREACHABLE = (
         (DeltaError(f"Failed to parse parquet: External: {_REFUSED}"), "refuses the login", False),
         (duckdb.Error(f"arrow_scan: get_next failed(): IOError: {_REFUSED}"), "refuses the login", False),
         (OSError(f"{_GET} - Server returned non-2xx status code ↳ 403 Forbidden ↳"), "refuses the login (403)", False),
-        (OSError(_UNREACHABLE), "does not answer: client error (Connect): tcp connect error: Connection refused", True),
+        (OSError(_UNREACHABLE), "is unavailable: client error (Connect): tcp connect error: Connection refused", True),
         (
             OSError("Generic S3 error ↳ Error performing PUT http://169.254.169.254/latest/api/token in 1ms - timeout"),
             "was not asked: there are no credentials",
             False,
         ),
         (OSError("Object at location x not found: <Code>NoSuchKey</Code>"), "lost a file of the version", True),
-        (OSError("Generic S3 error: http://me:hidden-word@minio is odd"), "does not answer: ", True),
-        (OSError("No space left on device"), "does not answer: No space left on device", True),
+        (OSError("Generic S3 error: http://me:hidden-word@minio is odd"), "is unavailable: ", True),
+        (OSError("No space left on device"), "is unavailable: No space left on device", True),
     ],
 )
 def test_a_failure_of_the_storage_in_one_line(error, reason, passing):

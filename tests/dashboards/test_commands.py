@@ -63,7 +63,7 @@ def test_answers_only_to_its_own_name_and_loads_only_its_own_files():
         assert get(url + "static/%2e%2e/cards.py")[0] == 404
 
 
-def test_questions_while_postgresql_is_away_say_so():
+def test_questions_while_postgresql_is_unavailable_say_so():
     with served(REFUSED) as page:
         status, _, body = get(page.url() + "api/customer/12000")
     assert status == 503

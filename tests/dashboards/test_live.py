@@ -11,9 +11,10 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from conf.errors import UnavailableError
 from dashboards.cards import cards, parse_card
 from dashboards.live import Live
-from dashboards.reader import AwayError, Reader, RefusedError
+from dashboards.reader import Reader, RefusedError
 from tests.dashboards.served import Wire
 from tests.integration.mart_rows import rows
 
@@ -134,9 +135,9 @@ def test_reader_cannot_write_and_comes_back_after_an_outage(shop, fresh_mart):
     with pytest.raises(RefusedError, match="read-only transaction"):
         reader.rows("CREATE TEMPORARY TABLE t AS SELECT 1")
     wire.cut()
-    with pytest.raises(AwayError):
+    with pytest.raises(UnavailableError):
         reader.rows("SELECT 1")
-    with pytest.raises(AwayError, match="Connection refused"):
+    with pytest.raises(UnavailableError, match="Connection refused"):
         reader.batch_came(1)
     wire.mend()
     assert reader.rows("SELECT 1") == [[1]]

@@ -250,16 +250,16 @@ def test_quiet_shop_is_no_alarm(browser, url, shop):
         assert not opened.page.locator("#notice").is_visible()
 
 
-def test_postgresql_away_is_said_and_the_page_recovers(browser, shop, fresh_mart, sold, screenshots):
+def test_postgresql_unavailable_is_said_and_the_page_recovers(browser, shop, fresh_mart, sold, screenshots):
     wire = Wire(fresh_mart.reader_dsn)
     with served(wire.dsn) as page, tab(browser, page.url(), "phone") as opened:
         before = f"{total(fresh_mart):,}"
         opened.wait_for_text("[data-column=invoices] dd", before)
         wire.cut()
-        opened.wait_for_text("#state", "PostgreSQL is away")
+        opened.wait_for_text("#state", "PostgreSQL is unavailable")
         opened.wait_for_text("#notice", "What you see is the last that it said")
         assert opened.figure("invoices") == before
-        opened.page.screenshot(path=screenshots / "live_page_postgresql_away.png")
+        opened.page.screenshot(path=screenshots / "live_page_postgresql_unavailable.png")
         shop.apply(sold[-500:])
         wire.mend()
         opened.wait_for_text("[data-column=invoices] dd", f"{total(fresh_mart):,}")
@@ -267,11 +267,11 @@ def test_postgresql_away_is_said_and_the_page_recovers(browser, shop, fresh_mart
     wire.cut()
 
 
-def test_page_server_away_is_said(browser, shop, fresh_mart):
+def test_page_server_unavailable_is_said(browser, shop, fresh_mart):
     with served(fresh_mart.reader_dsn) as page, tab(browser, page.url(), may_log="net::ERR_") as opened:
         opened.wait_for_text("#state", _HERE)
         page.process.terminate()
-        opened.wait_for_text("#state", "page server is away")
+        opened.wait_for_text("#state", "page server is unavailable")
 
 
 def test_empty_mart_has_empty_states(browser, fresh_mart, screenshots):

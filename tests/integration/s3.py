@@ -1,4 +1,5 @@
-"""A real S3 server of the test's own (moto's), and a proxy before it that can be away, refuse, or lose an answer."""
+"""A real S3 server of the test's own (moto's), and a proxy before it that can be unavailable, refuse, or lose an
+answer."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from conf.kafka import Brokers
 from lake.table import existing_lake, forget
 from mart.positions import forget as forget_applied
 from operations.erase import erase
@@ -32,7 +33,7 @@ def run(line: Line, spark, **changes) -> None:
 
 def read_all_again(line: Line, spark) -> None:
     """`retail-mart rewind`, then a run: the lake takes a second copy of each record."""
-    topic = describe_topic(line.bootstrap_servers, line.topic, 30)
+    topic = describe_topic(Brokers(line.bootstrap_servers, 30), line.topic)
     with closing(psycopg2.connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         forget_applied(cursor, topic.name)
     forget(existing_lake(line.settings.lake), topic)

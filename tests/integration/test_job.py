@@ -199,11 +199,11 @@ def test_wrong_settings_end_with_one_clear_line(line, tmp_path):
         assert job.process.wait(timeout=120) == 1
         assert 'database "nowhere" does not exist' in job.text()
         assert "Traceback" not in job.text()
-    away = {**line.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
-    away["KAFKA_TIMEOUT_SECONDS"] = "2"
-    with running(away, tmp_path / "log2", "--warm-up-rounds", "0") as job:
+    unavailable = {**line.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
+    unavailable["KAFKA_TIMEOUT_SECONDS"] = "2"
+    with running(unavailable, tmp_path / "log2", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 4
-        assert "Kafka at 127.0.0.1:1 does not answer" in job.text()
+        assert "Kafka at 127.0.0.1:1 is unavailable" in job.text()
         assert "Traceback" not in job.text()
 
 

@@ -15,6 +15,7 @@ from kafka.admin import KafkaAdminClient
 
 import stack
 from conf.errors import GapError, TopicChangedError
+from conf.kafka import Brokers
 from lake.table import open_lake, read_positions
 from mart.status import observe
 from operations.verify import verify
@@ -43,7 +44,7 @@ def catch_up(spark, line: Line):
 
 def positions(line: Line) -> tuple[dict[int, int], dict[int, int]]:
     """The mart's and the lake's."""
-    topic = describe_topic(line.bootstrap_servers, line.topic, 10)
+    topic = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic)
     mart = dict(rows(line.mart.owner_dsn, 'SELECT "partition", next_offset FROM mart.stream_position'))
     return mart, read_positions(open_lake(line.settings.lake), topic, topic.end_offsets)
 
@@ -86,7 +87,7 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
             produce(producer, line, part)
             producer.abort_transaction() if number == 1 else producer.commit_transaction()
         kept = events[:40] + events[60:100]
-        ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
+        ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
         assert sum(ends.values()) > 100  # the marks have offsets, too
         catch_up(max_invoices_per_batch=15)
         assert_mart_equals(line.mart.owner_dsn, expected_customers(kept))
@@ -103,7 +104,7 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
         producer.abort_transaction()  # a batch without a record: the positions move, and nothing else does
         [(written,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.batch")
         assert catch_up() == {"apply": 1, "land": 1}
-        ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
+        ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
         assert positions(line) == (ends, ends)
         assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.batch") == [(written,)]
         assert catch_up() == {"apply": 0, "land": 0}
@@ -141,7 +142,7 @@ def test_a_partition_that_is_added_while_the_job_runs_is_read_from_its_first_rec
         send(line.bootstrap_servers, line.topic, encode([event(f"{n}", "2025-03-03", f"c{n}") for n in range(20, 25)]))
         wait_until(lambda: invoices(line) == 20 or job.done())
         producer.close(timeout=5)
-        ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
+        ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
         assert ends[2] >= 5
         wait_until(lambda: positions(line) == (ends, ends) or job.done())
         stopping.set()
@@ -200,7 +201,9 @@ def _exists(line: Line) -> bool:
 def test_records_that_are_deleted_while_the_job_runs_are_a_clear_error(spark, line, gate):
     records = [(b"one", value) for _, value in encode(random_events(40, customers=10, seed=42))]
     send(line.bootstrap_servers, line.topic, records[:10])
-    [partition] = [p for p, end in describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets.items() if end]
+    [partition] = [
+        p for p, end in describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets.items() if end
+    ]
     with running(spark, line, "apply") as (job, _):
         assert gate.reached.wait(60)
         send(line.bootstrap_servers, line.topic, records[10:])
@@ -241,7 +244,7 @@ def test_a_micro_batch_of_large_records_is_taken_slice_by_slice(spark, line, cat
     quarantined = rows(line.mart.owner_dsn, "SELECT reason, length(raw) FROM mart.rejected_invoice ORDER BY 2")
     assert quarantined == [("not_json", size) for size in (20_000, 20_000, 30_000, 40_000, 300_000)]
     assert lake_rows.counts(line.settings.lake) == (62, 60)
-    ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
+    ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
     assert positions(line) == (ends, ends)
     assert rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates), sum(rejected) FROM mart.batch") == [
         (67, 2, 5)

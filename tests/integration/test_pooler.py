@@ -10,7 +10,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from dashboards.cards import cards
 from dashboards.live import Live
 from dashboards.reader import Reader
@@ -157,8 +157,8 @@ def test_what_needs_a_session_says_so(line: Line, through: Line, servers, tmp_pa
         sessions_are_as_they_were(mart)
 
 
-def test_a_pooler_that_has_no_server_is_away(line: Line, through: Line):
-    with pytest.raises(AwayError):
+def test_a_pooler_that_has_no_server_is_unavailable(line: Line, through: Line):
+    with pytest.raises(UnavailableError):
         connect(through.mart.writer_dsn.replace("127.0.0.1", "localhost.invalid"))
     with pytest.raises(StreamingError, match=r"PostgreSQL refuses: .*authentication failed"):
         connect(through.mart.writer_dsn.replace("mart_writer:", "mart_writer:wrong"))

@@ -8,6 +8,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
+from conf.kafka import Brokers
 from lake.table import existing_lake, forget
 from mart.positions import forget as forget_applied
 from operations.prune import look, prune
@@ -83,7 +84,7 @@ def test_verify_stays_green_and_nothing_is_counted_twice(line, in_mart, in_lake)
     assert_right(line, [*first, *later])
     assert rows(line.mart.owner_dsn, "SELECT invoices, rejected FROM mart.stream_total") == [(601, 1)]
     # The whole topic again: the lake takes copies of what was pruned from it.
-    topic = describe_topic(line.bootstrap_servers, line.topic, 30)
+    topic = describe_topic(Brokers(line.bootstrap_servers, 30), line.topic)
     with closing(psycopg2.connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         forget_applied(cursor, topic.name)
     forget(existing_lake(line.settings.lake), topic)

@@ -1,4 +1,4 @@
-"""A lake on S3, on a real server: the whole life of it, and what is said when its storage is away or refuses."""
+"""A lake on S3, on a real server: the whole life of it, and what is said when its storage is unavailable or refuses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from unittest.mock import patch
 import pytest
 from deltalake import DeltaTable
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from lake.files import compact
 from lake.table import existing_lake, lake_exists, open_lake, read_positions
 from operations.erase import erase
@@ -144,7 +145,7 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
 
 @pytest.mark.stack
 @pytest.mark.spark
-def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_twice(on_s3, proxy, tmp_path):
+def test_a_storage_that_is_unavailable_is_waited_for_and_a_lost_answer_lands_nothing_twice(on_s3, proxy, tmp_path):
     """The lost answer is the commit's own: it is there, the job is told of none, and its second try must see it."""
     lake = on_s3.settings.lake
     records = encode(of_few_dates(300, customers=40, seed=72))
@@ -157,7 +158,7 @@ def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_tw
             return "lose the answer"
         return None
 
-    def away(method: str, path: str) -> str:
+    def unavailable(method: str, path: str) -> str:
         return "hang up"
 
     send(on_s3.bootstrap_servers, on_s3.topic, records[:100])
@@ -167,7 +168,7 @@ def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_tw
         send(on_s3.bootstrap_servers, on_s3.topic, records[100:200])
         job.wait_for('"event": "landed"', times=2)
         assert lost
-        proxy.rule = away
+        proxy.rule = unavailable
         send(on_s3.bootstrap_servers, on_s3.topic, records[200:])
         job.wait_for('"event": "waiting"')
         proxy.rule = lambda method, path: None
@@ -177,10 +178,10 @@ def test_a_storage_that_is_away_is_waited_for_and_a_lost_answer_lands_nothing_tw
         assert job.stop() == 0
         said = job.text()
     assert lake_rows.counts(lake) == (300, 300)
-    topic = describe_topic(on_s3.bootstrap_servers, on_s3.topic, 30)
+    topic = describe_topic(Brokers(on_s3.bootstrap_servers, 30), on_s3.topic)
     assert read_positions(DeltaTable(lake), topic, [0, 1]) == topic.end_offsets
     waiting = next(text for text in said.splitlines() if '"waiting"' in text)
-    assert f"the lake at {lake} does not answer: " in waiting
+    assert f"the lake at {lake} is unavailable: " in waiting
     assert SECRET not in said
 
 
@@ -209,15 +210,15 @@ def test_a_refusal_is_one_line_with_the_fix_and_without_a_secret(lake, proxy, mo
     assert SECRET not in said
 
 
-def test_what_is_away_ends_a_command_with_4_and_wrong_settings_with_1(lake, proxy, monkeypatch):
+def test_what_is_unavailable_ends_a_command_with_4_and_wrong_settings_with_1(lake, proxy, monkeypatch):
     open_lake(lake)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
     proxy.rule = lambda method, path: (503, refused("SlowDown"))
-    with pytest.raises(AwayError, match="does not answer: SlowDown"):
+    with pytest.raises(UnavailableError, match="is unavailable: SlowDown"):
         existing_lake(lake)
     for arguments in (["compact"], ["mine", "--business-date", "newest"]):
         code, said = command(*arguments)
-        assert (code, "does not answer: SlowDown" in " ".join(said.split())) == (4, True), said
+        assert (code, "is unavailable: SlowDown" in " ".join(said.split())) == (4, True), said
     proxy.rule = lambda method, path: None
     monkeypatch.setenv("AWS_ALLOW_HTTP", "false")
     with pytest.raises(StreamingError, match=r"would be asked without TLS: .*AWS_ALLOW_HTTP=true"):

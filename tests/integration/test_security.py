@@ -19,9 +19,9 @@ import psycopg2
 import pytest
 
 import stack
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from conf.settings import Settings, SettingsError
-from dashboards.reader import AwayError as ReaderAwayError
 from dashboards.reader import Reader
 from mart.connection import connect
 from mart.migrate import migrate
@@ -111,7 +111,7 @@ def fill(environment: dict[str, str], folder: Path) -> int:
     sent = command(environment, "replay", str(folder), "--no-progress")
     assert sent.returncode == 0, sent.stdout
     current = Settings(**{n.lower(): environment[n] for n in environment if n.startswith("KAFKA_")})
-    topic = describe_topic(current.require_kafka(), current.kafka_topic, 20, current.kafka_security())
+    topic = describe_topic(Brokers(current.require_kafka(), 20, current.kafka_security()), current.kafka_topic)
     return sum(topic.end_offsets.values())
 
 
@@ -217,7 +217,7 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
     tools = {
         ("run", "--warm-up-rounds", "0"): {code},
         ("rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
-        ("replay", shop, "--no-progress"): {1},
+        ("replay", shop, "--no-progress"): {code, 4},
     }
     with ThreadPoolExecutor() as pool:  # at once: most of their time is waiting for an answer
         ended = list(pool.map(lambda tool: command(environment, *tool), tools))
@@ -231,14 +231,14 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
 def test_the_other_clients_log_in_too(kafka):
     current = settings_of(kafka, kafka_topic=TOPIC)
     stack.ensure_topic(current.require_kafka(), "more", 1, security=current.kafka_security())
-    topic = describe_topic(current.require_kafka(), "more", 10, current.kafka_security())
-    with closing(Lag(current.require_kafka(), topic, {0: 0}, current.kafka_security())) as lag:
+    topic = describe_topic(Brokers(current.require_kafka(), 10, current.kafka_security()), "more")
+    with closing(Lag(Brokers(current.require_kafka(), security=current.kafka_security()), topic, {0: 0})) as lag:
         assert lag.by_partition() == {0: 0}
     stack.delete_topic(current.require_kafka(), "more", security=current.kafka_security())
     wrong = settings_of({**kafka, "KAFKA_SASL_PASSWORD": "wr0ng-secret"}).kafka_security()
-    with pytest.raises((StreamingError, AwayError), match="KAFKA_SASL_USERNAME"):
-        describe_topic(current.require_kafka(), "more", 5, wrong)
-    with pytest.raises(stack.StackError, match="KAFKA_SASL_USERNAME"):
+    with pytest.raises((StreamingError, UnavailableError), match="KAFKA_SASL_USERNAME"):
+        describe_topic(Brokers(current.require_kafka(), 5, wrong), "more")
+    with pytest.raises((StreamingError, UnavailableError), match="KAFKA_SASL_USERNAME"):
         stack.ensure_topic(current.require_kafka(), "more", 1, 5, wrong)
 
 
@@ -256,12 +256,12 @@ def test_a_postgres_of_tls_alone(postgres, certificates):
         (stranger, "certificate verify failed"),
         (by_name(postgres["writer"], "mart.example"), 'does not match host name "mart.example"'),
     ):
-        with pytest.raises((AwayError, StreamingError), match=says) as refused:
+        with pytest.raises((UnavailableError, StreamingError), match=says) as refused:
             connect(dsn)
         assert leaked(str(refused.value), password(dsn)) == []
-        with pytest.raises(ReaderAwayError) as away:
+        with pytest.raises(UnavailableError) as unavailable:
             Reader(lambda dsn=dsn: dsn).rows("SELECT 1")
-        assert leaked(str(away.value), password(dsn)) == []
+        assert leaked(str(unavailable.value), password(dsn)) == []
     # It was the name alone: the certificate's own is taken, and without a look at the name any is.
     connect(by_name(postgres["writer"], "localhost")).close()
     connect(by_name(postgres["writer"], "mart.example").replace("verify-full", "verify-ca")).close()

@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from mart import lock_watch, watchdog
 from mart.connection import connect
 from mart.locks import read_wait
@@ -130,7 +130,7 @@ def test_a_stop_ends_the_wait_and_nothing_of_it_stays(line, job):
         job.stopping.set()
         thread.join(60)  # while the lock is held
         assert not thread.is_alive()
-        assert isinstance(thread.failure, AwayError)
+        assert isinstance(thread.failure, UnavailableError)
         assert waiting(line.mart.writer_dsn) is None
         other.commit()
     assert rows(line.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("held",)]
@@ -160,7 +160,7 @@ def test_a_stop_waits_for_no_server_that_has_fallen_silent(line, monkeypatch):
         job.stopping.set()
         thread.join(30)
         assert not thread.is_alive()
-        assert isinstance(thread.failure, AwayError)
+        assert isinstance(thread.failure, UnavailableError)
         job.close()
 
 
@@ -172,14 +172,14 @@ def test_a_stop_leaves_alone_what_does_not_wait(line, job):
     assert rows(line.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("slow",)]
 
 
-def test_read_only_is_away_and_passes(line, job):
+def test_read_only_is_unavailable_and_passes(line, job):
     database = line.mart.name
     with closing(psycopg2.connect(line.mart.owner_dsn)) as owner:
         owner.autocommit = True
         owner.cursor().execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
-        with pytest.raises(AwayError, match="PostgreSQL is read-only"), job._mart():
+        with pytest.raises(UnavailableError, match="PostgreSQL is read-only"), job._mart():
             pass
-        with pytest.raises(AwayError, match="PostgreSQL is read-only"):
+        with pytest.raises(UnavailableError, match="PostgreSQL is read-only"):
             connect(line.mart.owner_dsn)
         owner.cursor().execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
     with job._mart() as connection, connection, connection.cursor() as cursor:
@@ -188,7 +188,7 @@ def test_read_only_is_away_and_passes(line, job):
     job._connection.set_session(readonly=True)
     thread = InThread(job, "INSERT INTO mart.stream_writer VALUES ('u', 1, 'x')")
     thread.join(60)
-    assert isinstance(thread.failure, AwayError)
+    assert isinstance(thread.failure, UnavailableError)
     assert "PostgreSQL is read-only" in str(thread.failure)
     assert job._connection is None  # the next try asks anew, maybe another server
 

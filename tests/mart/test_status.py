@@ -11,6 +11,7 @@ import psycopg2
 import pytest
 from kafka import KafkaProducer
 
+from conf.kafka import Brokers
 from mart import status as observe_module
 from mart.connection import connect
 from mart.positions import advance, take_over
@@ -20,7 +21,7 @@ from mart.status import disks, observe
 from streaming.lag import Lag
 from tests.integration.records import send
 from tests.mart.nightly import record_run
-from topic.describe import describe_topic, offsets_at
+from topic.describe import describe_topic, written_at
 
 pytestmark = pytest.mark.stack
 
@@ -32,7 +33,7 @@ def settings(line):
 
 def apply_up_to(line, positions):
     """What the job writes of a batch: positions, and its row."""
-    topic = describe_topic(line.bootstrap_servers, line.topic, 10)
+    topic = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic)
     with closing(connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         writer = take_over(cursor, topic, "test")
         advance(cursor, writer, positions)
@@ -49,7 +50,7 @@ def record_batch(line, records, rejected, seconds_ago):
 
 def test_records_that_wait_as_internal_error(line, settings):
     assert observe(settings).failed == 0
-    topic = describe_topic(line.bootstrap_servers, line.topic, 10)
+    topic = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic)
     at = datetime.now(UTC)
     with closing(connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         reasons = [RejectReason.INTERNAL_ERROR, RejectReason.NOT_JSON, RejectReason.INTERNAL_ERROR]
@@ -90,7 +91,7 @@ def test_lag_and_what_has_waited(line, settings):
     found = observe(settings)
     assert found.lag == 23
     assert found.waiting >= 20  # the last 3 may have turned a second old meanwhile
-    ends = describe_topic(line.bootstrap_servers, line.topic, 10).end_offsets
+    ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
     apply_up_to(line, {0: ends[0]})
     assert observe(settings).lag == ends[1]
     apply_up_to(line, dict(ends))
@@ -101,7 +102,9 @@ def test_lag_and_what_has_waited(line, settings):
 def test_records_behind_a_transaction_that_a_producer_leaves_open(line, settings):
     """They are in no lag: the job is given what is committed, and that ends where the transaction begins."""
     apply_up_to(line, {0: 0, 1: 0})
-    lag = Lag(line.bootstrap_servers, describe_topic(line.bootstrap_servers, line.topic, 10), {0: 0, 1: 0})
+    lag = Lag(
+        Brokers(line.bootstrap_servers), describe_topic(Brokers(line.bootstrap_servers, 10), line.topic), {0: 0, 1: 0}
+    )
     producer = KafkaProducer(
         bootstrap_servers=line.bootstrap_servers, transactional_id=line.topic, enable_idempotence=True, acks="all"
     )
@@ -126,12 +129,13 @@ def test_records_behind_a_transaction_that_a_producer_leaves_open(line, settings
         assert (found.lag, found.held, lag.held_seconds()) == (22, 0, 0)  # 21 and the transaction's mark
 
 
-def test_offsets_at_a_moment(line):
+def test_what_was_written_at_a_moment(line):
     send(line.bootstrap_servers, line.topic, [(f"{n}".encode(), b"x") for n in range(10)])
-    topic = describe_topic(line.bootstrap_servers, line.topic, 10)
+    brokers = Brokers(line.bootstrap_servers, 10)
+    topic = describe_topic(brokers, line.topic)
     now = datetime.now(UTC)
-    assert offsets_at(line.bootstrap_servers, topic, now - timedelta(hours=1), 10) == {0: 0, 1: 0}
-    assert offsets_at(line.bootstrap_servers, topic, now + timedelta(hours=1), 10) == topic.end_offsets
+    assert written_at(brokers, topic, now - timedelta(hours=1)) == {0: 0, 1: 0}
+    assert written_at(brokers, topic, now + timedelta(hours=1)) == topic.end_offsets
 
 
 def test_batches_of_the_window_and_the_nightly_job(line, settings):
@@ -151,20 +155,20 @@ def test_batches_of_the_window_and_the_nightly_job(line, settings):
     assert nightly.run_at - nightly.published_at == pytest.approx(timedelta(hours=25), abs=timedelta(seconds=5))
 
 
-def test_a_server_that_is_away_is_part_of_the_answer(line, settings, monkeypatch):
+def test_a_server_that_is_unavailable_is_part_of_the_answer(line, settings, monkeypatch):
     monkeypatch.setattr(observe_module, "_PATIENCE_SECONDS", 1)
     nowhere = {"kafka_bootstrap_servers": "127.0.0.1:1"}
     found = observe(settings.model_copy(update=nowhere))
-    assert "Kafka at 127.0.0.1:1 does not answer" in found.broker_problem
+    assert "Kafka at 127.0.0.1:1 is unavailable" in found.broker_problem
     assert (found.lag, found.waiting, found.mart_problem) == (None, None, None)
     assert found.nightly is not None
     other = settings.model_copy(update={"kafka_topic": "no-such-topic"})
     assert "topic 'no-such-topic' does not exist" in observe(other).broker_problem
 
     secret = type(settings.mart_reader_dsn)
-    away = settings.model_copy(update={"mart_reader_dsn": secret("postgresql://reader:s3cret@127.0.0.1:1/mart")})
-    found = observe(away)
-    assert "PostgreSQL does not answer: " in found.mart_problem
+    unavailable = settings.model_copy(update={"mart_reader_dsn": secret("postgresql://reader:s3cret@127.0.0.1:1/mart")})
+    found = observe(unavailable)
+    assert "PostgreSQL is unavailable: " in found.mart_problem
     assert "s3cret" not in found.mart_problem
     assert (found.broker_problem, found.batches, found.nightly, found.lag) == (None, None, None, None)
     assert found.disks

@@ -57,8 +57,8 @@ def look(**what):
     return Observed(**{**fine, **what})
 
 
-MART_AWAY = Observed(mart_problem="no route to host", disks=(disk(50),))
-BROKER_AWAY = look(broker_problem="timed out", lag=None, waiting=None, held=None)
+MART_UNAVAILABLE = Observed(mart_problem="no route to host", disks=(disk(50),))
+BROKER_UNAVAILABLE = look(broker_problem="timed out", lag=None, waiting=None, held=None)
 
 BLOCKED = LockWait(AT, 12.4, "mart.invoice", "RowExclusiveLock", (Blocker(7, "anna", "DBeaver", None, None),))
 
@@ -104,14 +104,14 @@ WHAT_FIRES = [
     (look(disks=(disk(50), disk(9, "checkpoint"))), "disk_low", ""),
     (look(disks=(disk(10),)), "", ""),
     (look(disks=()), "", ""),  # the lake is a URL
-    # a server is away: that is told, and what it alone knows is unknown
+    # a server is unavailable: that is told, and what it alone knows is unknown
     (
-        MART_AWAY,
+        MART_UNAVAILABLE,
         "mart_unreachable",
         "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead nightly_failed "
         "nightly_late",
     ),
-    (BROKER_AWAY, "broker_unreachable", "stream_stale stream_held lag_high"),
+    (BROKER_UNAVAILABLE, "broker_unreachable", "stream_stale stream_held lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",

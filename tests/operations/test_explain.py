@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from conf.errors import StreamingError
+from conf.postgres import answering
 from conf.settings import settings
 from operations.explain import describe, explain, ways_up
 from tests.integration.verbs import run
@@ -145,7 +146,7 @@ def test_unknown_customer_and_missing_tables_are_clear_errors(mart, reader, fres
         explain(reader, "nobody")
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("DROP SCHEMA mart CASCADE")
-    with pytest.raises(StreamingError, match="retail-mart migrate"):
+    with pytest.raises(StreamingError, match="retail-mart migrate"), answering():  # as in a command's session
         explain(reader, "nobody")
 
 

@@ -108,7 +108,7 @@ def test_login_by_starttls_and_a_refused_one(monkeypatch, tmp_path):
         server.stop()
 
 
-def test_a_server_that_is_away_is_tried_again(monkeypatch):
+def test_a_server_that_is_unavailable_is_tried_again(monkeypatch):
     tries = []
     monkeypatch.setattr(notify.smtplib, "SMTP", lambda *_, **__: tries.append(1) or (_ for _ in ()).throw(OSError()))
     with pytest.raises(NotDeliveredError, match=r"SMTP_HOST=mail\.example\.com port 587"):
@@ -120,9 +120,9 @@ def test_slack_refuses_and_no_error_holds_the_url(sinks):
     url = sinks.environment["SLACK_WEBHOOK_URL"]
     with pytest.raises(NotDeliveredError, match="400 'invalid_token': is SLACK_WEBHOOK_URL right") as refused:
         Slack(url.replace("secret", "other-secret")).send(MESSAGE)
-    with pytest.raises(NotDeliveredError, match="ConnectError") as away:
+    with pytest.raises(NotDeliveredError, match="ConnectError") as unavailable:
         Slack(f"http://127.0.0.1:{free_port()}/services/T0/B0/secret").send(MESSAGE)
-    for error in (refused, away):
+    for error in (refused, unavailable):
         assert "secret" not in str(error.value)
         assert "/services" not in str(error.value)
     assert len(sinks.refused) == 1  # a wrong token is not tried again

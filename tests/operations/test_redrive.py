@@ -14,7 +14,7 @@ import psycopg2
 import pytest
 from kafka import KafkaConsumer, TopicPartition
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
 from mart.quarantine import Rejected, count, find, newest, quarantine
 from mart.reject_reason import RejectReason
 from operations import redrive as redrive_module
@@ -181,13 +181,13 @@ def test_more_records_than_a_page(shelf, monkeypatch):
     assert len(shelf.sent()) == 7
 
 
-def test_a_broker_that_is_away_leaves_them_in_quarantine(shelf):
+def test_a_broker_that_is_unavailable_leaves_them_in_quarantine(shelf):
     shelf.put(1, invoice("1", date="2024-06-01"))
-    away = shelf.line.settings.model_copy(
+    unavailable = shelf.line.settings.model_copy(
         update={"kafka_bootstrap_servers": "127.0.0.1:1", "kafka_timeout_seconds": 1.0}
     )
-    with pytest.raises(AwayError, match=r"127\.0\.0\.1:1 took no records"):
-        redrive(away, shelf.connection)
+    with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 is unavailable"):
+        redrive(unavailable, shelf.connection)
     assert shelf.states() == {"0:1": ("future_date", None)}
 
 

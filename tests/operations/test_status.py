@@ -1,4 +1,4 @@
-"""Status: one screen, with what is away as part of the answer."""
+"""Status: one screen, with what is unavailable as part of the answer."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from operations.notify import NotDeliveredError
 from operations.watch import State, Watch, read_state, write_state
 from stack.process import free_port
 from tests.conftest import ROOT
-from tests.operations.test_alerts import LIMITS, MART_AWAY, batches, look
+from tests.operations.test_alerts import LIMITS, MART_UNAVAILABLE, batches, look
 
 FINE = look()
 BEHIND = look(lag=5000)
@@ -68,7 +68,7 @@ def test_told_once_and_over_once_by_a_watch_restarted_each_time(settings, seen):
 
 def test_an_outage_hides_no_alert_and_ends_none(settings, seen):
     slack = Recorder()
-    looks(settings, seen, [slack], BEHIND, MART_AWAY, MART_AWAY, BEHIND, FINE)
+    looks(settings, seen, [slack], BEHIND, MART_UNAVAILABLE, MART_UNAVAILABLE, BEHIND, FINE)
     assert slack.told == ["lag_high fires", "mart_unreachable fires", "mart_unreachable over", "lag_high over"]
     state = read_state(settings.mart_home / "watch.json")
     assert (state.firing, state.told) == ({}, {"log": {}, "slack": {}})
@@ -77,7 +77,7 @@ def test_an_outage_hides_no_alert_and_ends_none(settings, seen):
 def test_since_is_the_first_look(settings, seen):
     looks(settings, seen, [], BEHIND)
     first = read_state(settings.mart_home / "watch.json")
-    looks(settings, seen, [], MART_AWAY, BEHIND)
+    looks(settings, seen, [], MART_UNAVAILABLE, BEHIND)
     later = read_state(settings.mart_home / "watch.json")
     assert later.firing == {Alert.LAG_HIGH: first.looked_at} == first.firing
     assert first.looked_at < later.looked_at
@@ -213,7 +213,7 @@ def watch_once(tmp_path, **environment):
     )
 
 
-def test_once_tells_of_servers_that_are_away_and_exits_with_1(tmp_path):
+def test_once_tells_of_servers_that_are_unavailable_and_exits_with_1(tmp_path):
     done = watch_once(
         tmp_path,
         KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{free_port()}",

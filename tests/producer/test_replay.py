@@ -14,7 +14,7 @@ import pytest
 
 from producer.csv_invoices import HeaderError, Reject
 from producer.position import Position, PositionError
-from producer.replay import RejectFile, Span, date_span, messages
+from producer.replay import Options, RejectFile, Span, date_span, messages
 
 HEADER = "Invoice,StockCode,Description,Quantity,InvoiceDate,Price,Customer ID\n"
 
@@ -40,14 +40,16 @@ def rejects(tmp_path: Path) -> Iterator[RejectFile]:
         yield file
 
 
-def sent(files: list[Path], rejects: RejectFile, take: int = 100, **options: Any) -> list[tuple[str, str]]:
+def sent(
+    files: list[Path], rejects: RejectFile, take: int = 100, max_bytes: int = 10_000, **options: Any
+) -> list[tuple[str, str]]:
     """Invoice number and date of the first messages."""
-    found = [json.loads(m.value) for m in islice(messages(files, rejects, **options), take)]
+    found = [json.loads(m.value) for m in islice(messages(Options(files, **options), rejects, max_bytes), take)]
     return [(m["invoice"], m["invoice_date"]) for m in found]
 
 
 def test_one_message_an_invoice_in_the_order_of_the_files(files: list[Path], rejects: RejectFile) -> None:
-    found = list(messages(files, rejects))
+    found = list(messages(Options(files), rejects))
     assert [json.loads(m.value)["invoice"] for m in found] == ["a", "b", "c", "d"]
     assert [m.key for m in found] == [b"7", b"b", b"7", b"7"]
     names = [str(f.resolve()) for f in files]
@@ -102,14 +104,14 @@ def test_later_rounds_have_other_numbers_and_later_dates(files: list[Path], reje
 
 @pytest.mark.parametrize("stopped_after", range(8))
 def test_resuming_sends_what_was_left(files: list[Path], rejects: RejectFile, stopped_after: int) -> None:
-    whole = list(islice(messages(files, rejects, loop_days=3, shift_days=5), 9))
+    whole = list(islice(messages(Options(files, loop_days=3, shift_days=5), rejects), 9))
     start = whole[stopped_after].position
-    rest = messages(files, rejects, loop_days=3, shift_days=start.shift_days, start=start)
+    rest = messages(Options(files, loop_days=3, shift_days=start.shift_days, start=start), rejects)
     assert [m.value for m in islice(rest, 8 - stopped_after)] == [m.value for m in whole[stopped_after + 1 :]]
 
 
 def test_a_finished_replay_has_nothing_left_until_a_file_comes(files: list[Path], rejects: RejectFile) -> None:
-    end = list(messages(files, rejects))[-1].position
+    end = list(messages(Options(files), rejects))[-1].position
     assert sent(files, rejects, start=end) == []
     third = files[0].with_name("3.csv")
     third.write_text(HEADER + line("e", "2024-02-02 08:00:00"))

@@ -14,7 +14,7 @@ from pyspark.errors import StreamingQueryException
 from structlog.testing import capture_logs
 from tenacity import wait_none
 
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
 from conf.settings import Settings
 from streaming import job as job_module
 from streaming.job import Job, RunOptions
@@ -110,10 +110,10 @@ IN_BATCH = (
         ),
     ],
 )
-def test_a_broker_that_went_away_is_an_outage_whoever_was_reading(begin, failure, cause, reason):
+def test_a_broker_that_became_unavailable_is_an_outage_whoever_was_reading(begin, failure, cause, reason):
     job = two_lines()
     job._failure = failure
-    with pytest.raises(AwayError) as raised:
+    with pytest.raises(UnavailableError) as raised:
         job._wait("session", Failing(begin + cause))
     assert str(raised.value) == reason
 
@@ -190,8 +190,8 @@ def outages(monkeypatch, tmp_path):
 
 def test_each_start_after_an_outage_is_counted_and_a_query_that_got_on_begins_anew(outages):
     job, ends = outages
-    away = AwayError("nobody answers")
-    ends += [(0, away), (0, away), (3, away), (0, away), (1, None)]
+    unavailable = UnavailableError("nobody answers")
+    ends += [(0, unavailable), (0, unavailable), (3, unavailable), (0, unavailable), (1, None)]
     with capture_logs() as lines:
         job.run(MagicMock())
     assert ends == []
@@ -199,18 +199,18 @@ def test_each_start_after_an_outage_is_counted_and_a_query_that_got_on_begins_an
     assert said == [("waiting", 1), ("waiting", 2), ("query failed, starting it again", None), ("waiting", 1)]
 
 
-def test_a_stop_while_a_server_is_away_is_a_clean_end(outages, monkeypatch):
+def test_a_stop_while_a_server_is_unavailable_is_a_clean_end(outages, monkeypatch):
     job, ends = outages
-    ends += [(0, AwayError("nobody answers"))]
+    ends += [(0, UnavailableError("nobody answers"))]
     monkeypatch.setattr(job_module, "sleep_using_event", lambda stopping: lambda _seconds: stopping.set())
-    ends += [(0, AwayError("nor then"))]
+    ends += [(0, UnavailableError("nor then"))]
     job.run(MagicMock())
     assert ends == []
 
 
-def test_who_stays_away_for_longer_than_the_patience_ends_the_job(outages):
+def test_who_stays_unavailable_for_longer_than_the_patience_ends_the_job(outages):
     job, ends = outages
     job.settings = job.settings.model_copy(update={"outage_patience_seconds": 0})
-    ends += [(0, AwayError("nobody answers"))]
-    with pytest.raises(AwayError, match="nobody answers"):
+    ends += [(0, UnavailableError("nobody answers"))]
+    with pytest.raises(UnavailableError, match="nobody answers"):
         job.run(MagicMock())

@@ -8,6 +8,7 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
+from conf.kafka import Brokers
 from stack import delete_topic
 from streaming.lag import Lag
 from tests.integration.records import send
@@ -22,8 +23,8 @@ def servers_of(servers):
 
 
 def test_lag_follows_the_topic_and_the_batches(servers_of, fresh_topic):
-    topic = describe_topic(servers_of, fresh_topic, 10)
-    lag = Lag(servers_of, topic, {0: 0, 1: 0})
+    topic = describe_topic(Brokers(servers_of, 10), fresh_topic)
+    lag = Lag(Brokers(servers_of), topic, {0: 0, 1: 0})
     assert lag.by_partition() == {0: 0, 1: 0}
     send(servers_of, fresh_topic, [(f"{n}".encode(), b"x") for n in range(20)])
     found = lag.by_partition()
@@ -37,10 +38,10 @@ def test_lag_follows_the_topic_and_the_batches(servers_of, fresh_topic):
 
 
 def test_a_silent_broker_or_a_deleted_topic_fails_nothing(servers_of, fresh_topic, caplog):
-    nowhere = Lag("127.0.0.1:1", Topic("t", "id", {}, {}), {0: 0})
+    nowhere = Lag(Brokers("127.0.0.1:1"), Topic("t", "id", {}, {}), {0: 0})
     assert nowhere.by_partition() is None
     nowhere.close()
-    lag = Lag(servers_of, describe_topic(servers_of, fresh_topic, 10), {0: 0})
+    lag = Lag(Brokers(servers_of), describe_topic(Brokers(servers_of, 10), fresh_topic), {0: 0})
     delete_topic(servers_of, fresh_topic)
     for _ in range(3):
         assert lag.by_partition() in (None, {0: 0})  # it may still know the topic for a moment
@@ -48,7 +49,7 @@ def test_a_silent_broker_or_a_deleted_topic_fails_nothing(servers_of, fresh_topi
 
 
 def test_a_partition_that_was_added_counts_from_its_first_batch_on(servers_of, fresh_topic):
-    lag = Lag(servers_of, describe_topic(servers_of, fresh_topic, 10), {0: 0, 1: 0})
+    lag = Lag(Brokers(servers_of), describe_topic(Brokers(servers_of, 10), fresh_topic), {0: 0, 1: 0})
     with closing(KafkaAdminClient(bootstrap_servers=servers_of)) as admin:
         admin.create_partitions({fresh_topic: 3})
     with closing(KafkaProducer(bootstrap_servers=servers_of)) as producer:

@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 
-from conf.errors import AwayError, GapError, StreamingError, TopicChangedError
+from conf.errors import GapError, StreamingError, TopicChangedError, UnavailableError
 from conf.lake import LAKE_SCHEMA
 from lake import table as table_module
 from lake.files import compact
@@ -225,20 +225,20 @@ def test_storage_that_fails_is_worth_another_try_and_a_commit_that_never_succeed
         raise OSError("No space left on device")
 
     monkeypatch.setattr(table_module, "write_deltalake", no_space)
-    with pytest.raises(AwayError, match="does not answer: No space left on device"):
+    with pytest.raises(UnavailableError, match="is unavailable: No space left on device"):
         land_batch(table, TOPIC, batch(valid(0)))
 
     def conflict(*_, **__):
         raise CommitFailedError("conflict")
 
     monkeypatch.setattr(table_module, "write_deltalake", conflict)
-    with pytest.raises(AwayError, match="took no commit: conflict"):
+    with pytest.raises(UnavailableError, match="took no commit: conflict"):
         land_batch(table, TOPIC, batch(valid(0)))
 
 
 def test_a_lake_deleted_under_a_running_job_is_not_silently_begun_anew(table, path):
     land_batch(table, TOPIC, batch(valid(0)))
     shutil.rmtree(path)
-    with pytest.raises((StreamingError, AwayError)):
+    with pytest.raises((StreamingError, UnavailableError)):
         land_batch(table, TOPIC, batch(valid(1)))
     assert not lake_exists(path)

@@ -157,7 +157,7 @@ def mart(fresh_mart):
 
 
 @pytest.mark.stack
-def test_the_mart_is_asked_at_each_scrape_and_may_go_away(mart, fresh_mart, monkeypatch):
+def test_the_mart_is_asked_at_each_scrape_and_may_become_unavailable(mart, fresh_mart, monkeypatch):
     state = MartState(Settings(mart_dsn=fresh_mart.writer_dsn))
 
     def samples():
@@ -189,19 +189,19 @@ def test_the_mart_is_asked_at_each_scrape_and_may_go_away(mart, fresh_mart, monk
 
     with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("ALTER VIEW mart.nightly_status RENAME TO hidden")
-    away = samples()
-    assert away == {
+    unavailable = samples()
+    assert unavailable == {
         ("mart_postgresql_up", None): 0,
         ("mart_last_batch_timestamp_seconds", None): pytest.approx(batch),
     }
     with closing(psycopg2.connect(mart.dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("ALTER VIEW mart.hidden RENAME TO nightly_status")
-    assert samples() == away  # it is left in peace for some seconds
+    assert samples() == unavailable  # it is left in peace for some seconds
     with monkeypatch.context() as later_on:
         later_on.setattr(scraped.time, "monotonic", lambda: 1e9)
         assert samples() == later
     state.close()
-    assert samples() == away  # nobody is asked any more
+    assert samples() == unavailable  # nobody is asked any more
 
 
 def test_no_port_no_server_and_a_taken_port_is_told():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from kafka import KafkaProducer
 
-from conf.errors import AwayError
+from conf.errors import UnavailableError
+from conf.kafka import Brokers
 from tests.integration.records import NOW_MS
 from topic.consume import consume_range
 from torture.pipeline import take_any_timestamp
@@ -31,7 +32,7 @@ def put(line):
 
 
 def consume(line, covered, most_bytes=1_000_000):
-    table, whole = consume_range(line.bootstrap_servers, line.topic, covered, most_bytes, 10)
+    table, whole = consume_range(Brokers(line.bootstrap_servers, 10), line.topic, covered, most_bytes)
     return [
         tuple(row.values()) for row in table.set_column(3, "timestamp", table["timestamp"].cast("int64")).to_pylist()
     ], whole
@@ -65,7 +66,7 @@ def test_it_stops_when_it_has_read_enough(line, put, monkeypatch):
 
 def test_offsets_that_are_gone_or_not_there_are_no_silent_end(line, put):
     put((0, b"a", NOW_MS))
-    with pytest.raises(AwayError, match="OffsetOutOfRange"):
+    with pytest.raises(UnavailableError, match="OffsetOutOfRange"):
         consume(line, {0: (9, 12)})
-    with pytest.raises(AwayError, match="sent nothing of topic"):
-        consume_range(line.bootstrap_servers, line.topic, {0: (0, 12)}, 1000, 1)
+    with pytest.raises(UnavailableError, match="sent nothing of topic"):
+        consume_range(Brokers(line.bootstrap_servers, 1), line.topic, {0: (0, 12)}, 1000)

@@ -9,7 +9,8 @@ import structlog
 from kafka.admin import ConfigResource, KafkaAdminClient
 
 import stack
-from conf.errors import AwayError, StreamingError
+from conf.errors import StreamingError, UnavailableError
+from conf.kafka import Brokers
 from topic.describe import TopicAdmin, describe_topic
 
 pytestmark = pytest.mark.stack
@@ -27,26 +28,26 @@ def admin(bootstrap):
 
 
 def test_a_kept_connection_tells_that_a_topic_was_created_anew(bootstrap, fresh_topic, admin):
-    with closing(TopicAdmin(bootstrap, fresh_topic, 10)) as topic:
+    with closing(TopicAdmin(Brokers(bootstrap, 10), fresh_topic)) as topic:
         before = topic.topic_id()
-        assert before == topic.topic_id() == describe_topic(bootstrap, fresh_topic, 10).topic_id
+        assert before == topic.topic_id() == describe_topic(Brokers(bootstrap, 10), fresh_topic).topic_id
         stack.delete_topic(bootstrap, fresh_topic)
         while fresh_topic in admin.list_topics():
             pass
         with pytest.raises(StreamingError, match="does not exist"):
             topic.topic_id()
         stack.ensure_topic(bootstrap, fresh_topic, 2)
-        assert topic.topic_id() == describe_topic(bootstrap, fresh_topic, 10).topic_id != before
+        assert topic.topic_id() == describe_topic(Brokers(bootstrap, 10), fresh_topic).topic_id != before
 
 
-def test_a_broker_that_is_not_there_is_away():
-    with pytest.raises(AwayError, match=r"Kafka at 127\.0\.0\.1:1 does not answer"):
-        TopicAdmin("127.0.0.1:1", "t", 1)
+def test_a_broker_that_is_not_there_is_unavailable():
+    with pytest.raises(UnavailableError, match=r"Kafka at 127\.0\.0\.1:1 is unavailable"):
+        TopicAdmin(Brokers("127.0.0.1:1", 1), "t")
 
 
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
 def test_a_compacted_topic_is_refused_with_the_reason_and_the_fix(bootstrap, fresh_topic, admin, policy):
-    with closing(TopicAdmin(bootstrap, fresh_topic, 10)) as topic:
+    with closing(TopicAdmin(Brokers(bootstrap, 10), fresh_topic)) as topic:
         topic.check_cleanup_policy()
         admin.alter_configs([ConfigResource("topic", fresh_topic, {"cleanup.policy": policy})])
         with pytest.raises(StreamingError) as raised:
@@ -59,6 +60,6 @@ def test_a_compacted_topic_is_refused_with_the_reason_and_the_fix(bootstrap, fre
 def test_a_login_that_may_not_see_the_policy_is_warned(bootstrap, fresh_topic, monkeypatch):
     """The broker answers such a login with an error of the resource, which kafka-python gives as no settings."""
     monkeypatch.setattr(KafkaAdminClient, "describe_configs", lambda *_, **__: {"topic": {fresh_topic: {}}})
-    with closing(TopicAdmin(bootstrap, fresh_topic, 10)) as topic, structlog.testing.capture_logs() as lines:
+    with closing(TopicAdmin(Brokers(bootstrap, 10), fresh_topic)) as topic, structlog.testing.capture_logs() as lines:
         topic.check_cleanup_policy()
     assert [(line["log_level"], line["event"]) for line in lines] == [("warning", "cleanup policy unknown")]

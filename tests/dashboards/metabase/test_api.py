@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from conf.masking import conceal
-from dashboards.metabase.api import Metabase, MetabaseAwayError, MetabaseConflictError, MetabaseError
+from dashboards.metabase.api import Metabase, MetabaseConflictError, MetabaseError, MetabaseUnavailableError
 
 URL = "http://metabase.example"
 
@@ -43,14 +43,16 @@ def test_creating_is_sent_again_only_if_it_was_never_received():
     assert api.post("/api/card", {})["id"] == 7
     assert len(sent) == 2
     api, sent = client(LOST, OK)
-    with pytest.raises(MetabaseAwayError, match=r"went away \(POST /api/card: reset\): run `metabase apply` again"):
+    with pytest.raises(
+        MetabaseUnavailableError, match=r"became unavailable \(POST /api/card: reset\): run `metabase apply` again"
+    ):
         api.post("/api/card", {})
     assert len(sent) == 1
 
 
 def test_it_gives_up_after_a_few_tries():
     api, sent = client(*[UNSENT] * 9)
-    with pytest.raises(MetabaseAwayError, match="refused"):
+    with pytest.raises(MetabaseUnavailableError, match="refused"):
         api.get("/api/card/1")
     assert len(sent) == 4
 

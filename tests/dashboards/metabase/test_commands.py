@@ -338,7 +338,7 @@ def test_notes_of_another_version_and_of_a_cache(metabase, command_line):
     assert "Metabase caches results (ttl)" in output
 
 
-def test_away(command_line, monkeypatch):
+def test_unavailable(command_line, monkeypatch):
     monkeypatch.setenv("METABASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("METABASE_TIMEOUT_SECONDS", "0.1")
     for command in ("apply", "diff"):

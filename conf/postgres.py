@@ -1,18 +1,27 @@
-"""What a failure of PostgreSQL means: it passes by itself, an operator has to see to it, or the statement is at fault.
+"""PostgreSQL: the one way to a connection, and the one place where psycopg2's failures become ours.
 
-By SQLSTATE (appendix A of PostgreSQL's manual). A failed login has none in psycopg2: there the message decides, in
-English. A server with another `lc_messages` is not understood: it takes a client's options only after the login.
+It stands in this room, below mart/, because the dashboards connect too and share no code with mart/; what a writer's
+session is beyond that is in mart/connection.py.
+
+A failure passes by itself, an operator has to see to it, or the statement is at fault: by SQLSTATE (appendix A of
+PostgreSQL's manual). A failed login has none in psycopg2: there the message decides, in English. A server with another
+`lc_messages` is not understood: it takes a client's options only after the login.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
+from typing import Any, TypeVar
 
 import psycopg2
-from psycopg2 import errorcodes
+from psycopg2 import errorcodes, errors
+from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from conf.errors import StreamingError, UnavailableError
 from conf.masking import masked
 from sql import one_row
 
@@ -55,6 +64,51 @@ _REFUSED_LOGIN = re.compile(
 )
 
 
+_OUT_OF_DATE = (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.InvalidSchemaName)
+FAILURES = (psycopg2.Error, UnavailableError, StreamingError)
+"""All that asking PostgreSQL can fail with, for who only looks and must not fail itself."""
+
+_Kind = TypeVar("_Kind", bound=Connection)
+
+
+def open_connection(
+    dsn: str, application: str, kind: type[_Kind], connect_seconds: int = 10, **parameters: Any
+) -> _Kind:
+    """A connection of that kind, which notices that its server has vanished; `parameters` are libpq's. That it talks in
+    UTF-8 the DSN says (conf.dsn.in_utf8), for pg_dump too. Raises what `answering` raises."""
+    with answering():
+        return psycopg2.connect(
+            dsn,
+            connection_factory=kind,
+            application_name=application,
+            connect_timeout=connect_seconds,
+            keepalives_idle=10,
+            keepalives_interval=5,
+            keepalives_count=3,
+            **parameters,
+        )
+
+
+@contextmanager
+def answering() -> Iterator[None]:
+    """Raises UnavailableError where PostgreSQL fails in a way that passes by itself, StreamingError where an operator
+    has something to do; any other failure goes through as it is."""
+    try:
+        yield
+    except _OUT_OF_DATE as error:
+        raise StreamingError(
+            "the mart's schema is out of date: run `retail-mart migrate`, or `restore` a backup "
+            f"({error.diag.message_primary})"
+        ) from None
+    except psycopg2.Error as error:
+        known = refusal(error)
+        if known is Refusal.PASSES:
+            raise UnavailableError(in_words(error)) from error
+        if known is Refusal.FOR_GOOD:
+            raise StreamingError(in_words(error)) from None
+        raise
+
+
 def refusal(error: psycopg2.Error) -> Refusal:
     """What kind of failure it is."""
     error = _first(error)
@@ -77,7 +131,7 @@ def in_words(error: psycopg2.Error) -> str:
     if error.pgcode == errorcodes.READ_ONLY_SQL_TRANSACTION:
         return f"PostgreSQL is read-only, as a standby, or a service with a full disk, is: {message}"
     if refusal(error) is Refusal.PASSES:
-        return f"PostgreSQL does not answer: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
+        return f"PostgreSQL is unavailable: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
     return f"PostgreSQL refuses: {message}"
 
 

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2 import errors
 
-from conf.postgres_refusal import Refusal, in_words, is_pooled, refusal
+from conf.postgres import Refusal, in_words, is_pooled, refusal
 
 PASSES = "08006 08P01 25006 25P03 25P04 40001 40P01 53100 53200 53300 55P03 55006 57014 57P01 57P02 57P03 57P05 58030"
 FOR_GOOD = "28000 28P01 3D000 42501 57P04"
