@@ -91,7 +91,7 @@ class ApplyJob(Job[ApplySession]):
             yield ApplySession(topic, admin, records, writer, lag)
 
     def process(self, session: ApplySession, records: DataFrame, covered: Covered) -> None:
-        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is away."""
+        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is unavailable."""
         for part, phases in self.slices(session, records, covered, cleaning(self.settings)):
             raw_values = partial(_raw_values, part.records)
             for attempt in self.patiently():

@@ -16,7 +16,7 @@ _Answer = TypeVar("_Answer")
 
 
 class Scraped(ABC):
-    """A server that scrapes ask. Asking raises nothing: while it does not answer the answer is unknown (None), and it
+    """A server that scrapes ask. Asking raises nothing: while it is unavailable the answer is unknown (None), and it
     is left in peace for some seconds, so that who scrapes does not wait for it each time."""
 
     failures: ClassVar[tuple[type[Exception], ...]]

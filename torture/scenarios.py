@@ -55,11 +55,11 @@ def killed_job(story: Story) -> None:
     story.finish()
 
 
-def servers_away(story: Story) -> None:
+def servers_down(story: Story) -> None:
     """With one job running and records flowing: the broker stopped and killed, PostgreSQL stopped at once and killed,
-    sessions ended, both away for a while, tables locked."""
+    sessions ended, both unavailable for a while, tables locked."""
     world, pipeline, scale = story.world, story.pipeline, story.scale
-    seconds = 2 * scale.away_seconds + scale.locked_seconds + 80
+    seconds = 2 * scale.unavailable_seconds + scale.locked_seconds + 80
     with story.running_job(), pipeline.flowing(story.traffic.messy(seconds * 50), 50):
         for cruelty in (
             partial(stack.stop_broker, world.home),
@@ -75,7 +75,7 @@ def servers_away(story: Story) -> None:
             world.terminate_backends(pipeline)
         stack.kill_broker(world.home)
         world.stop_database_immediately()
-        time.sleep(scale.away_seconds)
+        time.sleep(scale.unavailable_seconds)
         world.up()
         time.sleep(_PAUSE)
         with closing(psycopg2.connect(pipeline.dsn())) as connection, connection.cursor() as cursor:
@@ -87,9 +87,9 @@ def servers_away(story: Story) -> None:
 def read_only(story: Story) -> None:
     """With one job running and records flowing, the mart takes no writes, as after a failover or where a service has
     run out of disk, and takes them again; three times, the last one for longer. The job waits, says so, and goes on."""
-    world, pipeline, away = story.world, story.pipeline, story.scale.away_seconds
-    with story.running_job() as job, pipeline.flowing(story.traffic.messy((6 * _PAUSE + away) * 50), 50):
-        for seconds in (_PAUSE, _PAUSE, away):
+    world, pipeline, unavailable = story.world, story.pipeline, story.scale.unavailable_seconds
+    with story.running_job() as job, pipeline.flowing(story.traffic.messy((6 * _PAUSE + unavailable) * 50), 50):
+        for seconds in (_PAUSE, _PAUSE, unavailable):
             time.sleep(_PAUSE)
             world.set_read_only(pipeline, True)
             time.sleep(seconds)
@@ -330,7 +330,7 @@ Act = Callable[[Story], None]
 SCENARIOS: dict[str, Sequence[Act]] = {
     "killed path": [killed_path],
     "killed job": [killed_job],
-    "servers away": [servers_away],
+    "servers down": [servers_down],
     "read only": [read_only],
     "disk full": [disk_full],
     "checkpoint lost": [checkpoint_lost],

@@ -28,13 +28,13 @@ class SkippedError(Exception):
 @dataclass(frozen=True)
 class Scale:
     """How much of each scenario is played: kills of the transaction path, and of the whole job; wrong records a class;
-    seconds that something stays away or locked; the size of the largest batch and customer; mutated records; and how
-    many records of a megabyte wait."""
+    seconds that something stays unavailable or locked; the size of the largest batch and customer; mutated records;
+    and how many records of a megabyte wait."""
 
     path_kills: int = 300
     job_kills: int = 40
     wrong_each: int = 100
-    away_seconds: int = 30
+    unavailable_seconds: int = 30
     locked_seconds: int = 60
     largest: int = 100_000
     customer_invoices: int = 50_000
