@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
@@ -25,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.errors import StreamingError
-from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
 from lake.table import committed, existing_lake, lake_exists, reaching
@@ -243,7 +244,8 @@ def _dates(table: DeltaTable, only: ErasureList) -> list[date]:
 def _forget_in_date(table: DeltaTable, only: ErasureList, business_date: date) -> int:
     """Write one date's rows anew, without the customers; landings into other dates do not conflict with it. An update's
     condition would stay in Delta's log, and its text columns are not read by every engine."""
-    rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(LAKE_SCHEMA)
+    written = pa.schema(table.schema().to_arrow())  # which may be an older version's
+    rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(written)
     named = int(pc.sum(only.named_in(rows["customer_id"])).as_py() or 0)
     if named:
         predicate = f"{LAKE_PARTITION} = '{business_date}'"
