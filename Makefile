@@ -13,7 +13,7 @@ ARGS ?=
 export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
+.PHONY: help backup restore prometheus-rules demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
   bench bench-generate bench-latency bench-landing bench-quintiles bench-cluster soak torture torture-mutants
 
 help: ## Show this list
@@ -65,6 +65,10 @@ dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
 
 metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
 	@$(PY) -m cli metabase apply $(ARGS)
+
+prometheus-rules: $(VENV)/.user ## Write deploy/prometheus/alerts.yml from the table of alerts, with the default limits
+	@env -i PATH="$$PATH" $(PY) -m cli watch --prometheus-rules > deploy/prometheus/alerts.yml.new
+	@mv deploy/prometheus/alerts.yml.new deploy/prometheus/alerts.yml
 
 backup: $(VENV)/.user ## Write the mart into a file, with a note of positions and lake version
 	@$(PY) -m cli backup $(ARGS)
