@@ -59,7 +59,7 @@ class _StackState(JsonConfigSettingsSource):
 class Settings(BaseSettings):
     """Every setting; the environment variable is the field's name in capitals.
 
-    `retail-mart settings` prints them as the table that the README shows.
+    `retail-mart settings` prints them as the table of docs/settings.md.
     """
 
     model_config = SettingsConfigDict(

@@ -1,4 +1,4 @@
-"""The settings as a Markdown table, the one that the README shows."""
+"""The settings as a Markdown table, that of docs/settings.md."""
 
 from conf.settings import Settings
 

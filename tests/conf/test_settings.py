@@ -1,17 +1,13 @@
-"""Settings: where they come from, what is refused, and that the README shows all of them."""
+"""Settings: where they come from, and what is refused."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
 from conf.dsn import in_utf8
 from conf.settings import Settings, SettingsError, settings
-from conf.table import settings_table
-
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -110,9 +106,3 @@ def test_passwords_do_not_show(monkeypatch):
     monkeypatch.setenv("MART_DSN", "postgresql://writer:hidden-word@host/mart")
     assert "hidden-word" not in repr(settings()) + str(settings())
     assert "hidden-word" in settings().require_mart()
-
-
-def test_readme_shows_the_table_of_settings():
-    assert settings_table() in README.read_text(encoding="utf-8"), (
-        "put the output of `retail-mart settings` into README.md"
-    )
