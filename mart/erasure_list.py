@@ -33,7 +33,7 @@ class ErasureList:
 
     salt: str
     digests: frozenset[str] = frozenset()
-    ids: frozenset[str] | None = field(default=None, compare=False)
+    ids: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def digest(self, customer: str) -> str:
         """SHA-256 of salt and id, as the SQL and the lake's update compute it, too."""
