@@ -7,8 +7,21 @@
 -- Temporary tables of the writer's session, emptied at each commit, or, behind a pooler, of the transaction alone: what
 -- came, what of it was new, and the customers to score anew, with what stands now (null where the customer has none now)
 -- and what stood before the batch (null where the customer had none): a row each that the batch wrote or deleted, and
--- further rows of those that a cut `passed`, who may be there twice.
-CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (LIKE mart.invoice INCLUDING DEFAULTS) ON COMMIT {on_commit};
+-- further rows of those that a cut `passed`, who may be there twice. Not LIKE mart.invoice: `restore` has its stage before
+-- there is a mart, and no writer waits for a lock of it where nobody says who holds it.
+CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
+    invoice         text COLLATE "C" NOT NULL,
+    invoice_date    timestamp NOT NULL,
+    customer_id     text COLLATE "C",
+    line_count      integer NOT NULL,
+    counting_lines  integer NOT NULL,
+    purchased       numeric(38, 2) NOT NULL,
+    returned        numeric(38, 2) NOT NULL,
+    content_sha256  bytea NOT NULL,
+    kafka_partition integer NOT NULL,
+    kafka_offset    bigint NOT NULL,
+    kafka_timestamp timestamptz NOT NULL
+) ON COMMIT {on_commit};
 
 CREATE TEMPORARY TABLE IF NOT EXISTS fresh_invoice (
     invoice        text COLLATE "C" NOT NULL,
