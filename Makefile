@@ -13,8 +13,8 @@ ARGS ?=
 export MART_HOME ?= $(if $(filter nightly dashboards metabase airflow,$(MAKECMDGOALS)),.mart/demo,)
 
 .DEFAULT_GOAL := help
-.PHONY: help backup restore demo nightly dashboards metabase airflow airflow-env env up down logs test test-containers check clean \
-  bench bench-generate bench-latency bench-cluster soak torture torture-mutants
+.PHONY: help backup restore prometheus-rules demo nightly dashboards metabase airflow airflow-env env up down logs test \
+  test-containers check clean bench bench-generate bench-latency bench-cluster soak torture torture-mutants
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,10 @@ dashboards: $(VENV)/.user ## The live page on the demo's data, until Ctrl-C
 
 metabase: $(VENV)/.user ## Keep a running Metabase's questions and dashboard as the cards say (METABASE_URL)
 	@$(PY) -m cli metabase apply $(ARGS)
+
+prometheus-rules: $(VENV)/.user ## Write deploy/prometheus/alerts.yml from the table of alerts, with the default limits
+	@env -i PATH="$$PATH" $(PY) -m cli watch --prometheus-rules > deploy/prometheus/alerts.yml.new
+	@mv deploy/prometheus/alerts.yml.new deploy/prometheus/alerts.yml
 
 backup: $(VENV)/.user ## Write the mart into a file, with a note of positions and lake version
 	@$(PY) -m cli backup $(ARGS)

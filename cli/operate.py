@@ -185,6 +185,9 @@ def watch(
         bool, typer.Option("--once", help="Look once, show a table, and end: for cron or Airflow.")
     ] = False,
     every: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 30,
+    prometheus_rules: Annotated[
+        bool, typer.Option("--prometheus-rules", help="Print the same alerts as Prometheus' rules, and end.")
+    ] = False,
 ) -> None:
     """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
 
@@ -196,10 +199,14 @@ def watch(
     missing; 4 nothing fires, but a message was not delivered (--once).
     """
     from conf.stop_signals import stop_signals
+    from operations import prometheus_rules as rules
     from operations.notify import channels
     from operations.watch import Watch, describe
 
     current = configured()
+    if prometheus_rules:
+        sys.stdout.write(rules.prometheus_rules(current))
+        return
     current.require_mart("reader")
     watching = Watch(current, channels(current))
     if not once:

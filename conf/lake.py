@@ -31,6 +31,7 @@ LAKE_SCHEMA = pa.schema(
 """`invoice_date` is the shop's local time; `business_date` its date, by which the table is partitioned; `price` is in
 the shop's currency; `content_sha256` is hexadecimal and the same for equal content; `topic`, `partition` and `offset`
 say which Kafka record the row is, `kafka_timestamp` when Kafka took it. An invoice that was sent twice has two rows:
-the one with the least (kafka_timestamp, partition, offset) counts."""
+the one with the least (kafka_timestamp, partition, offset) counts. A column is added at the end: landing adds it to an
+existing lake, whose rows have null there."""
 
 LAKE_PARTITION = "business_date"

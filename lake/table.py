@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+import pyarrow.dataset as ds
+from deltalake import CommitProperties, DeltaTable, Schema, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from conf.errors import StreamingError, TopicChangedError, UnavailableError
@@ -37,8 +38,9 @@ Result = TypeVar("Result")
 
 
 def open_lake(path: str) -> DeltaTable:
-    """The lake at a folder or URL, created if there is none. Raises StreamingError if it is not ours to write (another
-    schema, a broken log, no access), UnavailableError if the storage is unavailable."""
+    """The lake at a folder or URL, created if there is none; columns that this version added are added to an older one,
+    whose rows have null there. Raises StreamingError if it is not ours to write (another schema, a broken log, no
+    access), UnavailableError if the storage is unavailable."""
     with reaching(path):
         try:
             table = DeltaTable.create(
@@ -52,6 +54,7 @@ def open_lake(path: str) -> DeltaTable:
             )
         except CommitFailedError:  # another job created it at the same moment
             table = _opened(path)
+    committed(table, lambda: _add_columns(table))
     found = pa.schema(table.schema().to_arrow())
     if not found.equals(LAKE_SCHEMA):
         raise StreamingError(
@@ -59,6 +62,19 @@ def open_lake(path: str) -> DeltaTable:
             f"{_in_words(LAKE_SCHEMA)}. Set LAKE_PATH to another place, or move that table away"
         )
     return table
+
+
+def _add_columns(table: DeltaTable) -> None:
+    """To a lake of an older version those that LAKE_SCHEMA has after the last one there."""
+    found = pa.schema(table.schema().to_arrow())
+    is_older = len(found) < len(LAKE_SCHEMA) and found.equals(pa.schema(list(LAKE_SCHEMA)[: len(found)]))
+    if is_older and table.metadata().partition_columns == [LAKE_PARTITION]:
+        table.alter.add_columns(Schema.from_arrow(LAKE_SCHEMA).fields[len(found) :])
+
+
+def landed_rows(table: DeltaTable) -> ds.Dataset:
+    """The rows of the version that `table` is at, by LAKE_SCHEMA: null where an older version lacks the column."""
+    return table.to_pyarrow_dataset(schema=LAKE_SCHEMA)
 
 
 def find_lake(path: str) -> DeltaTable | None:

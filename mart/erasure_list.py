@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -29,17 +29,24 @@ _WORD = re.compile(r"\w[\w.@+-]*")
 
 @dataclass(frozen=True)
 class ErasureList:
-    """Salt and digests, hexadecimal."""
+    """Salt and digests, hexadecimal; `ids`: whose they are, where that is known: then nobody else's is hashed."""
 
     salt: str
     digests: frozenset[str] = frozenset()
+    ids: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def digest(self, customer: str) -> str:
         """SHA-256 of salt and id, as the SQL and the lake's update compute it, too."""
         return hashlib.sha256((self.salt + customer).encode()).hexdigest()
 
+    def of_one(self, customer: str) -> ErasureList:
+        """A list of the same salt, of this customer alone."""
+        return ErasureList(self.salt, frozenset({self.digest(customer)}), frozenset({customer}))
+
     def names(self, customer: str) -> bool:
         """Whether the customer was erased."""
+        if self.ids is not None:
+            return customer in self.ids
         return bool(self.digests) and self.digest(customer) in self.digests
 
     def is_mentioned(self, raw: bytes | None) -> bool:
@@ -60,8 +67,10 @@ class ErasureList:
 
     def named_in(self, customers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         """Of each value whether the customer was erased."""
-        known = pc.unique(customers).drop_null().to_pylist()
-        return pc.is_in(customers, value_set=pa.array([c for c in known if self.names(c)], pa.string()))
+        ids = self.ids
+        if ids is None:
+            ids = frozenset(filter(self.names, pc.unique(customers).drop_null().to_pylist()))
+        return pc.is_in(customers, value_set=pa.array(ids, pa.string()))
 
 
 def possible_customers(raw: bytes) -> Iterator[str]:

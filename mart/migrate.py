@@ -1,4 +1,7 @@
-"""Migrate: apply `sql/migrations/NNNN_name.sql` in order, each once, each in its own transaction."""
+"""Migrate: apply `sql/migrations/NNNN_name.sql` in order, each once, each in its own transaction.
+
+The first one makes the whole mart: those before it were squashed into it. A mart that has applied them goes on.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 
 import structlog
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
 from conf.errors import StreamingError
@@ -19,6 +23,8 @@ from sql import FOLDER, one_row, statement
 
 log = structlog.get_logger()
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
+# The last migration of 0.1.0, as the ledger has it: with those before it, it made what 0011_mart makes.
+_LAST_OF_0_1_0 = ("0011_clock", "2629cd6049ac7e9af0d7acb91d78becd34f9941463011fc644f56f4c74073d35")
 
 
 @dataclass(frozen=True)
@@ -44,8 +50,11 @@ def migrations(folder: Path = FOLDER / "migrations") -> list[Migration]:
             raise StreamingError(f"{path.name}: a migration is named like 0001_mart.sql")
         found.append(Migration(int(match[1]), path.stem, path.read_text(encoding="utf-8")))
     numbers = [m.number for m in found]
-    if numbers != list(range(1, len(found) + 1)):
-        raise StreamingError(f"migrations are numbered {numbers}, expected 1 to {len(found)} without gaps")
+    expected = range(numbers[0], numbers[0] + len(numbers))
+    if numbers != list(expected):
+        raise StreamingError(
+            f"migrations are numbered {numbers}, expected {expected[0]} to {expected[-1]} without gaps"
+        )
     return found
 
 
@@ -55,7 +64,7 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
     Other segment definitions than before segment every customer anew.
 
     Safe to run again, and by two at once (an advisory lock). Raises StreamingError if a migration that was applied
-    has been edited since, or the database is newer than this code.
+    has been edited since, if the database is newer than this code, or older than its first migration.
     """
     listed = migrations() if listed is None else listed
     with connection, connection.cursor() as cursor:
@@ -68,13 +77,15 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
             cursor.execute(statement("migrate/select_applied"), {"number": migration.number})
             row = cursor.fetchone()
             if row is None:
+                if migration is listed[0]:
+                    _check_is_empty(cursor, migration)
                 cursor.execute(migration.text)
                 cursor.execute(
                     statement("migrate/record"),
                     {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
                 )
                 applied_now.append(migration.name)
-            elif row[1] != migration.checksum:
+            elif row[1] != migration.checksum and tuple(row[:2]) != _LAST_OF_0_1_0:
                 raise StreamingError(
                     f"migration {migration.name} was edited after it was applied at {row[2]:%Y-%m-%d %H:%M}: restore "
                     "the file, and put the change into a new migration"
@@ -82,9 +93,9 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("migrate/select_newest"))
         (newest,) = one_row(cursor)
-        if newest > len(listed):
+        if newest > listed[-1].number:
             raise StreamingError(
-                f"the database is at migration {newest}, this code knows {len(listed)}: update the code"
+                f"the database is at migration {newest}, this code knows {listed[-1].number}: update the code"
             )
         execute_values(cursor, statement("migrate/fill_reject_reason"), list(MEANING.items()))
         lock_scores(cursor)
@@ -94,3 +105,13 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
         if moved is not None:
             log.info("customers scored anew", moved=moved)
     return applied_now
+
+
+def _check_is_empty(cursor: Cursor, first: Migration) -> None:
+    cursor.execute(statement("migrate/select_newest"))
+    (newest,) = one_row(cursor)
+    if newest is not None:
+        raise StreamingError(
+            f"the database is at migration {newest} of a version before 0.1.0, this one begins with {first.number}: "
+            "first run `retail-mart migrate` of version 0.1.0, then this one"
+        )

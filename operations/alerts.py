@@ -1,4 +1,7 @@
-"""Alerts: which of them fire by what was observed, whom to tell of it, and in which words. No I/O."""
+"""Alerts: which of them fire by what was observed, whom to tell of it, and in which words. No I/O.
+
+CONDITIONS is the one table of them: `watch` tells by it, and deploy/prometheus/alerts.yml is made of it
+(operations/prometheus_rules.py)."""
 
 from __future__ import annotations
 
@@ -6,10 +9,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Literal
 
 from rich.filesize import decimal
 
 from conf.settings import Settings
+from mart.locks import PATIENCE_SECONDS
 from mart.status import Observed, RunStatus
 
 FEWEST_REJECTED = 5  # one bad record in a quiet hour is no share
@@ -33,49 +38,145 @@ class Alert(StrEnum):
     DISK_LOW = "disk_low"
 
 
-TITLE = {
-    Alert.BROKER_UNREACHABLE: "Kafka is unavailable",
-    Alert.MART_UNREACHABLE: "the mart is unavailable",
-    Alert.STREAM_STALE: "the stream stands still",
-    Alert.STREAM_BLOCKED: "the stream waits for a lock",
-    Alert.STREAM_HELD: "an open transaction of a producer holds the stream back",
-    Alert.LAG_HIGH: "the stream is far behind",
-    Alert.REJECTS_HIGH: "many records are rejected",
-    Alert.RECORDS_FAILED: "records failed in an unforeseen way",
-    Alert.INVOICES_AHEAD: "invoices are dated ahead of the clock",
-    Alert.NIGHTLY_FAILED: "the nightly rules were kept back",
-    Alert.NIGHTLY_LATE: "the nightly rules are late",
-    Alert.DISK_LOW: "a disk is nearly full",
+@dataclass(frozen=True)
+class Condition:
+    """What there is to know of an alert: its words, which servers must answer to judge it (an alert of a server that is
+    away is unknown), the setting that is its limit (0: never), and how Prometheus sees it: PromQL with the limits'
+    places, for how long it must hold, how bad it is, and what `$value` means. `_findings` judges the same by a look."""
+
+    title: str
+    advice: str
+    asks: tuple[Literal["mart", "broker"], ...]
+    limit: str | None
+    severity: Literal["critical", "warning"]
+    expr: str
+    found: str
+    holds: str | None = None
+
+
+CONDITIONS: Mapping[Alert, Condition] = {
+    Alert.BROKER_UNREACHABLE: Condition(
+        title="Kafka does not answer",
+        advice="See the broker's log. The job goes on by itself when it is back.",
+        asks=(),
+        limit=None,
+        severity="critical",
+        expr="max(mart_kafka_up) == 0",
+        holds="1m",
+        found="The streaming job cannot learn where the topic ends.",
+    ),
+    Alert.MART_UNREACHABLE: Condition(
+        title="the mart does not answer",
+        advice="See PostgreSQL's log. The job goes on by itself when it is back.",
+        asks=(),
+        limit=None,
+        severity="critical",
+        expr="max(mart_postgresql_up) == 0",
+        holds="1m",
+        found="The streaming job's questions to PostgreSQL fail.",
+    ),
+    Alert.STREAM_STALE: Condition(
+        title="the stream stands still",
+        advice="See the log of `retail-mart run`, then start it again: nothing is lost.",
+        asks=("mart", "broker"),
+        limit="alert_stale_seconds",
+        severity="critical",
+        expr="sum(mart_lag_records) > 0 and (time() - max(mart_last_batch_timestamp_seconds) > {alert_stale_seconds:g} "
+        "or absent(mart_last_batch_timestamp_seconds))",
+        holds="30s",
+        found="No batch for more than {alert_stale_seconds:g} s, while {value} records wait.",
+    ),
+    Alert.STREAM_BLOCKED: Condition(
+        title="the stream waits for a lock",
+        advice="Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
+        asks=("mart",),
+        limit=None,
+        severity="warning",
+        expr=f"max(mart_lock_wait_seconds) > {PATIENCE_SECONDS:g}",
+        found="For {value} s; the job's log says who holds it.",
+    ),
+    Alert.STREAM_HELD: Condition(
+        title="an open transaction of a producer holds the stream back",
+        advice="Kafka's `kafka-transactions.sh` (`find-hanging`, or `list` and `describe`) names it: let that producer "
+        "end, or `abort` it. The job goes on by itself, in order; nothing is lost.",
+        asks=("mart", "broker"),
+        limit="alert_stale_seconds",
+        severity="warning",
+        expr="max(mart_open_transaction_seconds) > {alert_stale_seconds:g}",
+        found="For {value} s.",
+    ),
+    Alert.LAG_HIGH: Condition(
+        title="the stream is far behind",
+        advice="Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
+        asks=("mart", "broker"),
+        limit="alert_lag_records",
+        severity="warning",
+        expr="sum(mart_lag_records) > {alert_lag_records}",
+        holds="1m",
+        found="{value} records are not applied.",
+    ),
+    Alert.REJECTS_HIGH: Condition(
+        title="many records are rejected",
+        advice="`retail-mart rejected list` says why; after a fix `rejected redrive`.",
+        asks=("mart",),
+        limit="alert_reject_percent",
+        severity="warning",
+        expr="100 * sum(increase(mart_rejected_total[{alert_reject_minutes}m])) "
+        "/ (sum(increase(mart_rejected_total[{alert_reject_minutes}m])) "
+        "+ sum(increase(mart_invoices_total[{alert_reject_minutes}m])) "
+        "+ sum(increase(mart_duplicates_total[{alert_reject_minutes}m]))) > {alert_reject_percent:g} "
+        f"and sum(increase(mart_rejected_total[{{alert_reject_minutes}}m])) >= {FEWEST_REJECTED}",
+        found="{tenths} % of the records of the last {alert_reject_minutes} minutes.",
+    ),
+    Alert.RECORDS_FAILED: Condition(
+        title="records failed in an unforeseen way",
+        advice="A fault of this software: `retail-mart rejected list --reason internal_error` shows them; report it. "
+        "They wait, and after an update `rejected redrive` takes them in.",
+        asks=("mart",),
+        limit=None,
+        severity="critical",
+        expr='sum(increase(mart_rejected_total{{reason="internal_error"}}[10m])) > 0',
+        found="In the last 10 minutes, in quarantine as internal_error.",
+    ),
+    Alert.INVOICES_AHEAD: Condition(
+        title="invoices are dated ahead of the clock",
+        advice="Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM mart.as_of`. "
+        "These invoices count, and move the as-of date only when their time has come.",
+        asks=("mart",),
+        limit=None,
+        severity="warning",
+        expr="sum(increase(mart_invoices_ahead_total[10m])) > 0",
+        found="In the last 10 minutes, by more than a day.",
+    ),
+    Alert.NIGHTLY_FAILED: Condition(
+        title="the nightly rules were kept back",
+        advice="The rules of before stay. See the reason, then run `retail-mart mine` again.",
+        asks=("mart",),
+        limit="alert_nightly_hours",
+        severity="warning",
+        expr="max(mart_nightly_kept_back) == 1",
+        found="A guard refused the newest run.",
+    ),
+    Alert.NIGHTLY_LATE: Condition(
+        title="the nightly rules are late",
+        advice="See Airflow's DAG nightly_rules and its log, or run `retail-mart mine`.",
+        asks=("mart",),
+        limit="alert_nightly_hours",
+        severity="warning",
+        expr="(time() - max(mart_nightly_published_timestamp_seconds)) / 3600 > {alert_nightly_hours:g}",
+        found="None were published for {tenths} hours.",
+    ),
+    Alert.DISK_LOW: Condition(
+        title="a disk is nearly full",
+        advice="`retail-mart compact` deletes the lake's old files; else a larger disk.",
+        asks=(),
+        limit="alert_disk_free_percent",
+        severity="critical",
+        expr="100 * min by (folder) (mart_disk_free_bytes / mart_disk_size_bytes) < {alert_disk_free_percent:g}",
+        holds="1m",
+        found="{tenths} % free where the {folder} is.",
+    ),
 }
-ADVICE = {
-    Alert.BROKER_UNREACHABLE: "See the broker's log. The job goes on by itself when it is back.",
-    Alert.MART_UNREACHABLE: "See PostgreSQL's log. The job goes on by itself when it is back.",
-    Alert.STREAM_STALE: "See the log of `retail-mart run`, then start it again: nothing is lost.",
-    Alert.STREAM_BLOCKED: "Wait for that transaction, or end it: `SELECT pg_terminate_backend(PID)`. The job goes on.",
-    Alert.STREAM_HELD: "Kafka's `kafka-transactions.sh` (`find-hanging`, or `list` and `describe`) names it: let that "
-    "producer end, or `abort` it. The job goes on by itself, in order; nothing is lost.",
-    Alert.LAG_HIGH: "Is it catching up? If not: which phase of a batch is slow (`ms` in the log), is the machine busy?",
-    Alert.REJECTS_HIGH: "`retail-mart rejected list` says why; after a fix `rejected redrive`.",
-    Alert.RECORDS_FAILED: "A fault of this software: `retail-mart rejected list --reason internal_error` shows "
-    "them; report it. They wait, and after an update `rejected redrive` takes them in.",
-    Alert.INVOICES_AHEAD: "Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM "
-    "mart.as_of`. These invoices count, and move the as-of date only when their time has come.",
-    Alert.NIGHTLY_FAILED: "The rules of before stay. See the reason, then run `retail-mart mine` again.",
-    Alert.NIGHTLY_LATE: "See Airflow's DAG nightly_rules and its log, or run `retail-mart mine`.",
-    Alert.DISK_LOW: "`retail-mart compact` deletes the lake's old files; else a larger disk.",
-}
-_OF_THE_MART = {
-    Alert.STREAM_STALE,
-    Alert.STREAM_BLOCKED,
-    Alert.STREAM_HELD,
-    Alert.LAG_HIGH,
-    Alert.REJECTS_HIGH,
-    Alert.RECORDS_FAILED,
-    Alert.INVOICES_AHEAD,
-    Alert.NIGHTLY_FAILED,
-    Alert.NIGHTLY_LATE,
-}
-_OF_THE_BROKER = {Alert.STREAM_STALE, Alert.STREAM_HELD, Alert.LAG_HIGH}
 
 
 @dataclass(frozen=True)
@@ -111,13 +212,11 @@ def judge(observed: Observed, settings: Settings, going_on: Collection[Alert] = 
 
     `going_on` fired at the look before: a fifth below its limit it is over.
     """
-    unknown: set[Alert] = set()
-    if observed.mart_problem:
-        unknown |= _OF_THE_MART
-    if observed.broker_problem:
-        unknown |= _OF_THE_BROKER
+    away = {"mart"} if observed.mart_problem else set()
+    away |= {"broker"} if observed.broker_problem else set()
     found = dict(_findings(observed, settings, {alert: _EASED if alert in going_on else 1.0 for alert in Alert}))
-    return Judgement({alert: found[alert] for alert in Alert if alert in found}, frozenset(unknown))
+    unknown = frozenset(alert for alert, condition in CONDITIONS.items() if away.intersection(condition.asks))
+    return Judgement({alert: found[alert] for alert in Alert if alert in found}, unknown)
 
 
 def due(
@@ -142,11 +241,11 @@ def due(
 
 def compose(notice: Notice, found: str, now: datetime, where: str) -> Message:
     """The words of a notice. `found`: what was observed; `where`: what is watched, and from which machine."""
-    title = TITLE[notice.alert]
+    title = CONDITIONS[notice.alert].title
     since = f"{notice.since:%Y-%m-%d %H:%M:%S %Z}"
     if notice.firing:
         subject = f"retail-mart: {title}"
-        lines = [found, f"Since: {since}", f"What to do: {ADVICE[notice.alert]}"]
+        lines = [found, f"Since: {since}", f"What to do: {CONDITIONS[notice.alert].advice}"]
     else:
         subject = f"retail-mart: over: {title}"
         lines = [f"It is over. Since {since}, for {_duration(now - notice.since)}: {title}."]

@@ -8,12 +8,13 @@ prepared before conflicts, then the rows, then the files that held them. Each st
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import DeltaTable, write_deltalake
@@ -25,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 from conf.errors import StreamingError
-from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
+from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
 from lake.table import committed, existing_lake, lake_exists, reaching
@@ -79,8 +80,8 @@ def erase(settings: Settings, customer: str) -> Erased:
     tables. What is done by then stays done: run it again.
     """
     with _owner(settings) as connection:
-        listed, in_mart = erase_from_mart(connection, lambda known: {known.digest(customer)})
-        return Erased(in_mart, _in_lake(settings, listed, {listed.digest(customer)}))
+        listed, in_mart = erase_from_mart(connection, lambda known: known.of_one(customer))
+        return Erased(in_mart, _in_lake(settings, listed, listed.of_one(customer)))
 
 
 def erase_listed(settings: Settings) -> Erased:
@@ -93,14 +94,14 @@ def erase_listed(settings: Settings) -> Erased:
         in_lake = _lake_list(settings)
         with as_owner("erase"), connection, connection.cursor() as cursor:
             listed, in_mart = _forget_listed(connection, cursor, in_lake)
-        return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+        return Erased(in_mart, _in_lake(settings, listed, listed))
 
 
 def erase_listed_before_commit(settings: Settings, connection: Connection, cursor: Cursor) -> Erased:
     """As `erase_listed`, within the caller's transaction: mart and lake have forgotten before it commits."""
     with as_owner("erase"):
         listed, in_mart = _forget_listed(connection, cursor, _lake_list(settings))
-    return Erased(in_mart, _in_lake(settings, listed, listed.digests))
+    return Erased(in_mart, _in_lake(settings, listed, listed))
 
 
 def _lake_list(settings: Settings) -> ErasureList | None:
@@ -113,28 +114,27 @@ def _forget_listed(
     if in_lake is not None:
         _adopt_salt(cursor, in_lake)
     more = frozenset() if in_lake is None else in_lake.digests
-    return _forget(connection, cursor, lambda known: known.digests | more)
+    return _forget(connection, cursor, lambda known: ErasureList(known.salt, known.digests | more))
 
 
 def erase_from_mart(
-    connection: Connection, chosen: Callable[[ErasureList], Collection[str]]
+    connection: Connection, chosen: Callable[[ErasureList], ErasureList]
 ) -> tuple[ErasureList, ErasedFromMart]:
-    """Put the chosen digests on the mart's list and forget their customers, in one transaction; returns the list as it
-    is now. Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
+    """Put the chosen customers on the mart's list and forget them, in one transaction; returns the list as it is now.
+    Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
     with as_owner("erase"), connection, connection.cursor() as cursor:
         return _forget(connection, cursor, chosen)
 
 
 def _forget(
-    connection: Connection, cursor: Cursor, chosen: Callable[[ErasureList], Collection[str]]
+    connection: Connection, cursor: Cursor, chosen: Callable[[ErasureList], ErasureList]
 ) -> tuple[ErasureList, ErasedFromMart]:
     cursor.execute(statement("erase/lock_writers"))
     lock_scores(cursor)
     known = read_list(cursor)
-    digests = frozenset(chosen(known))
-    cursor.execute(statement("erase/extend_list"), {"digests": sorted(digests)})
+    only = chosen(known)
+    cursor.execute(statement("erase/extend_list"), {"digests": sorted(only.digests)})
     listed = cursor.rowcount
-    only = ErasureList(known.salt, digests)
     customers = {"customers": _named(cursor, only)}
     cursor.execute(statement("erase/forget_invoices"), customers)
     invoices = cursor.rowcount
@@ -147,21 +147,21 @@ def _forget(
     quarantined = _forget_rejected(connection, cursor, only)
     cursor.execute(statement("erase/tell_pages"))
     done = ErasedFromMart(listed, invoices, deleted, moves, quarantined, moved, datetime.now(UTC))
-    return ErasureList(known.salt, known.digests | digests), done
+    return ErasureList(known.salt, known.digests | only.digests), done
 
 
-def erase_from_lake(path: str, listed: ErasureList, digests: Collection[str]) -> ErasedFromLake:
-    """Tell the lake the list, null the customer in the rows of these digests, and delete every file that the newest
+def erase_from_lake(path: str, listed: ErasureList, only: ErasureList) -> ErasedFromLake:
+    """Tell the lake the list, null the customer in the rows of those of it, and delete every file that the newest
     version no longer holds. Safe beside a running landing; who reads an older version meanwhile must begin again.
 
     Raises StreamingError if there is no lake, UnavailableError if it takes no commit or is unavailable.
     """
     table = existing_lake(path)
     committed(table, lambda: copy_to_lake(table, listed))
-    only = ErasureList(listed.salt, frozenset(digests))
     with reaching(path):
         table.update_incremental()
         rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
+        # What is there; of it at once what left the newest version; and what no version ever held, once it is old.
         there = set(committed(table, lambda: _vacuum(table, 0, full=True, dry_run=True)))
         gone = set(committed(table, lambda: _vacuum(table, 0, full=False)))
         gone |= set(committed(table, lambda: _vacuum(table, _STRAY_FILES_HOURS, full=True)))
@@ -197,8 +197,8 @@ def _owner(settings: Settings) -> AbstractContextManager[Connection]:
     return session(settings.require_mart("owner"), "retail-mart erase", connect)
 
 
-def _in_lake(settings: Settings, listed: ErasureList, digests: Collection[str]) -> ErasedFromLake | None:
-    return erase_from_lake(settings.lake, listed, digests) if lake_exists(settings.lake) else None
+def _in_lake(settings: Settings, listed: ErasureList, only: ErasureList) -> ErasedFromLake | None:
+    return erase_from_lake(settings.lake, listed, only) if lake_exists(settings.lake) else None
 
 
 def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
@@ -216,7 +216,9 @@ def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
 
 
 def _named(cursor: Cursor, only: ErasureList) -> list[str]:
-    """The customers of these digests whom the mart still names."""
+    """The customers of the list whom the mart may still name."""
+    if only.ids is not None:
+        return sorted(only.ids)
     cursor.execute(statement("erase/select_customers"), {"digests": sorted(only.digests)})
     return [customer for (customer,) in cursor.fetchall()]
 
@@ -243,7 +245,8 @@ def _dates(table: DeltaTable, only: ErasureList) -> list[date]:
 def _forget_in_date(table: DeltaTable, only: ErasureList, business_date: date) -> int:
     """Write one date's rows anew, without the customers; landings into other dates do not conflict with it. An update's
     condition would stay in Delta's log, and its text columns are not read by every engine."""
-    rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(LAKE_SCHEMA)
+    written = pa.schema(table.schema().to_arrow())  # which may be an older version's
+    rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(written)
     named = int(pc.sum(only.named_in(rows["customer_id"])).as_py() or 0)
     if named:
         predicate = f"{LAKE_PARTITION} = '{business_date}'"

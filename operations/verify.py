@@ -27,10 +27,10 @@ from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.files import kept_since
-from lake.table import existing_lake, reaching, read_positions
+from lake.table import existing_lake, landed_rows, reaching, read_positions
 from mart.erasure_list import ErasureList, read_list
 from mart.session import session
-from sql import statement
+from sql import columns, statement
 from topic.describe import Topic
 
 _POLL_SECONDS = 1
@@ -48,7 +48,7 @@ class _Compared:
 _COMPARED = {
     "invoice": _Compared(
         "invoice",
-        ("invoice_date", "customer_id", "line_count", "counting_lines", "purchased", "returned", "content_sha256"),
+        ("customer_id", *columns("apply/invoice_content"), "content_sha256"),
         "landed_invoice",
     ),
     "customer": _Compared(
@@ -195,7 +195,8 @@ def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
     """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
     for name in _COMPARED:
         _copy(cursor, name, folder)
-    engine.execute(statement("verify/load_mart").format(folder=folder))
+    invoice_columns = dict.fromkeys((_COMPARED["invoice"].key, *_COMPARED["invoice"].columns), "VARCHAR")
+    engine.execute(statement("verify/load_mart").format(folder=folder, invoice_columns=invoice_columns))
 
 
 def _copy(cursor: Cursor, name: str, folder: Path) -> None:
@@ -232,7 +233,7 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) 
         "INSERT INTO stream_position VALUES (?, ?, ?, ?)",
         [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.positions],
     )
-    engine.register("lake", table.to_pyarrow_dataset())
+    engine.register("lake", landed_rows(table))
     engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))
     with reaching(table.table_uri):
         engine.execute(statement("verify/landed_copies"), {"salt": pins.erased.salt})

@@ -21,7 +21,7 @@ from rich.table import Table
 
 from conf.settings import Settings, SettingsError
 from mart.status import Observed, observe
-from operations.alerts import TITLE, Alert, Judgement, Message, compose, due, judge
+from operations.alerts import CONDITIONS, Alert, Judgement, Message, compose, due, judge
 from operations.notify import Channel, NotDeliveredError
 
 log = structlog.get_logger()
@@ -156,5 +156,5 @@ def describe(look: Look) -> Table:
     for alert in Alert:
         found = look.judgement.firing.get(alert)
         state = "fires" if found else "unknown" if alert in look.judgement.unknown else "fine"
-        table.add_row(alert, state, f"{TITLE[alert]}: {found}" if found else "")
+        table.add_row(alert, state, f"{CONDITIONS[alert].title}: {found}" if found else "")
     return table

@@ -20,20 +20,31 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 FOLDER = Path(__file__).parent
 _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _HEADER = re.compile(r"(?:--.*\n)*")
-_INCLUDED = re.compile(r"\{(\w+/\w+)\}")  # the slash tells it from the places that str.format fills
+_INCLUDED = re.compile(r"\{(?:(\w+)\.)?(\w+/\w+)\}")  # the slash tells it from the places that str.format fills
 
 
 @cache
 def statement(name: str) -> str:
     """The text of a statement without its header, e.g. `statement("apply/fence")`, what it includes filled in.
 
-    `{apply/invoice_columns}` in a statement includes another one. Raises LookupError for an unknown name.
+    `{apply/invoice_columns}` in a statement includes another one, `{i.apply/invoice_columns}` its columns as those of
+    a table `i`. Raises LookupError for an unknown name.
     """
     module, _, own_name = name.partition("/")
     texts = statements(module)
     if own_name not in texts:
         raise LookupError(f"no statement {own_name!r} in sql/{module}.sql, only: {', '.join(texts)}")
-    return _INCLUDED.sub(lambda included: statement(included[1]), texts[own_name])
+    return _INCLUDED.sub(_included, texts[own_name])
+
+
+def _included(place: re.Match[str]) -> str:
+    table, name = place.groups()
+    return statement(name) if table is None else ", ".join(f"{table}.{column}" for column in columns(name))
+
+
+def columns(name: str) -> list[str]:
+    """The names in a statement that is a list of columns, e.g. `columns("apply/invoice_columns")`."""
+    return re.split(r",\s*", statement(name))
 
 
 @cache

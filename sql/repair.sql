@@ -30,9 +30,8 @@ LEFT JOIN staged_invoice s USING (invoice)
 
 -- name: invoice_differs
 -- Of an invoice `i` of the mart: whether its content is another than that of `s`, the lake's.
-(i.invoice_date, i.customer_id, i.line_count, i.counting_lines, i.purchased, i.returned, i.content_sha256)
-IS DISTINCT FROM
-(s.invoice_date, s.customer_id, s.line_count, s.counting_lines, s.purchased, s.returned, s.content_sha256)
+(i.customer_id, i.content_sha256, {i.apply/invoice_content})
+IS DISTINCT FROM (s.customer_id, s.content_sha256, {s.apply/invoice_content})
 
 -- name: copy_replaced_invoices
 -- The invoices that are to be removed or corrected, as they stand.
@@ -64,16 +63,7 @@ DELETE FROM mart.invoice i WHERE NOT EXISTS (SELECT FROM staged_invoice s WHERE 
 -- name: correct_invoices
 -- Only those that differ, the record that they come from included.
 UPDATE mart.invoice i
-SET invoice_date    = s.invoice_date,
-    customer_id     = s.customer_id,
-    line_count      = s.line_count,
-    counting_lines  = s.counting_lines,
-    purchased       = s.purchased,
-    returned        = s.returned,
-    content_sha256  = s.content_sha256,
-    kafka_partition = s.kafka_partition,
-    kafka_offset    = s.kafka_offset,
-    kafka_timestamp = s.kafka_timestamp
+SET ({apply/invoice_columns}) = ROW ({s.apply/invoice_columns})
 FROM staged_invoice s
 WHERE i.invoice = s.invoice
   AND {repair/invoice_differs}

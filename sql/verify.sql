@@ -74,8 +74,7 @@ SELECT * FROM read_csv(
 
 -- name: copy_invoice
 COPY (
-    SELECT invoice, invoice_date, customer_id, line_count, counting_lines, purchased, returned,
-           encode(content_sha256, 'hex') AS content_sha256
+    SELECT invoice, customer_id, {apply/invoice_content}, encode(content_sha256, 'hex') AS content_sha256
     FROM mart.invoice
 ) TO STDOUT (FORMAT csv, HEADER)
 
@@ -107,14 +106,16 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: load_mart
--- The copies of the mart's tables, typed as they are there: auto-detection would guess by the values.
+-- The copies of the mart's tables, typed as they are there: auto-detection would guess by the values. What is added to an
+-- invoice's content is text unless it is named here.
 CREATE OR REPLACE TABLE mart_invoice AS
-SELECT * FROM read_csv(
-    '{folder}/invoice.csv', header = true, nullstr = '', auto_detect = false, quote = '"', escape = '"', columns = {{
-        'invoice': 'VARCHAR', 'invoice_date': 'TIMESTAMP', 'customer_id': 'VARCHAR', 'line_count': 'INTEGER',
-        'counting_lines': 'INTEGER', 'purchased': 'DECIMAL(38, 2)', 'returned': 'DECIMAL(38, 2)',
-        'content_sha256': 'VARCHAR'
-    }}
+SELECT * REPLACE (
+    invoice_date::TIMESTAMP AS invoice_date, line_count::INTEGER AS line_count,
+    counting_lines::INTEGER AS counting_lines, purchased::DECIMAL(38, 2) AS purchased,
+    returned::DECIMAL(38, 2) AS returned
+) FROM read_csv(
+    '{folder}/invoice.csv', header = true, nullstr = '', auto_detect = false, quote = '"', escape = '"',
+    columns = {invoice_columns}
 );
 CREATE OR REPLACE TABLE mart_customer AS
 SELECT * FROM read_csv(
@@ -176,9 +177,10 @@ WITH unapplied AS (
       )
       AND NOT EXISTS (SELECT 1 FROM pruned WHERE pruned.invoice = lake.invoice)
 )
-SELECT due.invoice, invoice_date, lines, topic, due."partition", due."offset", kafka_timestamp,
-       CASE WHEN NOT coalesce(is_erased, false) THEN customer_id END AS customer_id,
-       CASE WHEN NOT coalesce(is_erased, false) THEN content_sha256 ELSE repeat('0', 64) END AS content_sha256,
+SELECT due.* EXCLUDE (is_erased, business_date) REPLACE (
+           CASE WHEN NOT coalesce(is_erased, false) THEN customer_id END AS customer_id,
+           CASE WHEN NOT coalesce(is_erased, false) THEN content_sha256 ELSE repeat('0', 64) END AS content_sha256
+       ),
        row_number() OVER (
            PARTITION BY due.invoice
            ORDER BY applied.invoice IS NULL, kafka_timestamp, due."partition", due."offset"
@@ -205,9 +207,9 @@ WITH line AS (
     )
     GROUP BY invoice
 )
-SELECT invoice, invoice_date, customer_id, len(lines)::INTEGER AS line_count, counting_lines::INTEGER AS counting_lines,
-       purchased::DECIMAL(38, 2) AS purchased, returned::DECIMAL(38, 2) AS returned, content_sha256,
-       "partition", "offset", kafka_timestamp
+SELECT landed_copy.* EXCLUDE (lines, topic, place), len(lines)::INTEGER AS line_count,
+       counting_lines::INTEGER AS counting_lines, purchased::DECIMAL(38, 2) AS purchased,
+       returned::DECIMAL(38, 2) AS returned
 FROM landed_copy
 JOIN summed USING (invoice)
 WHERE place = 1
@@ -334,8 +336,7 @@ LIMIT $shown
 -- name: export_invoices
 -- What the lake says the mart must hold (not what is older than the lake), in the columns of apply/copy_staged.
 COPY (
-    SELECT invoice, invoice_date, customer_id, line_count, counting_lines, purchased, returned,
-           '\x' || content_sha256, "partition", "offset", kafka_timestamp
+    SELECT invoice, customer_id, {apply/invoice_content}, '\x' || content_sha256, "partition", "offset", kafka_timestamp
     FROM landed_invoice
     WHERE "offset" IS NOT NULL
 ) TO '{folder}/landed.csv' (FORMAT csv, HEADER false, QUOTE '"', ESCAPE '"', NULLSTR '')

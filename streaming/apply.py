@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -28,14 +27,14 @@ from mart.quarantine import Rejected, quarantine
 from mart.refused import REFUSALS, Refusal, find_refused, primary_message, takes
 from mart.reject_reason import RejectReason
 from mart.score import lock_scores, score
-from sql import one_row, statement
+from sql import columns, one_row, statement
 from topic.moment import as_text, is_storable, storable
 from topic.offsets import Covered, due_records, next_offsets, spanned
 
 log = structlog.get_logger()
 # Of the rows as they came: there the record's place has shorter names.
 _NAME_OF_ROWS = {"kafka_partition": "partition", "kafka_offset": "offset"}
-STAGED_COLUMNS = [_NAME_OF_ROWS.get(column, column) for column in re.split(r",\s*", statement("apply/invoice_columns"))]
+STAGED_COLUMNS = [_NAME_OF_ROWS.get(column, column) for column in columns("apply/invoice_columns")]
 
 Coordinates = tuple[int, int]  # partition, offset
 RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]

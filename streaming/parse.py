@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conf.lake import LAKE_SCHEMA
 from mart.reject_reason import RejectReason
 from streaming.invoice import (
     MAX_AMOUNT_CENTS,
@@ -41,24 +42,9 @@ _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}", re.ASCII)
 _NOT_FINITE = re.compile(r"[-+]?(?:nan|inf(?:inity)?)", re.ASCII | re.IGNORECASE)
 _DETAIL_CHARACTERS = 200
 
-_LINE_TYPE = pa.struct(
-    [
-        ("stock_code", pa.string()),
-        ("description", pa.string()),
-        ("quantity", pa.int32()),
-        ("price", pa.decimal128(18, 2)),
-    ]
-)
 PARSED_SCHEMA = pa.schema(
     [
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("kafka_timestamp", pa.timestamp("us", "UTC")),
-        ("invoice", pa.string()),
-        ("invoice_date", pa.timestamp("us")),
-        ("customer_id", pa.string()),
-        ("lines", pa.list_(_LINE_TYPE)),
-        ("content_sha256", pa.string()),
+        *map(LAKE_SCHEMA.field, ("partition", "offset", "kafka_timestamp", *Invoice.__struct_fields__)),
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("raw", pa.binary()),
@@ -322,11 +308,7 @@ def _rows(
             records.column("partition"),
             records.column("offset"),
             records.column("kafka_timestamp"),
-            pa.array([i and i.invoice for i in invoices], pa.string()),
-            pa.array([i and i.invoice_date for i in invoices], pa.timestamp("us")),
-            pa.array([i and i.customer_id for i in invoices], pa.string()),
-            _lines_array(invoices),
-            pa.array([i and i.content_sha256 for i in invoices], pa.string()),
+            *(_column(name, invoices) for name in Invoice.__struct_fields__),
             pa.array([r and r.reason.value for r in rejections], pa.string()),
             pa.array([r and r.detail for r in rejections], pa.string()),
             pc.if_else(is_rejected, records.column("value"), pa.scalar(None, pa.binary())),
@@ -352,6 +334,12 @@ def _surely_past(produced_at: pa.Array) -> datetime:
     return oldest.astimezone(UTC).replace(tzinfo=None) - _FARTHEST_BEHIND_UTC + FUTURE_TOLERANCE
 
 
+def _column(name: str, invoices: list[Invoice | None]) -> pa.Array:
+    if name == "lines":
+        return _lines_array(invoices)
+    return pa.array([i and getattr(i, name) for i in invoices], PARSED_SCHEMA.field(name).type)
+
+
 def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
     offsets: list[int | None] = []
     lines: list[Line] = []
@@ -360,6 +348,7 @@ def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
         if invoice is not None:
             lines.extend(invoice.lines)
     offsets.append(len(lines))
+    lines_type = PARSED_SCHEMA.field("lines").type
     fields = [
         pa.array([line.stock_code for line in lines], pa.string()),
         pa.array([line.description for line in lines], pa.string()),
@@ -368,6 +357,6 @@ def _lines_array(invoices: list[Invoice | None]) -> pa.ListArray:
     ]
     return pa.ListArray.from_arrays(
         pa.array(offsets, pa.int32()),
-        pa.StructArray.from_arrays(fields, fields=list(_LINE_TYPE)),
-        type=pa.list_(_LINE_TYPE),
+        pa.StructArray.from_arrays(fields, fields=list(lines_type.value_type)),
+        type=lines_type,
     )

@@ -21,7 +21,8 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 from prometheus_client import generate_latest
 
 from conf.settings import Settings
-from operations.alerts import FEWEST_REJECTED, TITLE, Alert
+from operations.alerts import CONDITIONS, Alert
+from operations.prometheus_rules import prometheus_rules
 from streaming.metrics import Metrics
 from tests.conf.expressions import GRAFANA, OF_PROMETHEUS, PROMETHEUS, alert_rules, dashboard, expressions, metrics_of
 from tests.conftest import ROOT
@@ -85,6 +86,11 @@ def test_the_walk_finds_names_and_labels():
         metrics_of("sum(rate(a[5m])")
 
 
+def defaults(**other: float) -> Settings:
+    """The settings of no environment."""
+    return Settings.model_construct(**other)
+
+
 class TestAlertRules:
     def test_there_is_one_for_each_alert_of_the_watch_and_one_more(self):
         names = {"".join(part.capitalize() for part in alert.split("_")) for alert in Alert}
@@ -96,24 +102,44 @@ class TestAlertRules:
             assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
             assert rule["labels"]["severity"] in ("warning", "critical")
             assert set(rule["annotations"]) == {"summary", "description"}
-        titles = {rule["annotations"]["summary"].lower() for name, rule in alert_rules().items() if name != "JobDown"}
-        assert titles == {title.lower() for title in TITLE.values()}
+        for alert in Alert:
+            annotations = alert_rules()["".join(part.capitalize() for part in alert.split("_"))]["annotations"]
+            assert annotations["summary"].lower() == CONDITIONS[alert].title.lower()
+            assert annotations["description"].endswith(CONDITIONS[alert].advice)
 
-    def test_limits_are_the_defaults_of_the_watch(self):
-        default = {name: field.default for name, field in Settings.model_fields.items()}
-        limits = {
-            "StreamStale": f"> {default['alert_stale_seconds']:g} or",
-            "StreamHeld": f"> {default['alert_stale_seconds']:g}",
-            "LagHigh": f"> {default['alert_lag_records']}",
-            "RejectsHigh": f"> {default['alert_reject_percent']:g} and",
-            "NightlyLate": f"> {default['alert_nightly_hours']:g}",
-            "DiskLow": f"< {default['alert_disk_free_percent']:g}",
+    def test_the_file_is_what_the_table_makes_with_the_default_limits(self):
+        """After a change of the table: `make prometheus-rules`."""
+        assert (PROMETHEUS / "alerts.yml").read_text() == prometheus_rules(defaults())
+
+    def test_limits_are_those_of_the_settings(self):
+        other = {
+            "alert_stale_seconds": 77,
+            "alert_lag_records": 123_456,
+            "alert_reject_percent": 7.5,
+            "alert_reject_minutes": 17,
+            "alert_nightly_hours": 31,
+            "alert_disk_free_percent": 13,
         }
-        rules = alert_rules()
+        made = yaml.safe_load(prometheus_rules(defaults(**other)))["groups"][0]["rules"]
+        expressions_of = {rule["alert"]: rule["expr"] for rule in made}
+        limits = {
+            "StreamStale": "> 77 or",
+            "StreamHeld": "> 77",
+            "LagHigh": "> 123456",
+            "RejectsHigh": "> 7.5 and",
+            "NightlyLate": "> 31",
+            "DiskLow": "< 13",
+        }
         for name, limit in limits.items():
-            assert limit in " ".join(rules[name]["expr"].split())
-        assert f">= {FEWEST_REJECTED}" in rules["RejectsHigh"]["expr"]
-        assert set(re.findall(r"\[(\w+)\]", rules["RejectsHigh"]["expr"])) == {f"{default['alert_reject_minutes']}m"}
+            assert limit in expressions_of[name]
+        assert set(re.findall(r"\[(\w+)\]", expressions_of["RejectsHigh"])) == {"17m"}
+
+    def test_a_limit_of_zero_leaves_its_rule_out(self):
+        off = defaults(**{condition.limit: 0 for condition in CONDITIONS.values() if condition.limit})
+        left = {rule["alert"] for rule in yaml.safe_load(prometheus_rules(off))["groups"][0]["rules"]}
+        assert left == {
+            *("JobDown", "BrokerUnreachable", "MartUnreachable", "StreamBlocked", "RecordsFailed", "InvoicesAhead"),
+        }
 
     @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian's package `prometheus`)")
     @pytest.mark.parametrize(

@@ -24,6 +24,15 @@ def test_digest_by_hand():
     assert ErasureList("00ff").digest("é1") == hashlib.sha256("00ffé1".encode()).hexdigest()
 
 
+@pytest.mark.parametrize("listed", [listing("ann", "bob"), ErasureList(SALT).of_one("ann")], ids=["hashed", "known"])
+def test_whom_it_names_is_the_same_whether_the_ids_are_known_or_not(listed):
+    column = pa.chunked_array([["ann", None, "Ann"], ["ann", "", "cy"]], pa.string())
+    assert listed.named_in(column).to_pylist() == [True, False, False, True, False, False]
+    assert [listed.names(who) for who in ("ann", "Ann", "")] == [True, False, False]
+    assert listed.digests >= {ErasureList(SALT).digest("ann")}
+    assert ErasureList(SALT, listed.digests) == listed  # the lake's copy of it has no ids
+
+
 @pytest.mark.parametrize(
     "raw",
     [

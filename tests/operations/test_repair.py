@@ -292,7 +292,7 @@ def test_whom_the_shop_has_erased_stays_erased(shop):
     """Also where the lake still names them: an erasure that was cut short after the mart."""
     customer = rows(shop.mart.dsn, ONE)[0][0]
     with closing(connect(shop.mart.dsn)) as owner:
-        erase_from_mart(owner, lambda known: {known.digest(customer)})
+        erase_from_mart(owner, lambda known: known.of_one(customer))
     assert shop.verify() == {}
     shop.spoil("DELETE FROM mart.invoice WHERE customer_id IS NULL")
     shop.spoil("DELETE FROM mart.customer")

@@ -12,9 +12,7 @@ import psycopg2
 import pytest
 
 from conf.settings import Settings
-from mart.migrate import migrate, migrations
 from mart.shop_rules import describe_shop
-from tests.integration.mart_rows import rows
 from tests.streaming.test_apply import Mart, cleaned, wrong
 
 pytestmark = pytest.mark.stack
@@ -160,23 +158,3 @@ def test_grid_of_scores_and_quarantine_have_all_their_rows(mart):
     counts = dict(mart.rows("SELECT reason, records FROM mart.quarantine_count"))
     assert {reason: n for reason, n in counts.items() if n} == {"not_json": 2, "bad_date": 1}
     assert len(counts) == mart.rows("SELECT count(*) FROM mart.reject_reason")[0][0]
-
-
-def test_totals_begin_with_what_an_older_mart_holds(fresh_mart):
-    before = [m for m in migrations() if m.number < 4]
-    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner:
-        migrate(owner, before)
-        with owner, owner.cursor() as cursor:
-            cursor.execute(
-                "INSERT INTO mart.invoice (invoice, invoice_date, line_count, counting_lines, purchased, returned,"
-                " content_sha256, kafka_partition, kafka_offset, kafka_timestamp)"
-                " SELECT n, '2025-03-01', 1, 1, n, -0.25, sha256('x'), 0, n, now() FROM generate_series(1, 4) n;"
-                "INSERT INTO mart.batch (topic, writer_epoch, started_at, records, invoices, duplicates, rejected)"
-                " VALUES ('invoices', 1, now(), 3, 2, 1, 0), ('invoices', 1, now(), 4, 2, 0, 2)"
-            )
-        migrate(owner)
-    found = rows(
-        fresh_mart.owner_dsn,
-        "SELECT batches, invoices, duplicates, rejected, purchased, returned FROM mart.stream_total",
-    )
-    assert found == [(2, 4, 1, 2, Decimal("10.00"), Decimal("-1.00"))]

@@ -27,6 +27,8 @@ from mart.reject_reason import RejectReason
 from mart.score import check_scores, lock_scores
 from mart.shop_rules import adopt_rules, describe_shop
 from streaming.apply import Applied, apply_batch
+from streaming.clean import clean
+from streaming.parse import PARSED_SCHEMA
 from streaming.progress import report_applied
 from tests.integration.mart_rows import rows, snapshot
 from topic.describe import Topic
@@ -34,24 +36,7 @@ from topic.describe import Topic
 pytestmark = pytest.mark.stack
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0, 1: 0}, {0: 100, 1: 100})
 AT = datetime(2025, 3, 1, 12, tzinfo=UTC)
-SCHEMA = pa.schema(
-    [
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("kafka_timestamp", pa.timestamp("us", "UTC")),
-        ("invoice", pa.string()),
-        ("invoice_date", pa.timestamp("us")),
-        ("customer_id", pa.string()),
-        ("content_sha256", pa.string()),
-        ("reason", pa.string()),
-        ("detail", pa.string()),
-        ("raw", pa.binary()),
-        ("line_count", pa.int32()),
-        ("counting_lines", pa.int32()),
-        ("purchased", pa.decimal128(38, 2)),
-        ("returned", pa.decimal128(38, 2)),
-    ]
-)
+SCHEMA = clean(pa.RecordBatch.from_pylist([], PARSED_SCHEMA), ()).schema
 
 
 def cleaned(offset, invoice, date, customer, purchased="1.00", returned="0", counting=1, partition=0, content="same"):
@@ -363,13 +348,13 @@ def test_of_one_number_the_copy_that_postgresql_takes_counts(mart):
 
 
 def test_a_mart_that_refuses_everything_quarantines_nothing(mart, fresh_mart):
-    owner_says(fresh_mart, "ALTER TABLE mart.invoice ADD COLUMN store text NOT NULL")
+    owner_says(fresh_mart, "ALTER TABLE mart.invoice ADD COLUMN owned text NOT NULL")
     with pytest.raises(
-        StreamingError, match=r'refuses every invoice, a plain one too: PostgreSQL: null value in .*"store"'
+        StreamingError, match=r'refuses every invoice, a plain one too: PostgreSQL: null value in .*"owned"'
     ):
         mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"), cleaned(1, "2", "2025-03-01T10:00:00", "a"))
     assert mart.rows("SELECT * FROM mart.rejected_invoice") == []
-    owner_says(fresh_mart, "ALTER TABLE mart.invoice DROP COLUMN store")
+    owner_says(fresh_mart, "ALTER TABLE mart.invoice DROP COLUMN owned")
     owner_says(fresh_mart, "ALTER TABLE mart.stream_position ADD CHECK (next_offset < 2)")
     with pytest.raises(StreamingError, match="refuses the batch, but none of its records alone"):
         mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"), cleaned(1, "2", "2025-03-01T10:00:00", "a"))

@@ -78,6 +78,7 @@ def test_a_valid_invoice_becomes_one_row_with_its_raw_lines_and_coordinates(tabl
     assert [row["business_date"] for row in rows] == [date(2026, 3, 1), date(2026, 2, 28)]
     [first, _] = rows
     assert first == {
+        **dict.fromkeys(LAKE_SCHEMA.names),
         **valid(0),
         "business_date": date(2026, 3, 1),
         "topic": "invoices",
