@@ -41,8 +41,9 @@ class Alert(StrEnum):
 @dataclass(frozen=True)
 class Condition:
     """What there is to know of an alert: its words, which servers must answer to judge it (an alert of a server that is
-    away is unknown), the setting that is its limit (0: never), and how Prometheus sees it: PromQL with the limits'
-    places, for how long it must hold, how bad it is, and what `$value` means. `_findings` judges the same by a look."""
+    unavailable is unknown), the setting that is its limit (0: never), and how Prometheus sees it: PromQL with the
+    limits' places, for how long it must hold, how bad it is, and what `$value` means. `_findings` judges the same by a
+    look."""
 
     title: str
     advice: str
@@ -56,7 +57,7 @@ class Condition:
 
 CONDITIONS: Mapping[Alert, Condition] = {
     Alert.BROKER_UNREACHABLE: Condition(
-        title="Kafka does not answer",
+        title="Kafka is unavailable",
         advice="See the broker's log. The job goes on by itself when it is back.",
         asks=(),
         limit=None,
@@ -66,7 +67,7 @@ CONDITIONS: Mapping[Alert, Condition] = {
         found="The streaming job cannot learn where the topic ends.",
     ),
     Alert.MART_UNREACHABLE: Condition(
-        title="the mart does not answer",
+        title="the mart is unavailable",
         advice="See PostgreSQL's log. The job goes on by itself when it is back.",
         asks=(),
         limit=None,
@@ -212,10 +213,10 @@ def judge(observed: Observed, settings: Settings, going_on: Collection[Alert] = 
 
     `going_on` fired at the look before: a fifth below its limit it is over.
     """
-    away = {"mart"} if observed.mart_problem else set()
-    away |= {"broker"} if observed.broker_problem else set()
+    unavailable = {"mart"} if observed.mart_problem else set()
+    unavailable |= {"broker"} if observed.broker_problem else set()
     found = dict(_findings(observed, settings, {alert: _EASED if alert in going_on else 1.0 for alert in Alert}))
-    unknown = frozenset(alert for alert, condition in CONDITIONS.items() if away.intersection(condition.asks))
+    unknown = frozenset(alert for alert, condition in CONDITIONS.items() if unavailable.intersection(condition.asks))
     return Judgement({alert: found[alert] for alert in Alert if alert in found}, unknown)
 
 

@@ -16,7 +16,7 @@ _JOB_DOWN = Condition(
     severity="critical",
     expr='up{{job="streaming"}} == 0',
     holds="1m",
-    found="{instance} does not answer.",
+    found="{instance} is unavailable.",
 )
 _TEMPLATES = {
     "value": "{{ $value }}",
