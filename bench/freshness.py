@@ -131,7 +131,8 @@ class _Stream:
         if self.way.is_ours:
             ms = self.place.rows("bench/invoice_latencies", start=start, seconds=plan.seconds)["ms"]
         else:
-            seen = pd.concat([*looks, self._newest_records(start)]).drop_duplicates(["customer_id", "newest_record"])
+            seen = pd.concat([self._newest_records(start), *(look for look in looks if len(look))])
+            seen = seen.drop_duplicates(["customer_id", "newest_record"])
             ms = seen["ms"][seen["newest_record"] < start + timedelta(seconds=plan.seconds)]
         if len(ms):
             figures |= {"p50_ms": float(ms.quantile(0.5)), "p99_ms": float(ms.quantile(0.99)), "samples": len(ms)}
