@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import ExitStack, closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 
 import psycopg2
 import pytest
@@ -124,8 +125,9 @@ def test_the_signals_are_as_before_after_it(line):
     assert wakeup == -1
 
 
-def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextmanager
+def _started(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
         [sys.executable, "-m", "cli", *arguments],
         cwd=ROOT,
         env=environment,
@@ -134,3 +136,8 @@ def _started(environment: dict[str, str], *arguments: str) -> subprocess.Popen[s
         stderr=subprocess.PIPE,
         text=True,
     )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()  # where the test failed it still waits for the lock, and nobody would end it
