@@ -78,14 +78,20 @@ def follow_definitions(cursor: Cursor) -> int | None:
     return score_all(cursor, "definition changed") if outdated else None
 
 
+def record_check(cursor: Cursor) -> Check:
+    """Compare scores, cuts and totals with a full ntile and record what was found, in the caller's transaction."""
+    cursor.execute(statement("score/check"))
+    check = Check(*one_row(cursor))
+    cursor.execute(statement("score/record_check"), vars(check))
+    return check
+
+
 def check_scores(connection: Connection) -> Check:
     """Compare scores, cuts and totals with a full ntile and record what was found, in a transaction of its own. Nothing
     of them is changed and nobody waits: it is one statement, so all is of one moment. Reads every customer (2-4 s a
     million)."""
     with connection, connection.cursor() as cursor:
-        cursor.execute(statement("score/check"))
-        check = Check(*one_row(cursor))
-        cursor.execute(statement("score/record_check"), vars(check))
+        check = record_check(cursor)
     if check.is_right:
         log.info("scores checked", customers=check.customers)
     else:

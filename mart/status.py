@@ -85,7 +85,8 @@ class Observed:
     topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
     need broker and mart. `held`: records as old that stand in or behind a transaction which a producer has left open:
     the job is not given them, and they are in no lag. `failed`: records that wait in quarantine as internal_error.
-    `ahead`: invoices dated later than PostgreSQL's clock allows. `unwatched`: what has no disk to look at.
+    `ahead`: invoices dated later than PostgreSQL's clock allows. `wrong_scores`: what the newest check
+    found. `unwatched`: what has no disk to look at.
     """
 
     broker_problem: str | None = None
@@ -98,13 +99,14 @@ class Observed:
     held: int | None = None
     failed: int | None = None
     ahead: int | None = None
+    wrong_scores: int | None = None
     disks: tuple[Disk, ...] = ()
     unwatched: str | None = None
 
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is unavailable is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = None
+    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = wrong = None
     try:
         topic, written = _ask_broker(settings)
     except (UnavailableError, StreamingError) as error:
@@ -126,6 +128,7 @@ def observe(settings: Settings) -> Observed:
                 blocked = read_long_wait(connection)
                 [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
                 [ahead] = _ask(connection, "ahead")
+                wrong = read_wrong_scores(connection)
                 if topic is not None:
                     positions, standing = _read_positions(connection, topic)
                     first, ends = topic.first_offsets, topic.end_offsets
@@ -135,7 +138,7 @@ def observe(settings: Settings) -> Observed:
                     held = _held(topic, standing, written, settings.alert_stale_seconds)
     except FAILURES as error:
         mart_problem = " ".join(str(error).split())
-        batches = nightly = blocked = lag = waiting = held = failed = ahead = None
+        batches = nightly = blocked = lag = waiting = held = failed = ahead = wrong = None
     return Observed(
         broker_problem,
         mart_problem,
@@ -147,6 +150,7 @@ def observe(settings: Settings) -> Observed:
         held,
         failed,
         ahead,
+        wrong,
         disks(settings),
         _unwatched(settings),
     )
@@ -176,6 +180,12 @@ def read_nightly(connection: Connection) -> Nightly:
     """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
     status, *rest = _ask(connection, "nightly")
     return Nightly(None if status is None else RunStatus(status), *rest)
+
+
+def read_wrong_scores(connection: Connection) -> int:
+    """Scores, cuts and totals that the newest check found wrong."""
+    [wrong] = _ask(connection, "wrong_scores")
+    return int(wrong)
 
 
 def count_segments(connection: Connection) -> dict[str, int]:

@@ -33,6 +33,7 @@ class Alert(StrEnum):
     REJECTS_HIGH = "rejects_high"
     RECORDS_FAILED = "records_failed"
     INVOICES_AHEAD = "invoices_ahead"
+    SCORES_WRONG = "scores_wrong"
     NIGHTLY_FAILED = "nightly_failed"
     NIGHTLY_LATE = "nightly_late"
     DISK_LOW = "disk_low"
@@ -148,6 +149,15 @@ CONDITIONS: Mapping[Alert, Condition] = {
         severity="warning",
         expr="sum(increase(mart_invoices_ahead_total[10m])) > 0",
         found="In the last 10 minutes, by more than a day.",
+    ),
+    Alert.SCORES_WRONG: Condition(
+        title="scores are wrong",
+        advice="A fault of this software: `retail-mart verify --repair` puts them right; report it with the job's log.",
+        asks=("mart",),
+        limit=None,
+        severity="critical",
+        expr="max(mart_scores_wrong) > 0",
+        found="{value} scores, cuts and totals are not those of a full ntile.",
     ),
     Alert.NIGHTLY_FAILED: Condition(
         title="the nightly rules were kept back",
@@ -270,6 +280,11 @@ def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float
         yield (
             Alert.INVOICES_AHEAD,
             f"{observed.ahead:,} invoices are dated later than PostgreSQL's clock by more than a day",
+        )
+    if observed.wrong_scores:
+        yield (
+            Alert.SCORES_WRONG,
+            f"{observed.wrong_scores:,} scores, cuts and totals are not those of a full ntile",
         )
     yield from _of_the_night(observed, settings)
     low = [

@@ -37,7 +37,7 @@ from mart.erasure_list import ErasureList
 from mart.positions import advance, take_over
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
-from mart.score import lock_scores, score_all
+from mart.score import lock_scores, record_check, score_all
 from mart.session import session
 from mart.shop_rules import adopt_rules
 from operations.verify import (
@@ -83,7 +83,6 @@ class Repaired:
     verified: Verified
 
 
-@as_owner("repair")
 def repair(
     settings: Settings,
     wait_seconds: float,
@@ -99,7 +98,7 @@ def repair(
     """
     folder = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
-        with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection:
+        with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection, as_owner("repair"):
             return _repair(connection, settings, wait_seconds, accept_loss, folder, Phases(on_phase))
     except StreamingError:
         shutil.rmtree(folder, ignore_errors=True)
@@ -152,6 +151,7 @@ def _repair(
                 f"the rebuilt mart would not equal the lake ({_in_words(verified)}), so nothing was changed. This is a "
                 "fault of the program: tell its makers, with what `retail-mart verify` prints"
             )
+        record_check(cursor)  # what the check before found is over, and the alert with it
         cursor.execute(statement("erase/tell_pages"))
     return Repaired(replaced, quarantined, pins.positions, kept_in, verified)
 

@@ -22,6 +22,9 @@ SELECT coalesce(sum(records), 0)::bigint AS records FROM mart.quarantine_count W
 -- name: ahead
 SELECT coalesce((SELECT invoices_ahead FROM mart.as_of), 0) AS invoices
 
+-- name: wrong_scores
+SELECT coalesce((SELECT wrong FROM mart.score_status), 0) AS wrong
+
 -- name: nightly
 SELECT status, reason, business_date, run_at, published_at, waiting_since,
        extract(epoch FROM now() - waiting_since)::float8 / 3600 AS waiting_hours

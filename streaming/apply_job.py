@@ -106,7 +106,7 @@ class ApplyJob(Job[ApplySession]):
         try:
             with self._mart() as connection:
                 if self.options.check_every and self.committed_batches % self.options.check_every == 0:
-                    self.metrics.scores_wrong.set(check_scores(connection).wrong)
+                    check_scores(connection)
                 if time.monotonic() - self._thinned_at > _THIN_SECONDS:
                     thin_history(connection, settings.history_minutes_days, settings.history_hours_days)
                     self._thinned_at = time.monotonic()

@@ -30,7 +30,7 @@ from conf.postgres import FAILURES
 from conf.settings import Settings, SettingsError
 from mart.connection import connect_to_read
 from mart.reject_reason import RejectReason
-from mart.status import Nightly, RunStatus, count_segments, disks, read_last_batch, read_nightly
+from mart.status import Nightly, RunStatus, count_segments, disks, read_last_batch, read_nightly, read_wrong_scores
 from streaming.apply import Applied
 from streaming.lag import Lag
 from streaming.land import Landed
@@ -78,9 +78,6 @@ class Metrics:
         self._landed_rows = counter("mart_landed_rows", "Invoices landed in the lake.")
         self._last_landing = gauge("mart_last_landing_timestamp_seconds", "When the lake took its last commit.")
         self._lake_version = gauge("mart_lake_version", "Version of the lake that the last landing made.")
-        self.scores_wrong = gauge(
-            "mart_scores_wrong", "Scores, cuts and totals that the last check of this run found wrong."
-        )
         self.lock_wait = gauge(
             "mart_lock_wait_seconds", "How long the job has waited for a lock in PostgreSQL; from 10 s on, else 0."
         )
@@ -233,12 +230,14 @@ class MartState(Scraped, Collector):
             "mart_nightly_published_timestamp_seconds",
             "When rules were published last; before the first time, when the mart was made.",
         )
+        wrong = GaugeMetricFamily("mart_scores_wrong", "Scores, cuts and totals that the newest check found wrong.")
         up = GaugeMetricFamily("mart_postgresql_up", "1 while the mart answers, else 0.")
         if self._settings.mart_dsn is not None:
             found = self.asked(self._ask)
             up.add_metric([], found is not None)
             if found is not None:
-                counts, last_at, nightly = found
+                counts, last_at, nightly, wrong_scores = found
+                wrong.add_metric([], wrong_scores)
                 self._last_batch = last_at or self._last_batch
                 for segment, customers in counts.items():
                     segments.add_metric([segment], customers)
@@ -248,15 +247,16 @@ class MartState(Scraped, Collector):
                     ran.add_metric([], nightly.run_at.timestamp())
             if self._last_batch is not None:
                 last_batch.add_metric([], self._last_batch.timestamp())
-        yield from (up, last_batch, segments, kept_back, ran, published)
+        yield from (up, last_batch, segments, kept_back, ran, published, wrong)
 
-    def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly]:
+    def _ask(self) -> tuple[dict[str, int], datetime | None, Nightly, int]:
         if self._connection is None:
             self._connection = connect_to_read(self._settings.require_mart(), "retail-mart metrics", _PATIENCE_SECONDS)
         return (
             count_segments(self._connection),
             read_last_batch(self._connection, self._settings.kafka_topic)[0],
             read_nightly(self._connection),
+            read_wrong_scores(self._connection),
         )
 
     def _disconnect(self) -> None:

@@ -138,7 +138,15 @@ class TestAlertRules:
         off = defaults(**{condition.limit: 0 for condition in CONDITIONS.values() if condition.limit})
         left = {rule["alert"] for rule in yaml.safe_load(prometheus_rules(off))["groups"][0]["rules"]}
         assert left == {
-            *("JobDown", "BrokerUnreachable", "MartUnreachable", "StreamBlocked", "RecordsFailed", "InvoicesAhead"),
+            *(
+                "JobDown",
+                "BrokerUnreachable",
+                "MartUnreachable",
+                "StreamBlocked",
+                "RecordsFailed",
+                "InvoicesAhead",
+                "ScoresWrong",
+            ),
         }
 
     @pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here (Debian's package `prometheus`)")

@@ -79,6 +79,7 @@ def test_self_check_of_the_running_job_tells_of_a_wrong_score_and_leaves_it_to_a
     said = [said["event"] for said in lines if said["log_level"] == "error"]
     assert said[0] == "scores are wrong: run `retail-mart verify --repair`"
     repair(line.settings, wait_seconds=60)
+    assert metrics.registry.get_sample_value("mart_scores_wrong") == 0
     assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     with closing(connect(line.mart.writer_dsn)) as connection:
         assert check_scores(connection).is_right

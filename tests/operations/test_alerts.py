@@ -93,6 +93,7 @@ WHAT_FIRES = [
     (look(failed=0), "", ""),
     # a till whose clock is wrong
     (look(ahead=1), "invoices_ahead", ""),
+    (look(wrong_scores=1), "scores_wrong", ""),
     (look(ahead=0), "", ""),
     # the nightly job
     (look(nightly=nightly(26.0)), "", ""),
@@ -108,15 +109,15 @@ WHAT_FIRES = [
     (
         MART_UNAVAILABLE,
         "mart_unreachable",
-        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead nightly_failed "
-        "nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead scores_wrong "
+        "nightly_failed nightly_late",
     ),
     (BROKER_UNAVAILABLE, "broker_unreachable", "stream_stale stream_held lag_high"),
     (
         Observed("timed out", "no route", disks=(disk(1),)),
         "broker_unreachable mart_unreachable disk_low",
-        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead nightly_failed "
-        "nightly_late",
+        "stream_stale stream_blocked stream_held lag_high rejects_high records_failed invoices_ahead scores_wrong "
+        "nightly_failed nightly_late",
     ),
 ]
 
@@ -145,6 +146,7 @@ def test_zero_switches_an_alert_off():
         Alert.MART_UNREACHABLE,
         Alert.RECORDS_FAILED,  # has no limit
         Alert.INVOICES_AHEAD,  # nor has this one
+        Alert.SCORES_WRONG,  # nor this one
     }
 
 

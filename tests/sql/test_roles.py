@@ -88,6 +88,7 @@ view mart.recent_latency: SELECT
 view mart.recent_minute: SELECT
 view mart.rule_drift: SELECT
 view mart.score_count: SELECT
+view mart.score_status: SELECT
 view mart.segment_count: SELECT
 view mart.segment_count_history: SELECT
 view mart.segment_flow: SELECT
