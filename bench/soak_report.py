@@ -130,8 +130,8 @@ def draw(soak: Soak, file: Path) -> None:
     a_row = frame[["bytes a customer"]]
     _panel(next(panels), soak, "memory, MB (shared pages counted once)", frame[[*MEMORY]], memory_windows)
     _panel(next(panels), soak, "latency by minute, Kafka to the commit in PostgreSQL, ms", latency, marker="o")
-    _panel(next(panels), soak, "tables that must not grow: size with indexes, MB", flat).set_yscale("log")
-    _panel(next(panels), soak, "dead rows", dead).set_yscale("symlog", linthresh=1)
+    _panel(next(panels), soak, "tables that must not grow: size with indexes, MB", flat, scale="log")
+    _panel(next(panels), soak, "dead rows", dead, scale="symlog")
     _panel(next(panels), soak, "grow with the data: size with indexes, MB", growing)
     busy = _panel(next(panels), soak, "table customer, bytes a row, with indexes; processor", a_row).twinx()
     busy.plot(frame["processor"], "k", linewidth=0.8)
@@ -149,11 +149,14 @@ def _panel(
     lines: pd.DataFrame,
     compared: Callable[[float], Windows] = windows,
     marker: str = "",
+    scale: str = "linear",
 ) -> Axes:
     lines.plot(ax=axes, marker=marker, grid=True, xlabel="minute", xlim=(0, soak.seconds / 60))
     axes.set_title(title, fontsize="medium", loc="left")
-    axes.set_ylim(bottom=0)
-    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    axes.set_yscale(scale)
+    if scale != "log":
+        axes.set_ylim(bottom=0)
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1)).set_visible(len(lines.columns) > 1)
     for begin, end in compared(soak.seconds):
         axes.axvspan(begin / 60, end / 60, color="#dde6f0", zorder=0)
     return axes
