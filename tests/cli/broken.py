@@ -45,7 +45,7 @@ class Verb:
 
     name: str
     arguments: tuple[str, ...]
-    asks: set[str]
+    asks: frozenset[str]
 
     def asked(self, surrounding: str) -> bool:
         return bool(self.asks & BREAKS[surrounding]) and (self.name, surrounding) not in WORKS
@@ -56,38 +56,38 @@ class Verb:
         return " ".join((self.name, *(a for a in self.arguments if a in ("--repair", "--listed", "--only", "land"))))
 
 
-_MART = {"mart"}
+_MART = frozenset({"mart"})
 VERBS = (
-    Verb("replay", ("{home}/shop", "--no-progress"), {"kafka"}),
-    Verb("live", ("--duration", "0.2", "--no-progress"), {"kafka"}),
+    Verb("replay", ("{home}/shop", "--no-progress"), frozenset({"kafka"})),
+    Verb("live", ("--duration", "0.2", "--no-progress"), frozenset({"kafka"})),
     Verb("migrate", (), _MART),
-    Verb("run", ("--available-now", "--only", "apply", "--warm-up-rounds", "0"), {"mart", "kafka"}),
-    Verb("status", (), {"mart", "kafka"}),
+    Verb("run", ("--available-now", "--only", "apply", "--warm-up-rounds", "0"), frozenset({"mart", "kafka"})),
+    Verb("status", (), frozenset({"mart", "kafka"})),
     Verb("explain", ("c1",), _MART),
     Verb("page", (), _MART),
-    Verb("metabase apply", (), {"metabase"}),
-    Verb("metabase diff", (), {"metabase"}),
-    Verb("mine", (), {"mart", "lake"}),
-    Verb("landed", (), {"mart", "lake"}),
+    Verb("metabase apply", (), frozenset({"metabase"})),
+    Verb("metabase diff", (), frozenset({"metabase"})),
+    Verb("mine", (), frozenset({"mart", "lake"})),
+    Verb("landed", (), frozenset({"mart", "lake"})),
     Verb("check", (), _MART),
     Verb("recommend", ("A1",), _MART),
     Verb("runs", (), _MART),
     Verb("rollback", ("1",), _MART),
-    Verb("verify", ("--wait", "0"), {"mart", "lake"}),
-    Verb("verify", ("--wait", "0", "--repair"), {"mart", "kafka", "lake"}),
-    Verb("rewind", (), {"mart", "kafka"}),
-    Verb("rewind", ("--only", "land"), {"kafka", "lake"}),
-    Verb("compact", (), {"lake"}),
+    Verb("verify", ("--wait", "0"), frozenset({"mart", "lake"})),
+    Verb("verify", ("--wait", "0", "--repair"), frozenset({"mart", "kafka", "lake"})),
+    Verb("rewind", (), frozenset({"mart", "kafka"})),
+    Verb("rewind", ("--only", "land"), frozenset({"kafka", "lake"})),
+    Verb("compact", (), frozenset({"lake"})),
     Verb("prune", ("--yes",), _MART),
     Verb("backup", (), _MART),
     Verb("restore", ("{dump}",), _MART),
-    Verb("watch", ("--once",), {"mart", "kafka"}),
+    Verb("watch", ("--once",), frozenset({"mart", "kafka"})),
     Verb("export", ("c1",), _MART),
     Verb("erase", ("c1", "--yes"), _MART),
     Verb("erase", ("--listed", "--yes"), _MART),
     Verb("rejected list", (), _MART),
     Verb("rejected show", ("0:1",), _MART),
-    Verb("rejected redrive", ("--all",), {"mart", "kafka"}),
+    Verb("rejected redrive", ("--all",), frozenset({"mart", "kafka"})),
 )
 _PAGE = "serves, says so on the page, and goes on by itself when it is back"
 WORKS = {
