@@ -53,7 +53,7 @@ class Verb:
     @property
     def words(self) -> str:
         """As it is called."""
-        return " ".join((self.name, *(a for a in self.arguments if a in ("--repair", "--listed", "--only", "land"))))
+        return " ".join((self.name, *(a for a in self.arguments if a in ("--repair", "--listed", "--only", "land", "apply"))))
 
 
 _MART = frozenset({"mart"})
