@@ -53,7 +53,8 @@ class Verb:
     @property
     def words(self) -> str:
         """As it is called."""
-        return " ".join((self.name, *(a for a in self.arguments if a in ("--repair", "--listed", "--only", "land", "apply"))))
+        telling = ("--repair", "--listed", "--only", "land", "apply")
+        return " ".join((self.name, *(argument for argument in self.arguments if argument in telling)))
 
 
 _MART = frozenset({"mart"})
