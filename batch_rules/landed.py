@@ -91,7 +91,9 @@ def reading(lake: str, version: int | None = None) -> Iterator[None]:
     try:
         yield
     except TableNotFoundError:
-        raise RulesError(f"no lake at {lake}: land some invoices first (`retail-mart run`), or set LAKE_PATH") from None
+        raise RulesError(
+            f"no lake at {lake} yet: land some invoices first (`retail-mart run`), or set LAKE_PATH"
+        ) from None
     except (DeltaError, OSError, duckdb.Error) as error:
         if found := failure(error):
             raise (UnavailableError if found.passing else RulesError)(f"the lake at {lake} {found.reason}") from None

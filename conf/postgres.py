@@ -132,7 +132,8 @@ def in_words(error: psycopg2.Error) -> str:
         return f"PostgreSQL is read-only, as a standby, or a service with a full disk, is: {message}"
     if refusal(error) is Refusal.PASSES:
         return f"PostgreSQL is unavailable: {message}" if error.pgcode is None else f"PostgreSQL failed: {message}"
-    return f"PostgreSQL refuses: {message}"
+    fix = ". Check MART_DSN, MART_OWNER_DSN and MART_READER_DSN" if error.pgcode is None else ""
+    return f"PostgreSQL refuses: {message}{fix}"
 
 
 def _first(error: psycopg2.Error) -> psycopg2.Error:

@@ -81,7 +81,9 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
                     )
                 cursor.execute(statement("backup/is_empty"))
                 if one_row(cursor)[0]:
-                    raise StreamingError("the mart has no tables yet: there is nothing to back up")
+                    raise StreamingError(
+                        "the mart has no tables yet, so there is nothing to back up: run `retail-mart migrate`"
+                    )
                 cursor.execute(statement("backup/export_snapshot"))
                 (snapshot,) = one_row(cursor)
                 cursor.execute(statement("verify/select_positions"))

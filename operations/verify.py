@@ -181,7 +181,9 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
     cursor.execute(statement("verify/select_shop"))
     row = cursor.fetchone()
     if row is None or not positions:
-        raise NothingAppliedError("the mart has applied nothing yet: there is nothing to verify")
+        raise NothingAppliedError(
+            "the mart has applied nothing yet, so there is nothing to verify: start `retail-mart run`"
+        )
     for name in ("refused", "applied", "pruned", "carried", "pruned_total"):
         _copy(cursor, name, folder)
     engine.execute(statement("verify/load_pins").format(folder=folder))
