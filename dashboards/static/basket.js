@@ -1,5 +1,5 @@
 // The basket box: put products in, see what goes with them by tonight's rules.
-import { fillTable, make } from "./charts.js";
+import { fillTable, make, tableBox } from "./charts.js";
 
 const COLUMNS = [
   { name: "stock_code", type: "text", caption: "Code" }, { name: "name", type: "text", caption: "Goes with it" },
@@ -10,9 +10,9 @@ const COLUMNS = [
 export function openBasket() {
   const products = new Map(), basket = new Set();
   const list = make("datalist", { id: "products" });
-  const input = make("input", { name: "product", list: "products", placeholder: "Stock code or product", "aria-label": "Product for the basket", autocomplete: "off" });
+  const input = make("input", { id: "product", name: "product", list: "products", placeholder: "Stock code or product", "aria-label": "Product for the basket", autocomplete: "off" });
   const form = make("form", {}, input, make("button", { class: "button", type: "submit" }, "Add"));
-  const chips = make("div", { class: "chips" }), result = make("div", { class: "body" });
+  const chips = make("div", { class: "chips" }), result = make("div", { class: "body", role: "status" });
   const box = make("section", { class: "card full basket", id: "basket", "aria-label": "Basket" },
     make("header", {}, make("h2", {}, "What goes with it?"), make("span", { class: "note" }, "put products into the basket")), form, list, chips, result);
   say("Empty basket.");
@@ -37,9 +37,9 @@ export function openBasket() {
     const found = await answer?.json().catch(() => null);
     if (!answer?.ok) return say(found?.error ?? "The page's server does not answer.", true);
     if (!found.length) return say(`No current rule begins with ${[...basket].join(", ")}.`);
-    const element = make("table", {}, make("thead"), make("tbody"));
-    fillTable(element, COLUMNS, found.map((row) => row.slice(0, 5)));
-    result.replaceChildren(make("div", { class: "scroll" }, element));
+    const table = tableBox("What goes with the basket");
+    result.replaceChildren(table);
+    fillTable(table.firstElementChild, COLUMNS, found.map((row) => row.slice(0, 5)));
   }
 
   input.addEventListener("focus", loadProducts);

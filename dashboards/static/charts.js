@@ -31,6 +31,15 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Let a parent have these children, moving only what must move: what has the keyboard's focus keeps it, and stays until
+    the focus has left it even where it is no longer wanted. */
+export function place(parent, nodes) {
+  const held = document.activeElement, wanted = new Set(nodes);
+  for (const child of [...parent.children]) if (!wanted.has(child) && !child.contains(held)) child.remove();
+  nodes.forEach((node, n) => { if (parent.children[n] !== node) parent.insertBefore(node, parent.children[n] ?? null); });
+  if (held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
+}
+
 export function draw(card, body, rows) {
   if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "Nothing to show yet.");
   const time = card.chart === "bar" && card.columns[0].type.startsWith("timestamp");
@@ -108,7 +117,7 @@ function bar(card, body, rows) {
     track.title = card.columns.slice(1).map((c, i) => `${format.caption(c.name)}: ${detail(row[i + 1], c)}`).join("\n");
     return node;
   });
-  list.replaceChildren(...nodes);
+  place(list, nodes);
 }
 function change(value) {
   if (!value) return make("span", { class: "change" }, value === null ? "" : "·");
@@ -135,8 +144,7 @@ function matrix(card, body, rows) {
     for (const c of columnNames) {
       const row = at.get(`${r} ${c}`), amount = row?.[2] ?? 0, strength = most ? amount / most : 0;
       const cell = make("span", { class: "cell" }, format.compact(amount));
-      cell.style.background = `rgb(var(--heat) / ${(0.06 + 0.84 * strength).toFixed(3)})`;
-      if (strength > (isDark() ? 0.7 : 0.78)) cell.style.color = isDark() ? "#06231f" : "#fff";
+      cell.style.setProperty("--strength", strength.toFixed(3));
       if (!amount) cell.classList.add("nothing");
       cell.title = `${format.caption(down.name)} ${r}, ${format.caption(across.name).toLowerCase()} ${c}: ${format.text(amount, value.unit)} ${value.unit ? "" : value.name}`;
       nodes.push(cell);
@@ -148,24 +156,44 @@ function matrix(card, body, rows) {
 }
 
 function table(card, body, rows) {
-  const wrap = keep(card, body, "table", () => make("div", { class: "scroll" }, make("table", {}, make("thead"), make("tbody"))));
+  const wrap = keep(card, body, "table", () => tableBox(card.title));
   fillTable(wrap.firstElementChild, card.columns, rows);
 }
 const NUMBERS = new Set(["smallint", "integer", "bigint", "numeric", "double precision"]);
 
-/** Fill a table element; new rows light up, unless so many are new that everything would. */
+/** What makes a row the same row at the next answer: its words and moments. Its figures and dates may change. */
+const SAME = new Set(["text", "text[]", "timestamptz"]);
+function keysOf(columnsOf, rows) {
+  const seen = new Map();
+  return rows.map((row) => {
+    const key = JSON.stringify(row.filter((_, i) => SAME.has(columnsOf[i].type))), times = seen.get(key) ?? 0;
+    seen.set(key, times + 1);
+    return times ? `${key} ${times}` : key;
+  });
+}
+
+/** Fill a table element, row by row; new ones light up, unless so many are new that everything would. */
 export function fillTable(element, columnsOf, rows) {
   const [head, tbody] = [element.tHead, element.tBodies[0]];
   if (!head.rows.length) {
     head.append(make("tr", {}, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col" }, c.caption ?? format.caption(c.name)))));
   }
   const digits = columnsOf.map((c, i) => format.digitsOf(rows.map((row) => row[i]), c.type, c.unit));
-  const before = new Set([...tbody.rows].map((row) => row.dataset.key)), keys = rows.map((row) => JSON.stringify(row));
+  const before = new Map([...tbody.rows].map((row) => [row.dataset.key, row])), keys = keysOf(columnsOf, rows);
   const quiet = keys.filter((key) => before.has(key)).length < rows.length / 2;
-  tbody.replaceChildren(...rows.map((row, n) => {
-    const key = keys[n];
-    return make("tr", { "data-key": key, class: quiet || before.has(key) ? "" : "flash" }, ...row.map((value, i) => cell(value, columnsOf[i], digits[i])));
+  place(tbody, rows.map((row, n) => {
+    const cells = row.map((value, i) => cell(value, columnsOf[i], digits[i])), known = before.get(keys[n]);
+    if (!known) return make("tr", { "data-key": keys[n], class: quiet ? "" : "flash" }, ...cells);
+    cells.forEach((node, i) => { if (!known.cells[i].isEqualNode(node)) known.cells[i].replaceWith(node); });
+    return known;
   }));
+}
+
+/** A table in a box that scrolls where it is too wide; the keyboard reaches the box then. */
+export function tableBox(name) {
+  const box = make("div", { class: "scroll", role: "group", "aria-label": name }, make("table", {}, make("thead"), make("tbody")));
+  new ResizeObserver(() => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex"); }).observe(box);
+  return box;
 }
 const SHORT = new Set(["cause", "invoice", "change", "stock_code", "scores"]);  // never broken into two lines
 

@@ -2,7 +2,7 @@
 import * as charts from "./charts.js";
 import * as format from "./format.js";
 import { openBasket } from "./basket.js";
-import { openCustomer } from "./customer.js";
+import { openCustomer, refreshOpen } from "./customer.js";
 
 const LIVE_MS = 15000;  // no batch for longer: the shop is quiet
 const $ = (id) => document.getElementById(id);
@@ -14,8 +14,8 @@ async function start() {
   const page = await (await fetch("/api/page")).json();
   format.shop.currency = page.currency;
   charts.setSegments(page.segments);
-  page.cards.forEach((card, n) => $("overview").append(build(card, span(page.cards, n))));
-  $("overview").append(openBasket());
+  page.cards.forEach((card, n) => $("cards").append(build(card, span(page.cards, n))));
+  $("cards").append(openBasket());
   follow();
   route();
   setInterval(showState, 1000);
@@ -25,9 +25,9 @@ function build(card, size) {
   const element = make("section", { class: `card ${size}`, id: `card-${card.name}`, "aria-label": card.title });
   const body = make("div", { class: "body" }, make("div", { class: "empty" }, "…"));
   const change = card.chart === "bar" && card.columns.find((column) => column.name.startsWith("change"));
-  const description = make("p", { class: "description", hidden: "" }, card.description);
-  const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}` }, "?");
-  info.onclick = () => { description.hidden = !description.hidden; };
+  const description = make("p", { class: "description", id: `about-${card.name}`, hidden: "" }, card.description);
+  const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}`, "aria-expanded": "false", "aria-controls": description.id }, "?");
+  info.onclick = () => { description.hidden = !description.hidden; info.ariaExpanded = String(!description.hidden); };
   element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
   known.set(card.name, { card, element, body, rows: null });
   return element;
@@ -69,7 +69,8 @@ function show({ card, body, rows, error }) {
 }
 function showAll() { for (const entry of known.values()) show(entry); }
 
-/** What the viewer must know first: [state, words, headline of the notice, its text]. */
+/** What the viewer must know first: [state, words, headline of the notice, its text, how long it has been so]. Only the
+    last changes by the second, so that a screen reader does not say all of it again and again. */
 function state() {
   if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
   if (!status) return ["connecting", "connecting"];
@@ -77,7 +78,7 @@ function state() {
   if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
-    const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
+    const last = since === null ? "No batch was ever applied." : `The last batch was applied at ${format.moment(status.last_batch_at)}.`;
     const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
     return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`retail-mart run\`.`];
   }
@@ -87,12 +88,14 @@ function state() {
     return ["down", "the stream waits", "The stream waits for a lock.", `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It goes on by itself when that transaction ends.`];
   }
   if (since === null) return ["idle", "waiting for the first invoice"];
-  return since < LIVE_MS ? ["live", "live"] : ["idle", `no new invoice for ${format.ago(since)}`];
+  return since < LIVE_MS ? ["live", "live"] : ["idle", "no new invoice", "", "", ` for ${format.ago(since)}`];
 }
 function showState() {
-  const [name, words, headline, textOf] = state(), pill = $("state"), notice = $("notice");
+  const [name, words, headline, textOf, howLong = ""] = state(), pill = $("state"), notice = $("notice");
   pill.dataset.state = name;
-  if (pill.lastElementChild.textContent !== words) pill.lastElementChild.textContent = words;
+  const [said, time] = pill.lastElementChild.children;
+  if (said.textContent !== words) said.textContent = words;
+  time.textContent = howLong;
   pill.title = status?.writer_application ? `Writer: ${status.writer_application}, epoch ${status.writer_epoch}` : "";
   notice.hidden = !headline;
   if (headline && notice.dataset.said !== headline + textOf) {
@@ -107,29 +110,51 @@ function showState() {
   }
 }
 
-function route() {
+/** The customer whom the address names, else null. */
+function addressed() {
   const match = location.hash.match(/^#\/customer\/(.+)$/);
-  $("overview").hidden = Boolean(match);
-  $("customer").hidden = !match;
-  if (match) refreshCustomer(true);
-  else { showAll(); charts.resizeAll(); }
-  if (match) scrollTo(0, 0);
+  try { return match && decodeURIComponent(match[1]); } catch { return match[1]; }  // not encoded: as it stands
+}
+let seen = null;
+/** Show what the address names: its title, and the keyboard's focus at its beginning (at the way one came, going back). */
+function route() {
+  const id = addressed(), before = seen;
+  seen = id;
+  document.title = id === null ? "Retail mart" : `Customer ${id} · Retail mart`;
+  $("overview").hidden = id !== null;
+  $("customer").hidden = id === null;
+  document.querySelector(".skip [href='#product']").hidden = id !== null;
+  if (id !== null) {
+    openCustomer($("customer"), id);
+    refreshCustomer();
+    scrollTo(0, 0);
+    $("customer").querySelector("h1").focus();
+    return;
+  }
+  showAll();
+  charts.resizeAll();
+  if (before !== null) (document.querySelector(`#overview a[href='#/customer/${CSS.escape(encodeURIComponent(before))}']`) ?? $("overview").querySelector("h1")).focus();
 }
 let asking = false, again = false;
-async function refreshCustomer(first = false) {
-  const match = location.hash.match(/^#\/customer\/(.+)$/);
-  if (!match) return;
+async function refreshCustomer() {
+  if (addressed() === null) return;
   if (asking) { again = true; return; }
   asking = true;
-  try { await openCustomer($("customer"), decodeURIComponent(match[1]), first); }
+  try { await refreshOpen(); }
   finally { asking = false; }
   if (again) { again = false; setTimeout(refreshCustomer, 500); }
+}
+for (const link of document.querySelectorAll(".skip a")) {
+  link.addEventListener("click", (event) => {  // the address after # is the view's
+    event.preventDefault();
+    document.querySelector(link.hash).focus();
+  });
 }
 
 $("find").addEventListener("submit", (event) => {
   event.preventDefault();
   const id = event.target.customer.value.trim();
-  if (id) { location.hash = `#/customer/${encodeURIComponent(id)}`; event.target.customer.blur(); }
+  if (id) { location.hash = `#/customer/${encodeURIComponent(id)}`; event.target.reset(); }
 });
 $("theme").addEventListener("click", () => {
   const next = charts.isDark() ? "light" : "dark";
