@@ -176,28 +176,36 @@ function keysOf(columnsOf, rows) {
 export function fillTable(element, columnsOf, rows) {
   const [head, tbody] = [element.tHead, element.tBodies[0]];
   if (!head.rows.length) {
-    head.append(make("tr", {}, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col" }, c.caption ?? format.caption(c.name)))));
+    head.append(make("tr", { role: "row" }, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col", role: "columnheader" }, captionOf(c)))));
   }
   const digits = columnsOf.map((c, i) => format.digitsOf(rows.map((row) => row[i]), c.type, c.unit));
   const before = new Map([...tbody.rows].map((row) => [row.dataset.key, row])), keys = keysOf(columnsOf, rows);
   const quiet = keys.filter((key) => before.has(key)).length < rows.length / 2;
   place(tbody, rows.map((row, n) => {
     const cells = row.map((value, i) => cell(value, columnsOf[i], digits[i])), known = before.get(keys[n]);
-    if (!known) return make("tr", { "data-key": keys[n], class: quiet ? "" : "flash" }, ...cells);
+    if (!known) return make("tr", { role: "row", "data-key": keys[n], class: quiet ? "" : "flash" }, ...cells);
     cells.forEach((node, i) => { if (!known.cells[i].isEqualNode(node)) known.cells[i].replaceWith(node); });
     return known;
   }));
 }
 
-/** A table in a box that scrolls where it is too wide; the keyboard reaches the box then. */
+/** A table (with roles: stacked on a phone it would lose its own) in a box that scrolls where it is too wide; the keyboard reaches the box then. */
 export function tableBox(name) {
-  const box = make("div", { class: "scroll", role: "group", "aria-label": name }, make("table", {}, make("thead"), make("tbody")));
+  const box = make("div", { class: "scroll", role: "group", "aria-label": name }, make("table", { role: "table" }, make("thead", { role: "rowgroup" }), make("tbody", { role: "rowgroup" })));
   new ResizeObserver(() => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex"); }).observe(box);
   return box;
 }
-const SHORT = new Set(["cause", "invoice", "change", "stock_code", "scores"]);  // never broken into two lines
+const SHORT = new Set(["cause", "change", "stock_code", "scores"]);  // never broken into two lines
+const captionOf = (column) => column.caption ?? format.caption(column.name);
 
-function cell(value, column, digits) {
+/** A cell with its role and its column's name: on a phone a row is stacked, and no longer a table's row by itself. */
+function cell(...what) {
+  const node = plainCell(...what);
+  node.role = "cell";
+  node.dataset.label = captionOf(what[1]);
+  return node;
+}
+function plainCell(value, column, digits) {
   if (value === null) {
     const words = column.name === "from_segment" ? "new" : "—";
     return make("td", { class: `nothing ${NUMBERS.has(column.type) ? "number" : ""}` }, words);
@@ -210,7 +218,7 @@ function cell(value, column, digits) {
   }
   const color = segmentColor(value);
   if (color) { const node = make("td", {}, make("span", { class: "segment" }, value)); node.firstChild.style.setProperty("--segment", color); return node; }
-  return make("td", { class: SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
+  return make("td", { class: column.name === "invoice" ? "code" : SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
 }
 
 function plot(card, body) {

@@ -111,7 +111,7 @@ def test_customer_page_follows_the_customer(browser, url, shop, fresh_mart, sold
         own.customer_id, own.date = customer, sold[-1].date
         shop.apply([own])
         opened.wait_for_text("#customer [aria-label='Moves between segments'] tbody tr:first-child", "own purchase")
-        opened.wait_for_text("#customer [aria-label='Purchases'], #customer [aria-label^='Newest']", own.number)
+        opened.wait_for_text("#customer section[aria-label='Purchases']", own.number)
         opened.page.screenshot(path=screenshots / "live_page_customer.png", full_page=True)
         opened.page.click("#customer .back")
         opened.page.locator("#overview").wait_for(state="visible")
@@ -224,3 +224,42 @@ def test_empty_mart_has_empty_states(browser, fresh_mart, screenshots):
 def test_database_without_a_mart_names_the_command(browser, fresh_mart):
     with served(fresh_mart.reader_dsn) as page, tab(browser, page.url()) as opened:
         opened.wait_for_text("#notice", "retail-mart migrate")
+
+
+@pytest.mark.parametrize("width", [1400, 1100, 960, 700, 550, 390])
+def test_no_table_or_figure_is_cut(browser, url, shop, fresh_mart, width):
+    cut = (
+        "[...document.querySelectorAll('.scroll, .figure, input, .code, td, .bars .value')].filter((e) =>"
+        " e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => `${e.className} ${e.textContent.slice(0, 40)}`)"
+    )
+    with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        cursor.execute(
+            "UPDATE mart.segment_change SET invoice = 'L240106135500ab12-' || right(invoice, 6)"
+        )  # as `live`
+    with tab(browser, url) as opened:
+        opened.page.set_viewport_size({"width": width, "height": 800})
+        opened.wait_for_text("#card-newest_moves", "L240106135500ab12")
+        opened.page.locator("#card-at_risk tbody tr").first.wait_for()
+        assert opened.page.evaluate(cut) == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+        opened.page.locator("#card-at_risk tbody a").first.click()
+        opened.page.locator("#customer .figures").wait_for()
+        assert opened.page.evaluate(cut) == []
+        assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_phone_shows_every_cell_with_its_columns_name_and_figures_in_pairs(browser, url):
+    with tab(browser, url, "phone") as opened:
+        cell = opened.page.locator("#card-newest_moves tbody tr:first-child td").last
+        cell.scroll_into_view_if_needed()
+        assert cell.evaluate("e => getComputedStyle(e, '::before').content") == '"Invoice"'
+        assert cell.is_visible()
+        box = cell.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= WIDTHS["phone"][0]
+        opened.page.locator("#card-at_risk tbody a").first.click()
+        figures = opened.page.locator("#customer .figure")
+        figures.first.wait_for()
+        corners = [figure.bounding_box() for figure in figures.all()]
+        assert len({corner["y"] for corner in corners}) == 2
+        assert len({corner["x"] for corner in corners}) == 2
