@@ -41,23 +41,24 @@ export function place(parent, nodes) {
 }
 
 export function draw(card, body, rows) {
-  if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "Nothing to show yet.");
+  const figures = { bar: 1, matrix: 2 }[card.chart];
+  if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "No data yet");
   const time = card.chart === "bar" && card.columns[0].type.startsWith("timestamp");
-  if (time && !rows.some((row) => row[1])) return empty(card, body, "No invoices in this time.");
-  if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number"))) {
-    return empty(card, body, "No invoices in this time.");
+  if (figures && !rows.some((row) => row[figures])) return empty(card, body, time ? "No invoices in this period" : "No data yet");
+  if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number" && v))) {
+    return empty(card, body, "No invoices in this period");
   }
   if (["line", "area"].includes(card.chart) && new Set(rows.map((row) => row[0])).size < 2) {
-    return empty(card, body, "One moment so far: the trend begins with the second.");
+    return empty(card, body, "Collecting data");
   }
   (time ? columns : RENDERERS[card.chart])(card, body, rows);
 }
 const EMPTY = {
-  quarantine: "Nothing in quarantine: every record was applied.",
-  top_rules: "No rules yet: the nightly job has not run.",
-  rule_drift: "No change: there is no earlier run, or it found the same rules.",
-  at_risk: "Nobody is at risk.",
-  newest_moves: "Nobody has moved yet.",
+  quarantine: "The quarantine is empty: every record was applied",
+  top_rules: "No rules yet: the nightly job has not run",
+  rule_drift: "No changes: there is no earlier run, or it found the same rules",
+  at_risk: "No customers at risk",
+  newest_moves: "No moves yet",
 };
 
 export function empty(card, body, words, isError = false) {
@@ -83,7 +84,7 @@ export function resizeAll() { for (const chart of charts.values()) chart.resize(
 
 function scalar(card, body, rows) {
   const list = keep(card, body, "figures", () => make("dl", { class: "figures" }, ...card.columns.map((column) =>
-    make("div", { class: "figure", "data-column": column.name }, make("dt", {}, format.caption(column.name)), make("dd")))));
+    make("div", { class: "figure", "data-column": column.name, "data-unit": column.unit }, make("dt", {}, format.caption(column.name)), make("dd")))));
   card.columns.forEach((column, i) => {
     const value = rows[0]?.[i];
     const [figure, unit] = format.measure(value, column.unit, {
@@ -221,13 +222,33 @@ function plainCell(value, column, digits) {
   return make("td", { class: column.name === "invoice" ? "code" : SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
 }
 
-function plot(card, body) {
-  const box = keep(card, body, "chart", () => make("div", { class: "chart", role: "img", "aria-label": card.description }));
+function plot(card, body, options) {
+  const box = keep(card, body, "chart", () => {
+    const node = make("div", { class: "chart", role: "group", tabindex: "0", "aria-label": `${card.title}. The arrow keys read its values.` });
+    node.addEventListener("keydown", (event) => { const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; if (by) { event.preventDefault(); read(card, node, by); } });
+    node.addEventListener("blur", () => { charts.get(card.name)?.dispatchAction({ type: "hideTip" }); node.at = undefined; });
+    return node;
+  });
   if (!charts.has(card.name)) { box.replaceChildren(); charts.set(card.name, echarts.init(box, null, { renderer: "svg" })); }
-  return charts.get(card.name);
+  charts.get(card.name).setOption(options, { notMerge: true });
+  if (box.at !== undefined) read(card, box, 0);
 }
-function axes(unit) {
+/** Show the value before or after the one shown (the newest first), as the pointer does, and say it. */
+function read(card, box, by) {
+  const chart = charts.get(card.name), { series: [{ data, links }] } = chart.getOption();
+  const places = links ? links.map((_, n) => n) : data.flatMap((point, n) => (point[1] === null ? [] : [n]));
+  box.at = Math.min(Math.max((box.at ?? places.length + (by < 0 ? 0 : -1)) + by, 0), places.length - 1);
+  const link = links?.[box.at];
+  if (!link) chart.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: places[box.at] });
+  if (!by) return;
+  const said = link ? [flow(link)] : [...box.querySelectorAll(":scope > div:last-child div:not(:has(div))")].map((node) => node.innerText.replace("\n", " "));
+  if (!box.nextElementSibling) box.after(make("p", { class: link ? "note" : "unseen", role: "status" }));
+  box.nextElementSibling.textContent = said.join(", ");
+}
+const flow = ({ source, target, value }) => `${source.slice(5)} → ${target.slice(3)}: ${format.text(value)}`;
+function axes(unit, most, type) {
   const line = css("--line"), dim = css("--dim"), label = { color: dim, fontSize: 11 };
+  const scale = format.axis(most, unit, type !== "numeric" && type !== "double precision");
   return {
     animation: false,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
@@ -237,8 +258,8 @@ function axes(unit) {
       axisLabel: { ...label, hideOverlap: true, formatter: (ms) => format.axisTime(ms, false) },
     },
     yAxis: {
-      type: "value", splitNumber: 3, splitLine: { lineStyle: { color: line, type: [3, 3] } }, min: 0,
-      axisLabel: { ...label, formatter: (v) => format.text(v, unit, { short: true }) },
+      type: "value", splitLine: { lineStyle: { color: line, type: [3, 3] } }, min: 0, max: scale.max, interval: scale.interval,
+      axisLabel: { ...label, formatter: scale.label },
     },
     tooltip: {
       trigger: "axis", confine: true, backgroundColor: css("--paper"), borderColor: line, padding: [7, 11], transitionDuration: 0,
@@ -273,6 +294,13 @@ function legendLines(names, width) {
   return lines;
 }
 
+const sums = (rows) => { const by = new Map(); for (const [at, , v] of rows) by.set(at, (by.get(at) ?? 0) + (v ?? 0)); return [...by.values()]; };
+/** Where an axis of times ends: one batch that had to catch up must not flatten all others. */
+function usual(values) {
+  const sorted = [...values].sort((a, b) => a - b), most = sorted.at(-1), nearly = sorted[Math.floor(0.9 * (sorted.length - 1))];
+  return sorted.length >= 10 && most > 4 * nearly ? 2 * nearly : most;
+}
+
 function lines(card, body, rows) {
   const area = card.chart === "area", bySeries = card.columns[1].type === "text";
   const value = card.columns[bySeries ? 2 : 1], names = bySeries ? [...new Set(rows.map((r) => r[1]))] : card.columns.slice(1).map((c) => format.caption(c.name));
@@ -281,7 +309,13 @@ function lines(card, body, rows) {
     ? rows.filter((r) => r[1] === name).map((r) => [Date.parse(r[0]), r[2]])
     : rows.map((r) => [Date.parse(r[0]), r[i + 1]]));
   const seconds = rows.length > 1 && Date.parse(rows.at(-1)[0]) - Date.parse(rows[0][0]) < 900e3;
-  const options = tooltipHead(axes(value.unit), seconds);
+  const heights = area && bySeries ? sums(rows) : rows.flatMap((row) => (bySeries ? [row[2]] : row.slice(1))).filter((v) => v !== null);
+  const peak = Math.max(...heights), end = value.unit === "ms" ? usual(heights) : peak;
+  const options = tooltipHead(axes(value.unit, end, value.type), seconds);
+  if (peak > options.yAxis.max) {
+    options.title = { text: `Peak ${format.text(peak, value.unit)}, off the scale`, right: 6, top: 2, padding: 2, textStyle: { color: css("--dim"), fontSize: 11, fontWeight: "normal" } };
+    options.grid.top = 24;
+  }
   if (names.length > 1) {
     options.legend = { bottom: 0, left: 0, icon: "roundRect", itemWidth: 9, itemHeight: 9, itemGap: 11, textStyle: { color: css("--dim"), fontSize: 11.5 }, data: names };
     options.grid.bottom = 8 + 19 * legendLines(names, body.clientWidth);
@@ -298,36 +332,38 @@ function lines(card, body, rows) {
       ...(area ? { areaStyle: { color, opacity: bySeries ? 0.75 : 0.18 }, stack: bySeries ? "all" : undefined } : {}),
     };
   });
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 function columns(card, body, rows) {
-  const value = card.columns[1], options = tooltipHead(axes(value.unit), false), color = seriesColor("", 0);
+  const value = card.columns[1], options = tooltipHead(axes(value.unit, Math.max(...rows.map((row) => row[1] ?? 0)), value.type), false), color = seriesColor("", 0);
   options.tooltip.axisPointer = { type: "shadow", shadowStyle: { color: css("--soft"), opacity: 0.6 } };
   options.series = [{
     name: format.caption(value.name), type: "bar", barCategoryGap: "22%", color, itemStyle: { borderRadius: [2, 2, 0, 0] },
     data: rows.map((r) => [Date.parse(r[0]), r[1]]),
   }];
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 function sankey(card, body, rows) {
   const value = card.columns[2], label = (name) => name ?? "new";
   const rank = (name) => { const at = order.indexOf(name); return at < 0 ? 99 : at; };
   const side = (at) => [...new Set(rows.map((r) => label(r[at])))].sort((a, b) => rank(a) - rank(b));
-  const node = (prefix, name, position) => ({ name: `${prefix} ${name}`, depth: prefix === "from" ? 0 : 1, itemStyle: { color: segmentColor(name) ?? css("--faint") }, label: { position, formatter: name } });
+  const narrow = body.clientWidth < 420, shown = (name) => (narrow ? name.replaceAll(" ", "\n") : name);
+  const room = (at) => 14 + 6.4 * Math.max(...side(at).flatMap((name) => shown(name).split("\n")).map((line) => line.length));  // beside the bands
+  const node = (prefix, name, position) => ({ name: `${prefix} ${name}`, depth: prefix === "from" ? 0 : 1, itemStyle: { color: segmentColor(name) ?? css("--faint") }, label: { position, formatter: shown(name), align: position === "left" ? "right" : "left" } });
   const options = {
     animation: false, textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
     tooltip: { confine: true, backgroundColor: css("--paper"), borderColor: css("--line"), padding: [7, 11], textStyle: { color: css("--ink"), fontSize: 12.5 },
-      formatter: (p) => { const box = make("div"); box.textContent = p.dataType === "edge" ? `${p.data.source.slice(5)} → ${p.data.target.slice(3)}: ${format.text(p.value, value.unit)}` : `${p.name}: ${format.text(p.value, value.unit)}`; return box; } },
+      formatter: (p) => { const box = make("div"); box.textContent = p.dataType === "edge" ? flow(p.data) : `${p.name}: ${format.text(p.value, value.unit)}`; return box; } },
     series: [{
-      type: "sankey", left: 4, right: 4, top: 6, bottom: 6, nodeWidth: 9, nodeGap: 9, layoutIterations: 0, draggable: false, emphasis: { focus: "adjacency" },
-      label: { color: css("--ink"), fontSize: 11.5, textBorderWidth: 0 }, lineStyle: { color: "source", opacity: isDark() ? 0.34 : 0.26, curveness: 0.5 },
-      data: [...side(0).map((n) => node("from", n, "right")), ...side(1).map((n) => node("to", n, "left"))],
+      type: "sankey", left: room(0), right: room(1), top: 12, bottom: 12, nodeWidth: 9, nodeGap: narrow ? 20 : 14, layoutIterations: 0, draggable: false, emphasis: { focus: "adjacency" },
+      label: { color: css("--ink"), fontSize: 11.5, lineHeight: 12, textBorderWidth: 0 }, lineStyle: { color: "source", opacity: isDark() ? 0.34 : 0.26, curveness: 0.5 },
+      data: [...side(0).map((n) => node("from", n, "left")), ...side(1).map((n) => node("to", n, "right"))],
       links: rows.filter((r) => r[2] > 0).map((r) => ({ source: `from ${label(r[0])}`, target: `to ${label(r[1])}`, value: r[2] })),
     }],
   };
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 const RENDERERS = { scalar, bar, matrix, table, line: lines, area: lines, sankey };

@@ -20,7 +20,7 @@ let open = null;  // the customer who is shown: { id, box, segment, grid, body }
 /** Begin to show a customer; `refreshOpen` fills the page. */
 export function openCustomer(box, id) {
   const segment = make("span", { class: "segment" }), grid = make("div", { class: "grid" }, make("div", { class: "empty card full" }, "Loading…"));
-  box.replaceChildren(make("a", { class: "back", href: "#/" }, "← All cards"), make("h1", { tabindex: "-1" }, `Customer ${id}`, segment), grid);
+  box.replaceChildren(make("a", { class: "back", href: "#/" }, "← Overview"), make("h1", { tabindex: "-1" }, `Customer ${id}`, segment), grid);
   segment.hidden = true;
   open = { id, segment, grid, bodies: null };
 }
@@ -31,7 +31,7 @@ export async function refreshOpen() {
   const found = await answer?.json().catch(() => null);
   if (asked !== open) return refreshOpen();  // another was opened meanwhile
   if (!answer?.ok) {
-    if (!open.bodies || answer?.status === 404) fail(found?.error ?? "The page's server does not answer.");
+    if (!open.bodies || answer?.status === 404) fail(found?.error ?? "The page's server is unreachable", answer?.status === 404 ? "" : ": this customer appears automatically when it is back");
     return;
   }
   const { customer, scores: quintiles, invoices, moves } = found;
@@ -42,17 +42,17 @@ export async function refreshOpen() {
   const { figures: first, scores: second, moves: third, purchases: fourth } = open.bodies;
   first.replaceChildren(figures(customer));
   second.replaceChildren(scores(quintiles));
-  showTable(third, MOVES, moves.map((m) => [...m.slice(0, 5), scoreMove(m)]), "No move yet.");
+  showTable(third, MOVES, moves.map((m) => [...m.slice(0, 5), scoreMove(m)]), "No moves yet");
   fourth.parentElement.querySelector("h2").textContent = invoices.length < MOST ? "Purchases" : `Newest ${MOST} purchases`;
-  showTable(fourth, ...purchases(invoices), "No invoice.");
+  showTable(fourth, ...purchases(invoices), "No invoices");
 }
 
-function fail(words) {
-  open.grid.replaceChildren(make("div", { class: "empty error card full", role: "alert" }, words));
+function fail(words, then) {
+  open.grid.replaceChildren(make("div", { class: "empty error card full", role: "alert" }, `${words}${then}.`));
   open.bodies = null;
 }
 function build() {
-  const titles = { figures: "Figures", scores: "Scores, and the way up", moves: "Moves between segments", purchases: "Purchases" };
+  const titles = { figures: "Figures", scores: "Scores and next steps", moves: "Moves between segments", purchases: "Purchases" };
   open.bodies = {};
   open.grid.replaceChildren(...Object.entries(titles).map(([name, title]) => {
     open.bodies[name] = make("div", { class: "body" });
@@ -77,7 +77,7 @@ function scoreMove([, , , , , , fromR, fromF, fromM, toR, toF, toM]) {
 function figures(customer) {
   const list = [
     ["Last purchase", format.local(customer.last_purchase, false), ""], ["Recency", ...format.measure(customer.recency, "days")],
-    ["Invoices", ...format.measure(customer.frequency)], ["Spent in all", ...format.measure(customer.monetary, "currency", { digits: format.digitsOf([customer.monetary], "numeric", "currency") })],
+    ["Invoices", ...format.measure(customer.frequency)], ["Total spent", ...format.measure(customer.monetary, "currency", { digits: format.digitsOf([customer.monetary], "numeric", "currency") })],
   ];
   return make("dl", { class: "figures" }, ...list.map(([name, figure, unit]) =>
     make("div", { class: "figure" }, make("dt", {}, name), make("dd", {}, figure, ...(unit ? [make("small", {}, unit)] : [])))));
@@ -87,12 +87,12 @@ const METRICS = {
   f: ["Frequency", (v) => format.text(Number(v)), (more) => `${format.count(more)} more ${more === 1 ? "invoice" : "invoices"}`],
   m: ["Monetary", (v) => format.text(Number(v), "currency"), (more) => `${format.text(more, "currency")} more`],
 };
-/** One line a score: the fifth that the customer is in, the rank, and what is missing to the next fifth. */
+/** One line a score: the quintile that the customer is in, the rank, and what is missing to the next quintile. */
 function scores(rows) {
   const lines = rows.map(([metric, score, value, rank, customers, , , places, next, more]) => {
     const [name, shown, missing] = METRICS[metric];
-    const way = places === null ? "in the best fifth"
-      : `${format.count(places)} ${places === 1 ? "place" : "places"} below the next fifth: ${metric === "r" ? `a purchase on ${shown(next)} or later` : missing(more)}`;
+    const way = places === null ? "in the top quintile"
+      : `${format.count(places)} ${places === 1 ? "place" : "places"} below the next quintile: ${metric === "r" ? `a purchase on ${shown(next)} or later` : missing(more)}`;
     return make("div", { class: "score", "data-metric": metric }, make("span", {}, name),
       make("span", { class: "steps", role: "img", "aria-label": `score ${score} of 5` }, ...[1, 2, 3, 4, 5].map((step) => make("i", { class: step <= score ? "on" : "" }))),
       make("b", {}, `${score}`),

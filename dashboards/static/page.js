@@ -13,9 +13,13 @@ let status = null, statusAt = 0, connected = false, batch = null;
 async function start() {
   const page = await (await fetch("/api/page")).json();
   format.shop.currency = page.currency;
+  format.shop.zone = page.time_zone;
   charts.setSegments(page.segments);
-  page.cards.forEach((card, n) => $("cards").append(build(card, span(page.cards, n))));
-  $("cards").append(openBasket());
+  for (const group of new Set(page.cards.map((card) => card.group))) {
+    const cards = page.cards.filter((card) => card.group === group);
+    $(group).append(...cards.map((card, n) => build(card, span(cards, n))));
+  }
+  $("business").append(openBasket());
   follow();
   route();
   setInterval(showState, 1000);
@@ -23,19 +27,19 @@ async function start() {
 
 function build(card, size) {
   const element = make("section", { class: `card ${size}`, id: `card-${card.name}`, "aria-label": card.title });
-  const body = make("div", { class: "body" }, make("div", { class: "empty" }, "…"));
+  const body = make("div", { class: "body" }, make("div", { class: "empty" }, "Loading…"));
   const change = card.chart === "bar" && card.columns.find((column) => column.name.startsWith("change"));
   const description = make("p", { class: "description", id: `about-${card.name}`, hidden: "" }, card.description);
   const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}`, "aria-expanded": "false", "aria-controls": description.id }, "?");
   info.onclick = () => { description.hidden = !description.hidden; info.ariaExpanded = String(!description.hidden); };
-  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
+  element.append(make("header", {}, make(card.group === "now" ? "h2" : "h3", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
   known.set(card.name, { card, element, body, rows: null });
   return element;
 }
 /** Figures take the whole width, charts a third, tables a half; of a pair of tables the one with more columns more. */
 function span(cards, n) {
   const { chart } = cards[n];
-  if (chart !== "table") return chart === "scalar" ? "full headline" : "";
+  if (chart !== "table") return chart === "scalar" ? "full headline" : chart;
   let run = n;
   while (run > 0 && cards[run - 1].chart === "table") run -= 1;
   const other = cards[(n - run) % 2 ? n - 1 : n + 1];
@@ -54,7 +58,10 @@ function follow() {
   events.onmessage = (event) => {
     connected = true;
     for (const news of JSON.parse(event.data)) {
-      if (news.status) { status = news.status; statusAt = performance.now(); format.shop.zone = status.time_zone ?? format.shop.zone; }
+      if (news.status) {
+        if (news.status.mart === "here" && status?.mart !== "here") batch = null;  // it is back: what failed is asked again
+        status = news.status; statusAt = performance.now(); format.shop.zone = status.time_zone ?? format.shop.zone;
+      }
       const entry = known.get(news.card);
       if (entry) { entry.rows = news.rows ?? null; entry.error = news.error; show(entry); }
     }
@@ -64,50 +71,50 @@ function follow() {
 }
 
 function show({ card, body, rows, error }) {
-  if (error) charts.empty(card, body, `This card cannot be asked: ${error}`, true);
+  if (error) charts.empty(card, body, `This card could not be loaded: ${error}`, true);
   else if (rows && !$("overview").hidden) charts.draw(card, body, rows);
 }
 function showAll() { for (const entry of known.values()) show(entry); }
 
-/** What the viewer must know first: [state, words, headline of the notice, its text, how long it has been so]. Only the
-    last changes by the second, so that a screen reader does not say all of it again and again. */
+const STALE = "Showing the last known data; updates resume automatically";
+/** What the viewer must know first: { name, words, time, headline, text, detail }. Only `time` changes by the second, so
+    that a screen reader does not say all of it again and again; `detail` is for who must find the cause. */
 function state() {
-  if (!connected) return ["lost", "page server is away", "The page's server does not answer.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
-  if (!status) return ["connecting", "connecting"];
-  if (status.mart === "away") return ["away", "PostgreSQL is away", "PostgreSQL is away.", `Since ${format.moment(status.since)}: ${status.reason}. What you see is the last that it said; the page goes on by itself when it is back.`];
-  if (status.mart === "refuses") return ["away", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
+  if (!connected) return { name: "lost", words: "page server is unreachable", headline: "The page's server is unreachable.", text: `${STALE} when \`retail-mart page\` runs again.` };
+  if (!status) return { name: "connecting", words: "connecting" };
+  if (status.mart === "away") return { name: "away", words: "PostgreSQL is unreachable", headline: "PostgreSQL is unreachable.", text: `Since ${format.moment(status.since)}. ${STALE}.`, detail: status.reason };
+  if (status.mart === "refuses") return { name: "away", words: "the query failed", headline: "The query failed.", text: `${status.reason}. If its views are missing, run \`retail-mart migrate\`.` };
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
-    const last = since === null ? "No batch was ever applied." : `The last batch was applied at ${format.moment(status.last_batch_at)}.`;
-    const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
-    return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`retail-mart run\`.`];
+    const last = since === null ? "No batch applied yet." : `The last batch was applied at ${format.moment(status.last_batch_at)}.`;
+    return { name: "down", words: "the stream is down", headline: "The stream is down.", text: `No streaming job is connected to the mart. ${last} Start it with \`retail-mart run\`.`,
+      detail: status.writer_application && `The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` };
   }
   if (status.blockers?.length) {
-    const { since: from, relation } = status.blockers[0], what = relation ? `of ${relation}` : "of a row";
+    const { since: from, relation } = status.blockers[0], what = relation ? `on ${relation}` : "on a row";
     const who = status.blockers.map(({ pid, role, application }) => role ? `pid ${pid} of ${role}${application ? ` (${application})` : ""}` : "a prepared transaction");
-    return ["down", "the stream waits", "The stream waits for a lock.", `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It goes on by itself when that transaction ends.`];
+    return { name: "down", words: "the stream is waiting", headline: "The stream is waiting for a lock.", text: `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It resumes automatically when that transaction ends.` };
   }
-  if (since === null) return ["idle", "waiting for the first invoice"];
-  return since < LIVE_MS ? ["live", "live"] : ["idle", "no new invoice", "", "", ` for ${format.ago(since)}`];
+  if (since === null) return { name: "idle", words: "waiting for the first invoice" };
+  return since < LIVE_MS ? { name: "live", words: "live" } : { name: "idle", words: "no new invoice", time: ` for ${format.ago(since)}` };
 }
 function showState() {
-  const [name, words, headline, textOf, howLong = ""] = state(), pill = $("state"), notice = $("notice");
-  pill.dataset.state = name;
-  const [said, time] = pill.lastElementChild.children;
+  const { name, words, time = "", headline, text, detail } = state(), pill = $("state"), notice = $("notice");
+  pill.dataset.state = document.body.dataset.state = name;
+  const [said, howLong] = pill.lastElementChild.children;
   if (said.textContent !== words) said.textContent = words;
-  time.textContent = howLong;
+  howLong.textContent = time;
   pill.title = status?.writer_application ? `Writer: ${status.writer_application}, epoch ${status.writer_epoch}` : "";
   notice.hidden = !headline;
-  if (headline && notice.dataset.said !== headline + textOf) {
-    notice.dataset.said = headline + textOf;
-    const parts = textOf.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
-    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts));
+  if (headline && notice.dataset.said !== headline + text) {
+    notice.dataset.said = headline + text;
+    const parts = text.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
+    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts),
+      ...(detail ? [make("details", {}, make("summary", {}, "Details"), detail)] : []));
   }
   document.body.classList.toggle("stale", ["lost", "away"].includes(name));
-  if (status?.mart === "here") {
-    $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
-    $("foot").textContent = `Times on the clock are ${format.shop.zone}.`;
-  }
+  if (status?.mart === "here") $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
+  $("foot").textContent = `Times are in ${format.shop.zone}.`;
 }
 
 /** The customer whom the address names, else null. */
@@ -123,7 +130,7 @@ function route() {
   document.title = id === null ? "Retail mart" : `Customer ${id} · Retail mart`;
   $("overview").hidden = id !== null;
   $("customer").hidden = id === null;
-  document.querySelector(".skip [href='#product']").hidden = id !== null;
+  for (const link of document.querySelectorAll(".skip a:not(:first-child)")) link.hidden = id !== null;
   if (id !== null) {
     openCustomer($("customer"), id);
     refreshCustomer();

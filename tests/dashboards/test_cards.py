@@ -49,6 +49,7 @@ def test_header_is_read():
         ("chart: bar", "chart: pie", "chart 'pie' is not one of bar, line"),
         ("refresh: 2 s", "refresh: often", "refresh 'often' is not like `1 s`"),
         ("refresh: 2 s", "refresh: 0 s", "refresh '0 s'"),
+        ("-- refresh", "-- group: shop\n-- refresh", "group 'shop' is not one of now, business, operations"),
         ("-- refresh", "-- refrehs", "header 'refrehs' is unknown"),
         ("-- unit", "-- title: again\n-- unit", "header 'title' stands there twice"),
         ("spent numeric\n", "spent money\n", "column 'spent money' is not a name and a type"),

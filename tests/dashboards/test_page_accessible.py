@@ -80,7 +80,7 @@ def test_axe_finds_nothing_while_the_stream_is_down(browser, url, axe, traded):
 def test_axe_finds_nothing_on_an_empty_mart(browser, axe, fresh_mart):
     with empty_page(fresh_mart) as url, tab(browser, url) as opened:
         opened.wait_for_text("#state", "waiting for the first invoice")
-        opened.wait_for_text("#card-newest_moves", "Nobody has moved yet.")
+        opened.wait_for_text("#card-newest_moves", "No moves yet")
         assert_accessible(opened, axe)
 
 
@@ -187,3 +187,15 @@ def test_about_a_card_opens_by_the_keyboard(browser, url):
         shown = opened.page.locator(f"#{about.get_attribute('aria-controls')}")
         assert shown.is_visible()
         assert re.search("At Risk", shown.inner_text())
+
+
+def test_arrow_keys_read_a_chart(browser, url, traded):
+    with tab(browser, url) as opened:
+        opened.page.locator("#card-segments_last_hour svg").wait_for()
+        opened.page.focus("#card-segments_last_hour .chart")
+        opened.page.keyboard.press("ArrowLeft")
+        counts = dict(rows(traded.owner_dsn, "SELECT customer_segment, customers FROM mart.segment_count"))
+        opened.wait_for_text("#card-segments_last_hour [role=status]", f"Champions {counts['Champions']}")
+        opened.page.focus("#card-flows .chart")
+        opened.page.keyboard.press("ArrowLeft")
+        opened.wait_for_text("#card-flows [role=status]", re.compile(r"\w+ → \w+"))
