@@ -127,7 +127,7 @@ def _split(text: str, file: str) -> tuple[dict[str, str], str]:
     lines = text.splitlines()
     while lines and (match := _HEADER.fullmatch(lines[0])):
         if match[1] in header:
-            raise CardError(f"{file}: header {match[1]!r} stands there twice")
+            raise CardError(f"{file}: header {match[1]!r} is given twice")
         header[match[1]] = match[2].strip()
         lines.pop(0)
     return header, "\n".join(lines).strip()

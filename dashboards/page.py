@@ -149,8 +149,8 @@ class Page:
             self._live.leave()
 
     async def _customer(self, request: Request) -> Response:
-        """A customer: figures, scores with the way to the next quintile, newest invoices, moves between segments. 404 for
-        one that the mart does not know."""
+        """A customer: figures, scores with the way to the next quintile, newest invoices, moves between segments. 404
+        for one that the mart does not know."""
         return await run_in_threadpool(self._read_customer, request.path_params["customer_id"])
 
     def _read_customer(self, customer_id: str) -> Response:

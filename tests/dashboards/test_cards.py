@@ -51,7 +51,7 @@ def test_header_is_read():
         ("refresh: 2 s", "refresh: 0 s", "refresh '0 s'"),
         ("-- refresh", "-- group: shop\n-- refresh", "group 'shop' is not one of now, business, operations"),
         ("-- refresh", "-- refrehs", "header 'refrehs' is unknown"),
-        ("-- unit", "-- title: again\n-- unit", "header 'title' stands there twice"),
+        ("-- unit", "-- title: again\n-- unit", "header 'title' is given twice"),
         ("spent numeric\n", "spent money\n", "column 'spent money' is not a name and a type"),
         ("spent numeric\n", "customer_segment numeric\n", "a column is listed twice"),
         (", spent numeric", "", "a bar needs at least 2 columns"),

@@ -290,7 +290,8 @@ def test_database_without_a_mart_names_the_command(browser, fresh_mart):
 def test_no_table_or_figure_is_cut(browser, url, shop, fresh_mart, width):
     cut = (
         "[...document.querySelectorAll('.scroll, .figure, input, .code, td, .bars .value')].filter((e) =>"
-        " e.offsetParent && e.scrollWidth > e.clientWidth + 1).map((e) => `${e.className} ${e.textContent.slice(0, 40)}`)"
+        " e.offsetParent && e.scrollWidth > e.clientWidth + 1)"
+        ".map((e) => `${e.className} ${e.textContent.slice(0, 40)}`)"
     )
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute(
@@ -362,7 +363,8 @@ def test_labels_of_the_flows_stand_beside_their_bands(browser, url, width):
     edges = (
         "(() => { const of = (what) => [...document.querySelectorAll(`#card-flows svg ${what}`)]"
         ".map((e) => e.getBoundingClientRect()).filter((box) => box.width);"
-        " const bands = of('path'), from = Math.min(...bands.map((b) => b.left)), to = Math.max(...bands.map((b) => b.right));"
+        " const bands = of('path'), from = Math.min(...bands.map((b) => b.left));"
+        " const to = Math.max(...bands.map((b) => b.right));"
         " const card = document.querySelector('#card-flows').getBoundingClientRect();"
         " return of('text').map((t) => [t.left >= card.left && t.right <= card.right,"
         " t.right <= from + 1 || t.left >= to - 1]).flat(); })()"
