@@ -12,7 +12,7 @@ import pytest
 
 from dashboards.cards import cards
 from tests.dashboards.browser import Tab, tab
-from tests.dashboards.served import served
+from tests.dashboards.served import Wire, served
 from tests.dashboards.shop import Shop
 from tests.integration.mart_rows import rows
 
@@ -74,6 +74,15 @@ def test_axe_finds_nothing_while_the_stream_is_down(browser, url, axe, traded):
         overview(opened)
         traded.connection.close()
         opened.page.locator("#notice").wait_for()
+        assert_accessible(opened, axe)
+
+
+def test_axe_finds_nothing_while_postgresql_is_unreachable(browser, axe, traded, fresh_mart):
+    wire = Wire(fresh_mart.reader_dsn)
+    with served(wire.dsn) as page, tab(browser, page.url()) as opened:
+        overview(opened)
+        wire.cut()
+        opened.wait_for_text("#notice", "PostgreSQL is unreachable.")
         assert_accessible(opened, axe)
 
 
