@@ -35,7 +35,13 @@ export function make(tag, attributes = {}, ...children) {
     the focus has left it even where it is no longer wanted. */
 export function place(parent, nodes) {
   const held = document.activeElement, wanted = new Set(nodes);
-  for (const child of [...parent.children]) if (!wanted.has(child) && !child.contains(held)) child.remove();
+  for (const child of [...parent.children]) {
+    delete child.dataset.gone;
+    if (wanted.has(child)) continue;
+    if (!child.contains(held)) { child.remove(); continue; }
+    child.dataset.gone = "";
+    held.addEventListener("blur", () => { if ("gone" in child.dataset) child.remove(); }, { once: true });
+  }
   nodes.forEach((node, n) => { if (parent.children[n] !== node) parent.insertBefore(node, parent.children[n] ?? null); });
   if (held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
 }

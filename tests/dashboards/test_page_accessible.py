@@ -131,9 +131,8 @@ def test_a_refresh_keeps_the_focus(browser, url, shop, sold):
             opened.wait_for_text("#card-newest_moves tbody tr:first-child", newest)
             assert held(opened) == f"A {mover}"
             assert opened.page.evaluate("window.held === document.activeElement")
-        assert opened.page.locator("#card-newest_moves tbody tr").count() == 11
-        opened.page.focus("#find input")
-        shop.apply([sold[-1]], wrong=1)  # once the focus has left, so does the row
+        opened.wait_for_count("#card-newest_moves tbody tr", 11)
+        opened.page.focus("#find input")  # once the focus has left, so does the row
         opened.wait_for_count("#card-newest_moves tbody tr", 10)
 
 
