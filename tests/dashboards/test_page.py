@@ -332,7 +332,7 @@ def test_one_batch_that_caught_up_does_not_flatten_the_latency(browser, url, sho
         shop.age(minutes=1)
     with tab(browser, url) as opened:
         opened.wait_for_text("#card-latency .chart", "Peak 2.0 min, off the scale")
-        labels = opened.page.locator("#card-latency svg text").all_inner_texts()
+        labels = opened.page.locator("#card-latency svg text").all_text_contents()
         assert [label for label in labels if label.endswith(" ms")]
         assert not [label for label in labels if label.endswith((" s", " min")) and not label.startswith("Peak")]
 
@@ -363,8 +363,7 @@ def test_labels_of_the_flows_stand_beside_their_bands(browser, url, width):
     edges = (
         "(() => { const of = (what) => [...document.querySelectorAll(`#card-flows svg ${what}`)]"
         ".map((e) => e.getBoundingClientRect()).filter((box) => box.width);"
-        " const bands = of('path'), from = Math.min(...bands.map((b) => b.left));"
-        " const to = Math.max(...bands.map((b) => b.right));"
+        " const band = of('path').sort((a, b) => b.width - a.width)[0], from = band.left, to = band.right;"
         " const card = document.querySelector('#card-flows').getBoundingClientRect();"
         " return of('text').map((t) => [t.left >= card.left && t.right <= card.right,"
         " t.right <= from + 1 || t.left >= to - 1]).flat(); })()"
