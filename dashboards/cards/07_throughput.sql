@@ -1,4 +1,4 @@
--- title: Invoices per second
+-- title: Invoices per second, last 10 min
 -- group: operations
 -- chart: area
 -- description: Invoices applied per second, in steps of 5 seconds over the last 10 minutes; the current 5 seconds are not shown yet.
