@@ -8,6 +8,7 @@ A card's file begins with these comment lines, in this order, and goes on with o
     -- refresh: 1 s
     -- columns: customer_segment text, customers bigint, monetary numeric
     -- unit: monetary = currency            (optional; more of them separated by commas)
+    -- group: operations                    (optional; where the page shows it: now, business or operations)
 
 What a chart draws, by the order of the columns:
 
@@ -34,6 +35,7 @@ from conf.errors import OperatorError
 
 FOLDER = Path(__file__).with_name("cards")
 CHARTS = ("bar", "line", "area", "table", "matrix", "scalar", "sankey")
+GROUPS = ("now", "business", "operations")  # in the page's order
 UNITS = ("currency", "percent", "ms", "days")
 NUMBER_TYPES = frozenset({"smallint", "integer", "bigint", "numeric", "double precision"})
 TIME_TYPES = frozenset({"date", "timestamp", "timestamptz"})
@@ -64,6 +66,7 @@ class Card:
     columns: tuple[tuple[str, str], ...]
     units: Mapping[str, str]
     sql: str
+    group: str = "business"
 
 
 def cards(folder: Path = FOLDER) -> list[Card]:
@@ -89,13 +92,15 @@ def parse_card(name: str, text: str, file: str = "card") -> Card:
     """One card from the text of its file; `file` is for messages. Raises CardError."""
     header, body = _split(text, file)
     for key in header:
-        if key not in (*_REQUIRED, "unit"):
-            raise CardError(f"{file}: header {key!r} is unknown: use {', '.join(_REQUIRED)} or unit")
+        if key not in (*_REQUIRED, "unit", "group"):
+            raise CardError(f"{file}: header {key!r} is unknown: use {', '.join(_REQUIRED)}, unit or group")
     for key in _REQUIRED:
         if not header.get(key):
             raise CardError(f"{file}: header `-- {key}: …` is missing or empty")
     if header["chart"] not in CHARTS:
         raise CardError(f"{file}: chart {header['chart']!r} is not one of {', '.join(CHARTS)}")
+    if (group := header.get("group", "business")) not in GROUPS:
+        raise CardError(f"{file}: group {group!r} is not one of {', '.join(GROUPS)}")
     refresh = re.fullmatch(r"([1-9]\d*) s", header["refresh"])
     if refresh is None:
         raise CardError(f"{file}: refresh {header['refresh']!r} is not like `1 s`")
@@ -113,6 +118,7 @@ def parse_card(name: str, text: str, file: str = "card") -> Card:
         columns,
         _units(header.get("unit", ""), dict(columns), file),
         body,
+        group,
     )
 
 
@@ -121,7 +127,7 @@ def _split(text: str, file: str) -> tuple[dict[str, str], str]:
     lines = text.splitlines()
     while lines and (match := _HEADER.fullmatch(lines[0])):
         if match[1] in header:
-            raise CardError(f"{file}: header {match[1]!r} stands there twice")
+            raise CardError(f"{file}: header {match[1]!r} is given twice")
         header[match[1]] = match[2].strip()
         lines.pop(0)
     return header, "\n".join(lines).strip()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conf.errors import UnavailableError
 from conf.segments import segments
+from conf.settings import Settings
 from dashboards.cards import Card
 from dashboards.live import Live
 from dashboards.reader import Reader, RefusedError
@@ -52,8 +53,8 @@ _MOST_CODES = 50
 class Page:
     """The application and what its requests share. `stopping` ends the open event streams."""
 
-    def __init__(self, cards: list[Card], currency: str, live: Reader, questions: Reader) -> None:
-        self._cards, self._currency, self._questions = cards, currency, questions
+    def __init__(self, cards: list[Card], settings: Settings, live: Reader, questions: Reader) -> None:
+        self._cards, self._settings, self._questions = cards, settings, questions
         self._live = Live(live, cards, self._wake)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news = asyncio.Condition()
@@ -77,7 +78,7 @@ class Page:
                 Middleware(TrustedHostMiddleware, allowed_hosts=hosts),
                 Middleware(_Readable),
             ],
-            exception_handlers={UnavailableError: _explain(503), RefusedError: _explain(500)},
+            exception_handlers={UnavailableError: _unreachable, RefusedError: _refused},
             lifespan=self._lifespan,
         )
 
@@ -106,16 +107,18 @@ class Page:
         return FileResponse(STATIC / "index.html")
 
     async def _describe(self, _request: Request) -> Response:
-        """What the page is made of: the cards (without their SQL), the segments in order, the currency."""
+        """What the page is made of: the cards (without their SQL), the segments in order, the currency, the zone."""
         return JSONResponse(
             {
-                "currency": self._currency,
+                "currency": self._settings.currency,
+                "time_zone": self._settings.shop_time_zone,  # until a job has described the shop
                 "segments": [segment.name for segment in segments()],
                 "cards": [
                     {
                         "name": card.name,
                         "title": card.title,
                         "chart": card.chart,
+                        "group": card.group,
                         "description": card.description,
                         "refresh_seconds": card.refresh_seconds,
                         "columns": [{"name": n, "type": t, "unit": card.units.get(n)} for n, t in card.columns],
@@ -147,15 +150,15 @@ class Page:
             self._live.leave()
 
     async def _customer(self, request: Request) -> Response:
-        """A customer: figures, scores with the way to the next tile, newest invoices, moves between segments. 404 for
-        one that the mart does not know."""
+        """A customer: figures, scores with the way to the next quintile, newest invoices, moves between segments. 404
+        for one that the mart does not know."""
         return await run_in_threadpool(self._read_customer, request.path_params["customer_id"])
 
     def _read_customer(self, customer_id: str) -> Response:
         by_id = {"customer_id": customer_id}
         found = self._questions.records(statement("dashboards/customer"), by_id, _CUSTOMER_COLUMNS)
         if not found:
-            return JSONResponse({"error": f"The mart knows no customer {customer_id} with a purchase."}, 404)
+            return JSONResponse({"error": f"No purchases found for {customer_id}"}, 404)
         return JSONResponse(
             {
                 "customer": found[0],
@@ -178,11 +181,13 @@ class Page:
         return JSONResponse(await run_in_threadpool(self._questions.rows, statement("rules/recommend"), asked))
 
 
-def _explain(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def answer(_request: Request, error: Exception) -> Response:
-        return JSONResponse({"error": str(error)}, status)
+async def _unreachable(_request: Request, error: Exception) -> Response:
+    """In words for whoever looks at the page; what the driver said is for who must find the cause."""
+    return JSONResponse({"error": "PostgreSQL is unreachable", "detail": str(error)}, 503)
 
-    return answer
+
+async def _refused(_request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 500)
 
 
 class _Readable:
@@ -194,7 +199,7 @@ class _Readable:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and not (_is_text(scope["raw_path"]) and _is_text(scope["query_string"])):
-            refused = JSONResponse({"error": "The address is no text: it holds a NUL, or is not UTF-8."}, 400)
+            refused = JSONResponse({"error": "The address is not valid text: it holds a NUL, or is not UTF-8."}, 400)
             await refused(scope, receive, send)
             return
         await self._app(scope, receive, send)

@@ -41,7 +41,7 @@ def open_socket(host: str, port: int) -> socket.socket:
 
 def serve(settings: Settings, host: str, listening: socket.socket, ready: Callable[[str], None]) -> signal.Signals:
     """Serve until a signal, and return it; `ready` gets the URL once the page answers. Raises CardError."""
-    page = Page(cards(), settings.currency, Reader(reader_dsn, listen=True), Reader(reader_dsn))
+    page = Page(cards(), settings, Reader(reader_dsn, listen=True), Reader(reader_dsn))
     local = host in ("127.0.0.1", "localhost", "::1")
     application = page.application(["127.0.0.1", "localhost", "[::1]"] if local else ["*"])
     config = uvicorn.Config(

@@ -27,10 +27,8 @@ SELECT changed_at, event_time, from_segment, to_segment, cause, invoice, from_r,
 FROM mart.explain_moves(%(customer_id)s, 25)
 
 -- name: products
--- Products that a basket can begin with: those of the current rules, the ones in most baskets first.
-SELECT antecedent_codes[1] AS stock_code, antecedent_names[1] AS name
-FROM mart.market_basket_analysis
-WHERE cardinality(antecedent_codes) = 1
-GROUP BY 1, 2
-ORDER BY max(antecedent_count) DESC, 1
-LIMIT 500
+-- Products that the current rules recommend something for, the ones in most baskets first.
+SELECT product.stock_code, product.name
+FROM mart.market_basket_analysis, unnest(antecedent_codes, antecedent_names) AS product (stock_code, name)
+GROUP BY product.stock_code, product.name
+ORDER BY max(antecedent_count) DESC, product.stock_code

@@ -1,6 +1,7 @@
 -- title: Now
+-- group: now
 -- chart: scalar
--- description: The mart as it is now: invoices and revenue applied in all, invoices a second over the last 10 seconds, the time from Kafka to the mart of the slowest record, and how far the stream runs behind its topic: how old the last batch's newest record was when written, or is now while no job is connected.
+-- description: The mart as it is now: all invoices and revenue applied so far, invoices per second over the last 10 seconds, latency (Kafka to mart, slowest record) and lag (how far the stream is behind its topic: the age of the last batch's newest record when it was written, or its age now while no job is connected).
 -- refresh: 1 s
 -- columns: invoices bigint, revenue numeric, invoices_per_second numeric, latency numeric, lag numeric
 -- unit: revenue = currency, latency = ms, lag = ms

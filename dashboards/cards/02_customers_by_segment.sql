@@ -1,6 +1,6 @@
 -- title: Customers by segment
 -- chart: bar
--- description: One bar a segment: the customers who are in it now, how many more or fewer than an hour ago (or than at the mart's first batch, if it is younger), and what they have spent in all.
+-- description: Customers in each segment now, the change over the last hour (or since the first batch, if the mart is younger), and their total spend.
 -- refresh: 1 s
 -- columns: customer_segment text, customers bigint, change_last_hour bigint, monetary numeric
 -- unit: monetary = currency

@@ -1,6 +1,6 @@
 -- title: Revenue by segment
 -- chart: bar
--- description: One bar a segment: what the customers who are in it now have spent in all.
+-- description: Total spend of the customers in each segment now.
 -- refresh: 1 s
 -- columns: customer_segment text, revenue numeric, customers bigint
 -- unit: revenue = currency

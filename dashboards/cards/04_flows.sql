@@ -1,6 +1,6 @@
 -- title: Flows between segments
 -- chart: sankey
--- description: One band a pair of segments: how many times a customer moved from the one to the other on the newest day with moves.
+-- description: How many customers moved from one segment to another on the latest day with moves: one band per pair of segments.
 -- refresh: 5 s
 -- columns: from_segment text, to_segment text, customers bigint
 SELECT from_segment, to_segment, customers

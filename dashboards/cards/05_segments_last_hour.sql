@@ -1,6 +1,6 @@
 -- title: Segments, last hour
 -- chart: line
--- description: One point a minute and segment: the customers who were in the segment at that minute's end.
+-- description: Customers in each segment at the end of each minute.
 -- refresh: 5 s
 -- columns: minute timestamptz, customer_segment text, customers bigint
 SELECT at AS minute, customer_segment, customers

@@ -1,6 +1,6 @@
 -- title: Segments, last day
 -- chart: area
--- description: One point a quarter of an hour and segment: the customers who were in the segment then.
+-- description: Customers in each segment every quarter of an hour.
 -- refresh: 60 s
 -- columns: moment timestamptz, customer_segment text, customers bigint
 SELECT DISTINCT ON (date_bin('15 minutes', at, 'epoch'), customer_segment)

@@ -1,6 +1,6 @@
 -- title: Revenue by recency and frequency
 -- chart: matrix
--- description: One cell a pair of scores, 5 the best: what the customers who bought that recently and that often have spent in all.
+-- description: Total spend by recency and frequency score, 5 being the best: one cell per pair of scores.
 -- refresh: 5 s
 -- columns: recency_score smallint, frequency_score smallint, revenue numeric
 -- unit: revenue = currency

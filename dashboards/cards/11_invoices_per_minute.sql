@@ -1,6 +1,6 @@
--- title: Invoices a minute
+-- title: Invoices per minute
 -- chart: bar
--- description: One column a minute of the last hour: invoices applied in it; the last column is the running minute.
+-- description: Invoices applied in each minute of the last hour; the last column is the current minute.
 -- refresh: 1 s
 -- columns: minute timestamptz, invoices bigint
 SELECT minute, invoices

@@ -1,6 +1,6 @@
--- title: Revenue a minute
+-- title: Revenue per minute
 -- chart: bar
--- description: One column a minute of the last hour: revenue of the invoices applied in it; the last column is the running minute.
+-- description: Revenue of the invoices applied in each minute of the last hour; the last column is the current minute.
 -- refresh: 1 s
 -- columns: minute timestamptz, revenue numeric
 -- unit: revenue = currency

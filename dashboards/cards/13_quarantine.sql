@@ -1,6 +1,7 @@
 -- title: Quarantine by reason
+-- group: operations
 -- chart: bar
--- description: One bar a reason: the records that were not applied because of it, and when the newest came.
+-- description: Records that were not applied, by reason, and when the newest arrived.
 -- refresh: 5 s
 -- columns: reason text, records bigint, newest_at timestamptz
 SELECT reason, records, newest_at

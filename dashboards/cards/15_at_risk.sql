@@ -1,6 +1,6 @@
 -- title: At risk, highest value first
 -- chart: table
--- description: One row a customer in segment At Risk, those who spent most first: bought often, but not lately.
+-- description: Customers in the segment At Risk, highest spend first: they bought often, but not lately.
 -- refresh: 5 s
 -- columns: customer_id text, monetary numeric, frequency bigint, recency integer, last_purchase timestamp
 -- unit: monetary = currency, recency = days

@@ -1,6 +1,6 @@
 -- title: Bought together
 -- chart: table
--- description: One row an association rule of the current run, highest lift first: who buys the one side also takes the other.
+-- description: Association rules of the current run, highest lift first: customers who buy the one side also take the other.
 -- refresh: 60 s
 -- columns: who_buys text, also_takes text, lift double precision, confidence double precision, support double precision
 -- unit: confidence = percent, support = percent

@@ -1,6 +1,6 @@
 -- title: Rules that changed since last night
 -- chart: table
--- description: One row a rule that differs between the current run and the one before, the largest change of lift first.
+-- description: Rules that differ between the current run and the previous one, largest change of lift first.
 -- refresh: 60 s
 -- columns: change text, who_buys text, also_takes text, lift_before double precision, lift double precision
 SELECT change, array_to_string(antecedent_names, ' + ') AS who_buys,

@@ -31,24 +31,40 @@ export function make(tag, attributes = {}, ...children) {
   return node;
 }
 
+/** Let a parent have these children, moving only what must move: what has the keyboard's focus keeps it, and stays until
+    the focus has left it even where it is no longer wanted. */
+export function place(parent, nodes) {
+  const held = document.activeElement, wanted = new Set(nodes);
+  for (const child of [...parent.children]) {
+    delete child.dataset.gone;
+    if (wanted.has(child)) continue;
+    if (!child.contains(held)) { child.remove(); continue; }
+    child.dataset.gone = "";
+    held.addEventListener("blur", () => { if ("gone" in child.dataset) child.remove(); }, { once: true });
+  }
+  nodes.forEach((node, n) => { if (parent.children[n] !== node) parent.insertBefore(node, parent.children[n] ?? null); });
+  if (held !== document.activeElement && held.isConnected) held.focus({ preventScroll: true });
+}
+
 export function draw(card, body, rows) {
-  if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "Nothing to show yet.");
+  const figures = { bar: 1, matrix: 2 }[card.chart];
+  if (!rows.length && card.chart !== "scalar") return empty(card, body, EMPTY[card.name] ?? "No data yet");
   const time = card.chart === "bar" && card.columns[0].type.startsWith("timestamp");
-  if (time && !rows.some((row) => row[1])) return empty(card, body, "No invoices in this time.");
-  if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number"))) {
-    return empty(card, body, "No invoices in this time.");
+  if (figures && !rows.some((row) => row[figures])) return empty(card, body, time ? "No invoices in this period" : "No data yet");
+  if (["line", "area"].includes(card.chart) && !rows.some((row) => row.slice(1).some((v) => typeof v === "number" && v))) {
+    return empty(card, body, "No invoices in this period");
   }
   if (["line", "area"].includes(card.chart) && new Set(rows.map((row) => row[0])).size < 2) {
-    return empty(card, body, "One moment so far: the trend begins with the second.");
+    return empty(card, body, "Collecting data");
   }
   (time ? columns : RENDERERS[card.chart])(card, body, rows);
 }
 const EMPTY = {
-  quarantine: "Nothing in quarantine: every record was applied.",
-  top_rules: "No rules yet: the nightly job has not run.",
-  rule_drift: "No change: there is no earlier run, or it found the same rules.",
-  at_risk: "Nobody is at risk.",
-  newest_moves: "Nobody has moved yet.",
+  quarantine: "The quarantine is empty: every record was applied",
+  top_rules: "No rules yet: the nightly job has not run",
+  rule_drift: "No changes: there is no earlier run, or it found the same rules",
+  at_risk: "No customers at risk",
+  newest_moves: "No moves yet",
 };
 
 export function empty(card, body, words, isError = false) {
@@ -74,7 +90,7 @@ export function resizeAll() { for (const chart of charts.values()) chart.resize(
 
 function scalar(card, body, rows) {
   const list = keep(card, body, "figures", () => make("dl", { class: "figures" }, ...card.columns.map((column) =>
-    make("div", { class: "figure", "data-column": column.name }, make("dt", {}, format.caption(column.name)), make("dd")))));
+    make("div", { class: "figure", "data-column": column.name, "data-unit": column.unit }, make("dt", {}, format.caption(column.name)), make("dd")))));
   card.columns.forEach((column, i) => {
     const value = rows[0]?.[i];
     const [figure, unit] = format.measure(value, column.unit, {
@@ -108,7 +124,7 @@ function bar(card, body, rows) {
     track.title = card.columns.slice(1).map((c, i) => `${format.caption(c.name)}: ${detail(row[i + 1], c)}`).join("\n");
     return node;
   });
-  list.replaceChildren(...nodes);
+  place(list, nodes);
 }
 function change(value) {
   if (!value) return make("span", { class: "change" }, value === null ? "" : "·");
@@ -135,8 +151,7 @@ function matrix(card, body, rows) {
     for (const c of columnNames) {
       const row = at.get(`${r} ${c}`), amount = row?.[2] ?? 0, strength = most ? amount / most : 0;
       const cell = make("span", { class: "cell" }, format.compact(amount));
-      cell.style.background = `rgb(var(--heat) / ${(0.06 + 0.84 * strength).toFixed(3)})`;
-      if (strength > (isDark() ? 0.7 : 0.78)) cell.style.color = isDark() ? "#06231f" : "#fff";
+      cell.style.setProperty("--strength", strength.toFixed(3));
       if (!amount) cell.classList.add("nothing");
       cell.title = `${format.caption(down.name)} ${r}, ${format.caption(across.name).toLowerCase()} ${c}: ${format.text(amount, value.unit)} ${value.unit ? "" : value.name}`;
       nodes.push(cell);
@@ -148,28 +163,56 @@ function matrix(card, body, rows) {
 }
 
 function table(card, body, rows) {
-  const wrap = keep(card, body, "table", () => make("div", { class: "scroll" }, make("table", {}, make("thead"), make("tbody"))));
+  const wrap = keep(card, body, "table", () => tableBox(card.title));
   fillTable(wrap.firstElementChild, card.columns, rows);
 }
 const NUMBERS = new Set(["smallint", "integer", "bigint", "numeric", "double precision"]);
 
-/** Fill a table element; new rows light up, unless so many are new that everything would. */
+/** What makes a row the same row at the next answer: its words and moments. Its figures and dates may change. */
+const SAME = new Set(["text", "text[]", "timestamptz"]);
+function keysOf(columnsOf, rows) {
+  const seen = new Map();
+  return rows.map((row) => {
+    const key = JSON.stringify(row.filter((_, i) => SAME.has(columnsOf[i].type))), times = seen.get(key) ?? 0;
+    seen.set(key, times + 1);
+    return times ? `${key} ${times}` : key;
+  });
+}
+
+/** Fill a table element, row by row; new ones light up, unless so many are new that everything would. */
 export function fillTable(element, columnsOf, rows) {
   const [head, tbody] = [element.tHead, element.tBodies[0]];
   if (!head.rows.length) {
-    head.append(make("tr", {}, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col" }, c.caption ?? format.caption(c.name)))));
+    head.append(make("tr", { role: "row" }, ...columnsOf.map((c) => make("th", { class: NUMBERS.has(c.type) ? "number" : "", scope: "col", role: "columnheader" }, captionOf(c)))));
   }
   const digits = columnsOf.map((c, i) => format.digitsOf(rows.map((row) => row[i]), c.type, c.unit));
-  const before = new Set([...tbody.rows].map((row) => row.dataset.key)), keys = rows.map((row) => JSON.stringify(row));
+  const before = new Map([...tbody.rows].map((row) => [row.dataset.key, row])), keys = keysOf(columnsOf, rows);
   const quiet = keys.filter((key) => before.has(key)).length < rows.length / 2;
-  tbody.replaceChildren(...rows.map((row, n) => {
-    const key = keys[n];
-    return make("tr", { "data-key": key, class: quiet || before.has(key) ? "" : "flash" }, ...row.map((value, i) => cell(value, columnsOf[i], digits[i])));
+  place(tbody, rows.map((row, n) => {
+    const cells = row.map((value, i) => cell(value, columnsOf[i], digits[i])), known = before.get(keys[n]);
+    if (!known) return make("tr", { role: "row", "data-key": keys[n], class: quiet ? "" : "flash" }, ...cells);
+    cells.forEach((node, i) => { if (!known.cells[i].isEqualNode(node)) known.cells[i].replaceWith(node); });
+    return known;
   }));
 }
-const SHORT = new Set(["cause", "invoice", "change", "stock_code", "scores"]);  // never broken into two lines
 
-function cell(value, column, digits) {
+/** A table (with roles: stacked on a phone it would lose its own) in a box that scrolls where it is too wide; the keyboard reaches the box then. */
+export function tableBox(name) {
+  const box = make("div", { class: "scroll", role: "group", "aria-label": name }, make("table", { role: "table" }, make("thead", { role: "rowgroup" }), make("tbody", { role: "rowgroup" })));
+  new ResizeObserver(() => { if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; else box.removeAttribute("tabindex"); }).observe(box);
+  return box;
+}
+const SHORT = new Set(["cause", "change", "stock_code", "scores"]);  // never broken into two lines
+const captionOf = (column) => column.caption ?? format.caption(column.name);
+
+/** A cell with its role and its column's name: on a phone a row is stacked, and no longer a table's row by itself. */
+function cell(...what) {
+  const node = plainCell(...what);
+  node.role = "cell";
+  node.dataset.label = captionOf(what[1]);
+  return node;
+}
+function plainCell(value, column, digits) {
   if (value === null) {
     const words = column.name === "from_segment" ? "new" : "—";
     return make("td", { class: `nothing ${NUMBERS.has(column.type) ? "number" : ""}` }, words);
@@ -182,16 +225,36 @@ function cell(value, column, digits) {
   }
   const color = segmentColor(value);
   if (color) { const node = make("td", {}, make("span", { class: "segment" }, value)); node.firstChild.style.setProperty("--segment", color); return node; }
-  return make("td", { class: SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
+  return make("td", { class: column.name === "invoice" ? "code" : SHORT.has(column.name) ? "time" : "" }, Array.isArray(value) ? value.join(" + ") : String(value));
 }
 
-function plot(card, body) {
-  const box = keep(card, body, "chart", () => make("div", { class: "chart", role: "img", "aria-label": card.description }));
+function plot(card, body, options) {
+  const box = keep(card, body, "chart", () => {
+    const node = make("div", { class: "chart", role: "group", tabindex: "0", "aria-label": `${card.title}. The arrow keys read its values.` });
+    node.addEventListener("keydown", (event) => { const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key]; if (by) { event.preventDefault(); read(card, node, by); } });
+    node.addEventListener("blur", () => { charts.get(card.name)?.dispatchAction({ type: "hideTip" }); node.at = undefined; });
+    return node;
+  });
   if (!charts.has(card.name)) { box.replaceChildren(); charts.set(card.name, echarts.init(box, null, { renderer: "svg" })); }
-  return charts.get(card.name);
+  charts.get(card.name).setOption(options, { notMerge: true });
+  if (box.at !== undefined) read(card, box, 0);
 }
-function axes(unit) {
+/** Show the value before or after the one shown (the newest first), as the pointer does, and say it. */
+function read(card, box, by) {
+  const chart = charts.get(card.name), { series: [{ data, links }] } = chart.getOption();
+  const places = links ? links.map((_, n) => n) : data.flatMap((point, n) => (point[1] === null ? [] : [n]));
+  box.at = Math.min(Math.max((box.at ?? places.length + (by < 0 ? 0 : -1)) + by, 0), places.length - 1);
+  const link = links?.[box.at];
+  if (!link) chart.dispatchAction({ type: "showTip", seriesIndex: 0, dataIndex: places[box.at] });
+  if (!by) return;
+  const said = link ? [flow(link)] : [...box.querySelectorAll(":scope > div:last-child div:not(:has(div))")].map((node) => node.innerText.replace("\n", " "));
+  if (!box.nextElementSibling) box.after(make("p", { class: link ? "note" : "unseen", role: "status" }));
+  box.nextElementSibling.textContent = said.join(", ");
+}
+const flow = ({ source, target, value }) => `${source.slice(5)} → ${target.slice(3)}: ${format.text(value)}`;
+function axes(unit, most, type) {
   const line = css("--line"), dim = css("--dim"), label = { color: dim, fontSize: 11 };
+  const scale = format.axis(most, unit, type !== "numeric" && type !== "double precision");
   return {
     animation: false,
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
@@ -201,8 +264,8 @@ function axes(unit) {
       axisLabel: { ...label, hideOverlap: true, formatter: (ms) => format.axisTime(ms, false) },
     },
     yAxis: {
-      type: "value", splitNumber: 3, splitLine: { lineStyle: { color: line, type: [3, 3] } }, min: 0,
-      axisLabel: { ...label, formatter: (v) => format.text(v, unit, { short: true }) },
+      type: "value", splitLine: { lineStyle: { color: line, type: [3, 3] } }, min: 0, max: scale.max, interval: scale.interval,
+      axisLabel: { ...label, formatter: scale.label },
     },
     tooltip: {
       trigger: "axis", confine: true, backgroundColor: css("--paper"), borderColor: line, padding: [7, 11], transitionDuration: 0,
@@ -237,6 +300,13 @@ function legendLines(names, width) {
   return lines;
 }
 
+const sums = (rows) => { const by = new Map(); for (const [at, , v] of rows) by.set(at, (by.get(at) ?? 0) + (v ?? 0)); return [...by.values()]; };
+/** Where an axis of times ends: one batch that had to catch up must not flatten all others. */
+function usual(values) {
+  const sorted = [...values].sort((a, b) => a - b), most = sorted.at(-1), nearly = sorted[Math.floor(0.9 * (sorted.length - 1))];
+  return sorted.length >= 10 && most > 4 * nearly ? 2 * nearly : most;
+}
+
 function lines(card, body, rows) {
   const area = card.chart === "area", bySeries = card.columns[1].type === "text";
   const value = card.columns[bySeries ? 2 : 1], names = bySeries ? [...new Set(rows.map((r) => r[1]))] : card.columns.slice(1).map((c) => format.caption(c.name));
@@ -245,7 +315,13 @@ function lines(card, body, rows) {
     ? rows.filter((r) => r[1] === name).map((r) => [Date.parse(r[0]), r[2]])
     : rows.map((r) => [Date.parse(r[0]), r[i + 1]]));
   const seconds = rows.length > 1 && Date.parse(rows.at(-1)[0]) - Date.parse(rows[0][0]) < 900e3;
-  const options = tooltipHead(axes(value.unit), seconds);
+  const heights = area && bySeries ? sums(rows) : rows.flatMap((row) => (bySeries ? [row[2]] : row.slice(1))).filter((v) => v !== null);
+  const peak = Math.max(...heights), end = value.unit === "ms" ? usual(heights) : peak;
+  const options = tooltipHead(axes(value.unit, end, value.type), seconds);
+  if (peak > options.yAxis.max) {
+    options.title = { text: `Peak ${format.text(peak, value.unit)}, off the scale`, right: 6, top: 2, padding: 2, textStyle: { color: css("--dim"), fontSize: 11, fontWeight: "normal" } };
+    options.grid.top = 24;
+  }
   if (names.length > 1) {
     options.legend = { bottom: 0, left: 0, icon: "roundRect", itemWidth: 9, itemHeight: 9, itemGap: 11, textStyle: { color: css("--dim"), fontSize: 11.5 }, data: names };
     options.grid.bottom = 8 + 19 * legendLines(names, body.clientWidth);
@@ -262,36 +338,38 @@ function lines(card, body, rows) {
       ...(area ? { areaStyle: { color, opacity: bySeries ? 0.75 : 0.18 }, stack: bySeries ? "all" : undefined } : {}),
     };
   });
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 function columns(card, body, rows) {
-  const value = card.columns[1], options = tooltipHead(axes(value.unit), false), color = seriesColor("", 0);
+  const value = card.columns[1], options = tooltipHead(axes(value.unit, Math.max(...rows.map((row) => row[1] ?? 0)), value.type), false), color = seriesColor("", 0);
   options.tooltip.axisPointer = { type: "shadow", shadowStyle: { color: css("--soft"), opacity: 0.6 } };
   options.series = [{
     name: format.caption(value.name), type: "bar", barCategoryGap: "22%", color, itemStyle: { borderRadius: [2, 2, 0, 0] },
     data: rows.map((r) => [Date.parse(r[0]), r[1]]),
   }];
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 function sankey(card, body, rows) {
   const value = card.columns[2], label = (name) => name ?? "new";
   const rank = (name) => { const at = order.indexOf(name); return at < 0 ? 99 : at; };
   const side = (at) => [...new Set(rows.map((r) => label(r[at])))].sort((a, b) => rank(a) - rank(b));
-  const node = (prefix, name, position) => ({ name: `${prefix} ${name}`, depth: prefix === "from" ? 0 : 1, itemStyle: { color: segmentColor(name) ?? css("--faint") }, label: { position, formatter: name } });
+  const narrow = body.clientWidth < 420, shown = (name) => (narrow ? name.replaceAll(" ", "\n") : name);
+  const room = (at) => 14 + 6.4 * Math.max(...side(at).flatMap((name) => shown(name).split("\n")).map((line) => line.length));  // beside the bands
+  const node = (prefix, name, position) => ({ name: `${prefix} ${name}`, depth: prefix === "from" ? 0 : 1, itemStyle: { color: segmentColor(name) ?? css("--faint") }, label: { position, formatter: shown(name), align: position === "left" ? "right" : "left" } });
   const options = {
     animation: false, textStyle: { fontFamily: getComputedStyle(document.body).fontFamily },
     tooltip: { confine: true, backgroundColor: css("--paper"), borderColor: css("--line"), padding: [7, 11], textStyle: { color: css("--ink"), fontSize: 12.5 },
-      formatter: (p) => { const box = make("div"); box.textContent = p.dataType === "edge" ? `${p.data.source.slice(5)} → ${p.data.target.slice(3)}: ${format.text(p.value, value.unit)}` : `${p.name}: ${format.text(p.value, value.unit)}`; return box; } },
+      formatter: (p) => { const box = make("div"); box.textContent = p.dataType === "edge" ? flow(p.data) : `${p.name}: ${format.text(p.value, value.unit)}`; return box; } },
     series: [{
-      type: "sankey", left: 4, right: 4, top: 6, bottom: 6, nodeWidth: 9, nodeGap: 9, layoutIterations: 0, draggable: false, emphasis: { focus: "adjacency" },
-      label: { color: css("--ink"), fontSize: 11.5, textBorderWidth: 0 }, lineStyle: { color: "source", opacity: isDark() ? 0.34 : 0.26, curveness: 0.5 },
-      data: [...side(0).map((n) => node("from", n, "right")), ...side(1).map((n) => node("to", n, "left"))],
+      type: "sankey", left: room(0), right: room(1), top: 12, bottom: 12, nodeWidth: 9, nodeGap: narrow ? 20 : 14, layoutIterations: 0, draggable: false, emphasis: { focus: "adjacency" },
+      label: { color: css("--ink"), fontSize: 11.5, lineHeight: 12, textBorderWidth: 0 }, lineStyle: { color: "source", opacity: isDark() ? 0.34 : 0.26, curveness: 0.5 },
+      data: [...side(0).map((n) => node("from", n, "left")), ...side(1).map((n) => node("to", n, "right"))],
       links: rows.filter((r) => r[2] > 0).map((r) => ({ source: `from ${label(r[0])}`, target: `to ${label(r[1])}`, value: r[2] })),
     }],
   };
-  plot(card, body).setOption(options, { notMerge: true });
+  plot(card, body, options);
 }
 
 const RENDERERS = { scalar, bar, matrix, table, line: lines, area: lines, sankey };

@@ -19,6 +19,21 @@ export function compact(value) {
   return Number.isInteger(value) ? whole.format(value) : Math.abs(value) < 100 ? tenth.format(value) : whole.format(value);
 }
 
+const SCALES = {
+  ms: [[86400e3, "days"], [3600e3, "h"], [60e3, "min"], [1e3, "s"], [1, "ms"]], percent: [[0, "%", 0.01]],
+  other: [[1e12, "tn"], [1e9, "bn"], [1e6, "M"], [1e4, "k", 1e3]],
+};
+/** An axis from 0 to at least `most`: the step from line to line, its end, and its labels, all in one unit. */
+export function axis(most, unit, integer) {
+  const [from, name, scale = from] = (SCALES[unit] ?? SCALES.other).find(([from]) => most >= from) ?? [1, ""];
+  const rough = most / scale / 3 || 1, power = 10 ** Math.floor(Math.log10(rough));
+  let step = [1, 2, 2.5, 5, 10].find((n) => n * power >= rough) * power * scale;
+  if (integer) step = Math.ceil(step);
+  const figure = new Intl.NumberFormat(LOCALE, { maximumFractionDigits: 2 });
+  const label = (value) => (value ? measure(`${figure.format(value / scale)}${name && ` ${name}`}`, unit)[0] : "0");
+  return { interval: step, max: step * Math.max(1, Math.ceil(most / step)), label };
+}
+
 /** The digits after the point that a whole column needs, so that its figures line up. */
 export function digitsOf(values, type, unit) {
   const numbers = values.filter((v) => typeof v === "number");
@@ -35,14 +50,16 @@ export function duration(ms) {
   return [whole.format(ms / 86400e3), "days"];
 }
 
+const money = (figure) => `${shop.currency}${shop.currency.length > 1 ? " " : ""}${figure}`;
+
 /** [figure, unit] of a value; `short` allows 12.3 k. The currency stands before the figure. */
 export function measure(value, unit, { short = false, digits } = {}) {
   if (value === null || value === undefined) return ["—", ""];
-  if (typeof value !== "number") return [String(value), ""];
+  if (typeof value !== "number") return [unit === "currency" ? money(value) : String(value), ""];
   if (unit === "ms") return duration(value);
   if (unit === "percent") return [`${plain(digits ?? 1).format(value * 100)}%`, ""];
   const figure = short ? compact(value) : count(value, digits ?? (Number.isInteger(value) ? 0 : 2));
-  if (unit === "currency") return [`${shop.currency}${shop.currency.length > 1 ? " " : ""}${figure}`, ""];
+  if (unit === "currency") return [money(figure), ""];
   if (unit === "days") return [figure, value === 1 ? "day" : "days"];
   return [figure, ""];
 }

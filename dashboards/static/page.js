@@ -2,7 +2,7 @@
 import * as charts from "./charts.js";
 import * as format from "./format.js";
 import { openBasket } from "./basket.js";
-import { openCustomer } from "./customer.js";
+import { openCustomer, refreshOpen } from "./customer.js";
 
 const LIVE_MS = 15000;  // no batch for longer: the shop is quiet
 const $ = (id) => document.getElementById(id);
@@ -13,9 +13,13 @@ let status = null, statusAt = 0, connected = false, batch = null;
 async function start() {
   const page = await (await fetch("/api/page")).json();
   format.shop.currency = page.currency;
+  format.shop.zone = page.time_zone;
   charts.setSegments(page.segments);
-  page.cards.forEach((card, n) => $("overview").append(build(card, span(page.cards, n))));
-  $("overview").append(openBasket());
+  for (const group of new Set(page.cards.map((card) => card.group))) {
+    const cards = page.cards.filter((card) => card.group === group);
+    $(group).append(...cards.map((card, n) => build(card, span(cards, n))));
+  }
+  $("business").append(openBasket());
   follow();
   route();
   setInterval(showState, 1000);
@@ -23,19 +27,19 @@ async function start() {
 
 function build(card, size) {
   const element = make("section", { class: `card ${size}`, id: `card-${card.name}`, "aria-label": card.title });
-  const body = make("div", { class: "body" }, make("div", { class: "empty" }, "…"));
+  const body = make("div", { class: "body" }, make("div", { class: "empty" }, "Loading…"));
   const change = card.chart === "bar" && card.columns.find((column) => column.name.startsWith("change"));
-  const description = make("p", { class: "description", hidden: "" }, card.description);
-  const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}` }, "?");
-  info.onclick = () => { description.hidden = !description.hidden; };
-  element.append(make("header", {}, make("h2", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
+  const description = make("p", { class: "description", id: `about-${card.name}`, hidden: "" }, card.description);
+  const info = make("button", { class: "info", type: "button", title: card.description, "aria-label": `About ${card.title}`, "aria-expanded": "false", "aria-controls": description.id }, "?");
+  info.onclick = () => { description.hidden = !description.hidden; info.ariaExpanded = String(!description.hidden); };
+  element.append(make("header", {}, make(card.group === "now" ? "h2" : "h3", {}, card.title), ...(change ? [make("span", { class: "note" }, `▲▼ ${change.name.replace("change_", "").replaceAll("_", " ")}`)] : []), info), description, body);
   known.set(card.name, { card, element, body, rows: null });
   return element;
 }
 /** Figures take the whole width, charts a third, tables a half; of a pair of tables the one with more columns more. */
 function span(cards, n) {
   const { chart } = cards[n];
-  if (chart !== "table") return chart === "scalar" ? "full headline" : "";
+  if (chart !== "table") return chart === "scalar" ? "full headline" : chart;
   let run = n;
   while (run > 0 && cards[run - 1].chart === "table") run -= 1;
   const other = cards[(n - run) % 2 ? n - 1 : n + 1];
@@ -54,7 +58,10 @@ function follow() {
   events.onmessage = (event) => {
     connected = true;
     for (const news of JSON.parse(event.data)) {
-      if (news.status) { status = news.status; statusAt = performance.now(); format.shop.zone = status.time_zone ?? format.shop.zone; }
+      if (news.status) {
+        if (news.status.mart === "here" && status?.mart !== "here") batch = null;  // it is back: what failed is asked again
+        status = news.status; statusAt = performance.now(); format.shop.zone = status.time_zone ?? format.shop.zone;
+      }
       const entry = known.get(news.card);
       if (entry) { entry.rows = news.rows ?? null; entry.error = news.error; show(entry); }
     }
@@ -64,72 +71,97 @@ function follow() {
 }
 
 function show({ card, body, rows, error }) {
-  if (error) charts.empty(card, body, `This card cannot be asked: ${error}`, true);
+  if (error) charts.empty(card, body, `This card could not be loaded: ${error}`, true);
   else if (rows && !$("overview").hidden) charts.draw(card, body, rows);
 }
 function showAll() { for (const entry of known.values()) show(entry); }
 
-/** What the viewer must know first: [state, words, headline of the notice, its text]. */
+const STALE = "Showing the last known data; updates resume automatically";
+/** What the viewer must know first: { name, words, time, headline, text, detail }. Only `time` changes by the second, so
+    that a screen reader does not say all of it again and again; `detail` is for who must find the cause. */
 function state() {
-  if (!connected) return ["lost", "page server is unavailable", "The page's server is unavailable.", "What you see is the last that it sent; the page goes on by itself when `retail-mart page` runs again."];
-  if (!status) return ["connecting", "connecting"];
-  if (status.mart === "unavailable") return ["unavailable", "PostgreSQL is unavailable", `${status.reason}.`, `Since ${format.moment(status.since)}. What you see is the last that it said; the page goes on by itself when it is back.`];
-  if (status.mart === "refuses") return ["unavailable", "the mart refuses", "The mart cannot be asked.", `${status.reason}. If its views are missing, run \`retail-mart migrate\`.`];
+  if (!connected) return { name: "lost", words: "page server is unreachable", headline: "The page's server is unreachable.", text: `${STALE} when \`retail-mart page\` runs again.` };
+  if (!status) return { name: "connecting", words: "connecting" };
+  if (status.mart === "unavailable") return { name: "unavailable", words: "PostgreSQL is unreachable", headline: "PostgreSQL is unreachable.", text: `Since ${format.moment(status.since)}. ${STALE}.`, detail: status.reason };
+  if (status.mart === "refuses") return { name: "unavailable", words: "the query failed", headline: "The query failed.", text: `${status.reason}. If its views are missing, run \`retail-mart migrate\`.` };
   const since = status.since_batch_ms === null ? null : status.since_batch_ms + performance.now() - statusAt;
   if (!status.writer_connected) {
-    const last = since === null ? "No batch was ever applied." : `The last batch was applied ${format.ago(since)} ago.`;
-    const who = status.writer_application ? ` The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` : "";
-    return ["down", "the stream is down", "The stream is down.", `No streaming job is connected to the mart. ${last}${who} Start it with \`retail-mart run\`.`];
+    const last = since === null ? "No batch applied yet." : `The last batch was applied at ${format.moment(status.last_batch_at)}.`;
+    return { name: "down", words: "the stream is down", headline: "The stream is down.", text: `No streaming job is connected to the mart. ${last} Start it with \`retail-mart run\`.`,
+      detail: status.writer_application && `The last writer was ${status.writer_application}, epoch ${status.writer_epoch}, since ${format.moment(status.writer_started_at)}.` };
   }
   if (status.blockers?.length) {
-    const { since: from, relation } = status.blockers[0], what = relation ? `of ${relation}` : "of a row";
+    const { since: from, relation } = status.blockers[0], what = relation ? `on ${relation}` : "on a row";
     const who = status.blockers.map(({ pid, role, application }) => role ? `pid ${pid} of ${role}${application ? ` (${application})` : ""}` : "a prepared transaction");
-    return ["down", "the stream waits", "The stream waits for a lock.", `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It goes on by itself when that transaction ends.`];
+    return { name: "down", words: "the stream is waiting", headline: "The stream is waiting for a lock.", text: `Since ${format.moment(from)} for a lock ${what}, held by ${who.join(", ")}. It resumes automatically when that transaction ends.` };
   }
-  if (since === null) return ["idle", "waiting for the first invoice"];
-  return since < LIVE_MS ? ["live", "live"] : ["idle", `no new invoice for ${format.ago(since)}`];
+  if (since === null) return { name: "idle", words: "waiting for the first invoice" };
+  return since < LIVE_MS ? { name: "live", words: "live" } : { name: "idle", words: "no new invoice", time: ` for ${format.ago(since)}` };
 }
 function showState() {
-  const [name, words, headline, textOf] = state(), pill = $("state"), notice = $("notice");
-  pill.dataset.state = name;
-  if (pill.lastElementChild.textContent !== words) pill.lastElementChild.textContent = words;
+  const { name, words, time = "", headline, text, detail } = state(), pill = $("state"), notice = $("notice");
+  pill.dataset.state = document.body.dataset.state = name;
+  const [said, howLong] = pill.lastElementChild.children;
+  if (said.textContent !== words) said.textContent = words;
+  howLong.textContent = time;
   pill.title = status?.writer_application ? `Writer: ${status.writer_application}, epoch ${status.writer_epoch}` : "";
   notice.hidden = !headline;
-  if (headline && notice.dataset.said !== headline + textOf) {
-    notice.dataset.said = headline + textOf;
-    const parts = textOf.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
-    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts));
+  if (headline && notice.dataset.said !== headline + text) {
+    notice.dataset.said = headline + text;
+    const parts = text.split("`").map((part, n) => (n % 2 ? make("code", {}, part) : part));
+    notice.replaceChildren(make("strong", {}, headline), make("span", {}, ...parts),
+      ...(detail ? [make("details", {}, make("summary", {}, "Details"), detail)] : []));
   }
   document.body.classList.toggle("stale", ["lost", "unavailable"].includes(name));
-  if (status?.mart === "here") {
-    $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
-    $("foot").textContent = `Times on the clock are ${format.shop.zone}.`;
-  }
+  if (status?.mart === "here") $("clock").textContent = status.newest_invoice_date ? `Shop time ${format.local(status.newest_invoice_date)}` : "";
+  $("foot").textContent = `Times are in ${format.shop.zone}.`;
 }
 
-function route() {
+/** The customer whom the address names, else null. */
+function addressed() {
   const match = location.hash.match(/^#\/customer\/(.+)$/);
-  $("overview").hidden = Boolean(match);
-  $("customer").hidden = !match;
-  if (match) refreshCustomer(true);
-  else { showAll(); charts.resizeAll(); }
-  if (match) scrollTo(0, 0);
+  try { return match && decodeURIComponent(match[1]); } catch { return match[1]; }  // not encoded: as it stands
+}
+let seen = null;
+/** Show what the address names: its title, and the keyboard's focus at its beginning (at the way one came, going back). */
+function route() {
+  const id = addressed(), before = seen;
+  seen = id;
+  document.title = id === null ? "Retail mart" : `Customer ${id} · Retail mart`;
+  $("overview").hidden = id !== null;
+  $("customer").hidden = id === null;
+  for (const link of document.querySelectorAll(".skip a:not(:first-child)")) link.hidden = id !== null;
+  if (id !== null) {
+    openCustomer($("customer"), id);
+    refreshCustomer();
+    scrollTo(0, 0);
+    $("customer").querySelector("h1").focus();
+    return;
+  }
+  showAll();
+  charts.resizeAll();
+  if (before !== null) (document.querySelector(`#overview a[href='#/customer/${CSS.escape(encodeURIComponent(before))}']`) ?? $("overview").querySelector("h1")).focus();
 }
 let asking = false, again = false;
-async function refreshCustomer(first = false) {
-  const match = location.hash.match(/^#\/customer\/(.+)$/);
-  if (!match) return;
+async function refreshCustomer() {
+  if (addressed() === null) return;
   if (asking) { again = true; return; }
   asking = true;
-  try { await openCustomer($("customer"), decodeURIComponent(match[1]), first); }
+  try { await refreshOpen(); }
   finally { asking = false; }
   if (again) { again = false; setTimeout(refreshCustomer, 500); }
+}
+for (const link of document.querySelectorAll(".skip a")) {
+  link.addEventListener("click", (event) => {  // the address after # is the view's
+    event.preventDefault();
+    document.querySelector(link.hash).focus();
+  });
 }
 
 $("find").addEventListener("submit", (event) => {
   event.preventDefault();
   const id = event.target.customer.value.trim();
-  if (id) { location.hash = `#/customer/${encodeURIComponent(id)}`; event.target.customer.blur(); }
+  if (id) { location.hash = `#/customer/${encodeURIComponent(id)}`; event.target.reset(); }
 });
 $("theme").addEventListener("click", () => {
   const next = charts.isDark() ? "light" : "dark";

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from producer.csv_invoices import Invoice
 from tests.conftest import Mart
+from tests.dashboards.browser import launched
+from tests.dashboards.served import served
 from tests.dashboards.shop import Shop, invoices
 
 DAYS = 6
@@ -41,6 +44,20 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     pytest.skip("no Chromium on this machine: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    """One browser for a file's tests."""
+    with launched(chromium) as browser:
+        yield browser
+
+
+@pytest.fixture
+def url(shop: Shop, fresh_mart: Mart) -> Iterator[str]:
+    """Where the filled mart's page is served."""
+    with served(fresh_mart.reader_dsn) as page:
+        yield page.url()
 
 
 @pytest.fixture(scope="session")
