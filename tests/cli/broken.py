@@ -107,6 +107,7 @@ ASK_NOTHING = {
     "down": "ends what runs",
     "reset": "ends what runs, and deletes its data",
     "airflow": "starts Airflow, whose tasks are the verbs above",
+    "with-servers": "starts servers of its own, or takes those that run",
     **dict.fromkeys(("generate", "env", "settings"), "asks no server"),
     **dict.fromkeys(("jvm java", "jvm jars", "jvm spark-jars", "jvm s3-jars"), "asks no server"),
 }
