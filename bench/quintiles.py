@@ -36,7 +36,7 @@ from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.score import check_scores, lock_scores, score, score_all
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from sql import one_row, statement
 from stack import database
 
@@ -139,7 +139,7 @@ class Shop:
         with closing(owner):
             migrate(owner)
             self.connection = connect(database.dsn(home, database.WRITER, port, name))
-            describe_shop(self.connection, Settings())
+            apply_shop_rules(self.connection, Settings())
             with self.connection, self.connection.cursor() as cursor:
                 cursor.execute("SELECT setseed(0.5)")
                 cursor.execute(statement("bench/fill_customers"), {"customers": customers})

@@ -132,11 +132,11 @@ def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
     raise AssertionError("unreachable")
 
 
-def check_topic(table: DeltaTable, topic: Topic) -> None:
+def record_topic(table: DeltaTable, topic: Topic) -> None:
     """Raise TopicChangedError if the lake's positions are of an earlier topic of this name; note a topic's first."""
     known = table.metadata().configuration.get(_topic_property(topic))
     if known is None:
-        _describe_topic(table, topic)
+        _write_topic(table, topic)
     elif known != topic.topic_id:
         raise TopicChangedError(
             f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's positions are of {known}. "
@@ -159,7 +159,7 @@ def advance(table: DeltaTable, topic: Topic, next_offsets: Mapping[int, int]) ->
 def forget(table: DeltaTable, topic: Topic) -> None:
     """Forget how far the topic is landed, so that the next run lands it from its first record."""
     append(table, LAKE_SCHEMA.empty_table(), topic, dict.fromkeys(topic.end_offsets, _FORGOTTEN))
-    _describe_topic(table, topic)
+    _write_topic(table, topic)
 
 
 def append(table: DeltaTable, rows: pa.Table, topic: Topic, next_offsets: Mapping[int, int]) -> None:
@@ -177,7 +177,7 @@ def append(table: DeltaTable, rows: pa.Table, topic: Topic, next_offsets: Mappin
     )
 
 
-def _describe_topic(table: DeltaTable, topic: Topic) -> None:
+def _write_topic(table: DeltaTable, topic: Topic) -> None:
     table.alter.set_table_properties({_topic_property(topic): topic.topic_id}, raise_if_not_exists=False)
 
 

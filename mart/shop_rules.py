@@ -11,7 +11,7 @@ from mart.score import lock_scores, score_all
 from sql import statement
 
 
-def describe_shop(connection: Connection, settings: Settings) -> None:
+def apply_shop_rules(connection: Connection, settings: Settings) -> None:
     """Write the shop's rules into the mart, in a transaction of its own. Raises what `answering` raises."""
     with answering(), connection, connection.cursor() as cursor:
         adopt_rules(cursor, settings)
@@ -26,7 +26,7 @@ def adopt_rules(cursor: Cursor, settings: Settings) -> None:
         "time_zone": settings.shop_time_zone,
     }
     before = lock_scores(cursor)
-    cursor.execute(statement("apply/describe_shop"), rules)
+    cursor.execute(statement("apply/apply_shop_rules"), rules)
     cursor.execute(statement("apply/advance_clock"))
     if before not in (None, settings.returns_policy):
         customers = statement("apply/recounted_customers").format(invoices="mart.invoice")

@@ -211,7 +211,7 @@ RETURNING id, (SELECT count(*) FROM fresh_invoice JOIN mart.shop ON invoice_date
 -- name: count_segments
 SELECT customer_segment, customers FROM mart.segment_count
 
--- name: describe_shop
+-- name: apply_shop_rules
 -- The one row that the views take the shop's settings from.
 INSERT INTO mart.shop (returns_policy, recency_clock, time_zone)
 VALUES (%(returns_policy)s, %(recency_clock)s, %(time_zone)s)

@@ -15,7 +15,7 @@ from conf.line_rules import admin_codes
 from conf.postgres import answering
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
-from lake.table import advance, check_topic, open_lake, reaching, read_positions
+from lake.table import advance, open_lake, reaching, read_positions, record_topic
 from mart.connection import connect
 from mart.erasure_list import has_list, read_list
 from mart.lock_watch import LockWatch
@@ -52,7 +52,7 @@ class LandJob(Job[LandSession]):
         with self.topic() as (topic, admin):
             table = open_lake(settings.lake)
             with reaching(settings.lake):
-                check_topic(table, topic)
+                record_topic(table, topic)
                 self._take_erasure_list(table)
                 positions = read_positions(table, topic, topic.end_offsets)
                 start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
@@ -84,7 +84,7 @@ class LandJob(Job[LandSession]):
 
     def check_topic(self, session: LandSession, topic: Topic) -> None:
         session.table.update_incremental()
-        check_topic(session.table, topic)
+        record_topic(session.table, topic)
 
     def _take_erasure_list(self, table: DeltaTable) -> None:
         """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""

@@ -23,7 +23,7 @@ from conf.errors import FencedError, StreamingError
 from conf.kafka import Brokers
 from conf.phases import Phases
 from conf.settings import Settings, settings
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from topic.consume import consume_range
 from topic.describe import Topic, describe_topic
 from topic.offsets import Covered, spanned, starting_offsets
@@ -55,7 +55,7 @@ def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterat
     """Apply batch after batch to the topic's end, as ApplyJob does."""
     topic = describe_topic(Brokers.of(current), current.kafka_topic)
     connection = apply_job.connect(current.require_mart())
-    describe_shop(connection, current)
+    apply_shop_rules(connection, current)
     with connection, connection.cursor() as cursor:
         with phases()("take over"):
             writer = apply_job.take_over(cursor, topic, apply_job.application_name())
@@ -72,7 +72,7 @@ def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterato
     """Land batch after batch to the topic's end, as LandJob does."""
     topic = describe_topic(Brokers.of(current), current.kafka_topic)
     table = land_job.open_lake(current.lake)
-    land_job.check_topic(table, topic)
+    land_job.record_topic(table, topic)
     start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
     for records, covered in _batches(current, topic, start, size):
         parsed = land_job.parsing(current)(records)

@@ -20,7 +20,7 @@ from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.positions import Writer, take_over
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.generate import Options, generate
 from streaming.apply import apply_batch
@@ -53,7 +53,7 @@ class Shop:
         with closing(psycopg2.connect(owner_dsn)) as owner:
             migrate(owner)
         self.connection = connect(writer_dsn)
-        describe_shop(self.connection, Settings())
+        apply_shop_rules(self.connection, Settings())
         with self.connection, self.connection.cursor() as cursor:
             self.writer: Writer = take_over(cursor, TOPIC, "shop-till-1 pid 4711")
         self.offset = 0

@@ -17,7 +17,7 @@ from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.score import Check, check_scores, follow_definitions, lock_scores, score, score_all, thin_history
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from sql import statement
 from torture.oracle import quintiles, segment
 
@@ -127,7 +127,7 @@ def shop(fresh_mart):
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner:
         migrate(owner)
     with closing(connect(fresh_mart.owner_dsn)) as connection:
-        describe_shop(connection, Settings())
+        apply_shop_rules(connection, Settings())
         yield Shop(connection, fresh_mart.owner_dsn)
 
 
@@ -293,7 +293,7 @@ def test_changed_policy_scores_once_and_the_history_says_so(shop):
             ],
         )
     shop.buy([Invoice(f"c{n}", day=n, cents=1000 + 100 * n) for n in range(5)])
-    describe_shop(shop.connection, Settings(returns_policy="net"))
+    apply_shop_rules(shop.connection, Settings(returns_policy="net"))
     assert shop.rows("SELECT customer_id, m FROM mart.customer ORDER BY 1") == [
         ("c0", 2), ("c1", 3), ("c2", 4), ("c3", 5), ("c4", 1),
     ]  # fmt: skip
@@ -329,7 +329,7 @@ def test_history_has_a_row_a_minute_and_segment(shop):
 
 
 def test_history_is_thinned_to_hours_then_days_of_the_shop(shop):
-    describe_shop(shop.connection, Settings(shop_time_zone="Asia/Jakarta"))
+    apply_shop_rules(shop.connection, Settings(shop_time_zone="Asia/Jakarta"))
     shop.rows(
         "INSERT INTO mart.segment_trend"
         " SELECT s, date_trunc('hour', now()) - interval '100 days' + n * interval '7 minutes', n, n"
@@ -358,7 +358,7 @@ def test_history_is_thinned_to_hours_then_days_of_the_shop(shop):
 @pytest.mark.parametrize("recency_clock", ["event", "wall"])
 def test_midnight_without_a_purchase_ages_everyone_and_scores_nobody(shop, recency_clock):
     before = Settings(recency_clock=recency_clock, shop_time_zone="Etc/GMT+12")
-    describe_shop(shop.connection, before)
+    apply_shop_rules(shop.connection, before)
     shop.buy([Invoice(f"c{n}", day=n) for n in range(7)])
     state = "SELECT customer_id, r, f, m, segment, updated_at, xmin::text FROM mart.customer ORDER BY 1"
     recency = "SELECT customer_id, recency FROM mart.customer_segmentation"
@@ -379,5 +379,5 @@ def test_midnight_without_a_purchase_ages_everyone_and_scores_nobody(shop, recen
         assert (later - day).days >= 1
         assert dict(ask(recency)) == {c: days + (later - day).days for c, days in aged.items()}
         assert ask(state) == stood
-    describe_shop(shop.connection, before.model_copy(update={"shop_time_zone": "Etc/GMT-14"}))
+    apply_shop_rules(shop.connection, before.model_copy(update={"shop_time_zone": "Etc/GMT-14"}))
     assert shop.rows(state) == stood

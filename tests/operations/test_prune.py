@@ -21,7 +21,7 @@ from conf.settings import Settings
 from lake.files import delete_before, kept_since
 from lake.table import open_lake, read_positions
 from mart.score import Check, check_scores
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from operations.erase import erase
 from operations.explain import describe as describe_explanation
 from operations.explain import explain
@@ -142,7 +142,7 @@ def test_what_was_pruned_is_not_counted_again_and_what_is_late_is_counted_once(s
 
 def test_another_returns_policy_still_counts_what_was_pruned(shop):
     def under(policy: str) -> list[tuple]:
-        describe_shop(shop.mart.connection, Settings(returns_policy=policy))
+        apply_shop_rules(shop.mart.connection, Settings(returns_policy=policy))
         return shop.mart.customers()
 
     net = under("net")

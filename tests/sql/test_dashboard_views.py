@@ -12,7 +12,7 @@ import psycopg2
 import pytest
 
 from conf.settings import Settings
-from mart.shop_rules import describe_shop
+from mart.shop_rules import apply_shop_rules
 from tests.streaming.test_apply import Mart, cleaned, wrong
 
 pytestmark = pytest.mark.stack
@@ -54,7 +54,7 @@ def test_status_sums_batches_and_follows_the_returns_policy(mart):
     # The duplicate of invoice 1 brings no revenue; 3 invoices in the last 10 seconds.
     newest = datetime(2025, 3, 3, 10)
     assert mart.rows(question) == [(3, 1, 1, Decimal("15.50"), Decimal("0.3"), newest)]
-    describe_shop(mart.connection, Settings(returns_policy="net"))
+    apply_shop_rules(mart.connection, Settings(returns_policy="net"))
     assert mart.rows(question)[0][3] == Decimal("11.50")
     [(latency, behind)] = mart.rows("SELECT latency_ms, behind_ms FROM mart.stream_status")
     assert 9_000 <= latency < 60_000  # the slowest record of all recent batches

@@ -25,7 +25,7 @@ from mart.migrate import migrate
 from mart.positions import Writer, check_topic, forget, read_positions, take_over
 from mart.reject_reason import RejectReason
 from mart.score import check_scores, lock_scores
-from mart.shop_rules import adopt_rules, describe_shop
+from mart.shop_rules import adopt_rules, apply_shop_rules
 from streaming.apply import Applied, apply_batch
 from streaming.clean import clean
 from streaming.parse import PARSED_SCHEMA
@@ -76,7 +76,7 @@ class Mart:
         with closing(psycopg2.connect(mart.owner_dsn)) as owner:
             migrate(owner)
         self.connection = connect(mart.writer_dsn)
-        describe_shop(self.connection, Settings(returns_policy=policy))
+        apply_shop_rules(self.connection, Settings(returns_policy=policy))
         self.writer = self.take_over()
 
     def take_over(self, topic=TOPIC) -> Writer:
@@ -396,7 +396,7 @@ def test_an_invoice_ahead_of_the_clock_moves_the_as_of_date_when_its_time_has_co
 
 @pytest.mark.parametrize("clock", ["event", "wall"])
 def test_a_purchase_of_tomorrow_was_no_day_ago(mart, clock):
-    describe_shop(mart.connection, Settings(recency_clock=clock))
+    apply_shop_rules(mart.connection, Settings(recency_clock=clock))
     tomorrow = datetime.now(ZoneInfo("Asia/Jakarta")).replace(tzinfo=None) + timedelta(hours=23, minutes=50)
     assert mart.apply(cleaned(0, "1", tomorrow.isoformat(), "a")).ahead_of_clock == 0
     assert [c[:2] for c in mart.customers()] == [("a", 0)]
@@ -413,7 +413,7 @@ def test_a_batch_goes_by_the_policy_of_the_mart_and_not_of_its_job(fresh_mart, m
         def while_another_adopts(cursor):
             if cursor.connection is mart.connection:
                 monkeypatch.undo()
-                describe_shop(newer, Settings(returns_policy=after))
+                apply_shop_rules(newer, Settings(returns_policy=after))
             return lock_scores(cursor)
 
         monkeypatch.setattr("streaming.apply.lock_scores", while_another_adopts)
@@ -455,9 +455,9 @@ def test_changed_policy_rebuilds_monetary(mart):
         cleaned(2, "C3", "2025-03-02T10:00:00", "b", "0", "-1.00", counting=0),
     )
     assert [(c[0], c[3]) for c in mart.customers()] == [("a", Decimal("10.00"))]
-    describe_shop(mart.connection, Settings(returns_policy="net"))
+    apply_shop_rules(mart.connection, Settings(returns_policy="net"))
     assert [(c[0], c[3]) for c in mart.customers()] == [("a", Decimal("6.00"))]
-    describe_shop(mart.connection, Settings(returns_policy="ignore"))
+    apply_shop_rules(mart.connection, Settings(returns_policy="ignore"))
     assert [(c[0], c[3]) for c in mart.customers()] == [("a", Decimal("10.00"))]
     # The writer deletes no customer: who has a row from then keeps it, and it lowers nothing.
     assert mart.rows("SELECT frequency, monetary FROM mart.customer WHERE customer_id = 'b'") == [(0, 0)]

@@ -17,7 +17,7 @@ from conf.errors import GapError, StreamingError, TopicChangedError, Unavailable
 from conf.lake import LAKE_SCHEMA
 from lake import table as table_module
 from lake.files import compact
-from lake.table import advance, check_topic, existing_lake, forget, lake_exists, open_lake, read_positions
+from lake.table import advance, existing_lake, forget, lake_exists, open_lake, read_positions, record_topic
 from streaming import land as streaming_land
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
@@ -170,13 +170,13 @@ def test_positions_outlive_compaction_vacuum_checkpoints_and_the_logs_expiry(tab
 
 
 def test_a_recreated_topic_is_an_error_until_a_rewind(table, path):
-    check_topic(table, TOPIC)
+    record_topic(table, TOPIC)
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
-    check_topic(open_lake(path), TOPIC)
+    record_topic(open_lake(path), TOPIC)
     with pytest.raises(TopicChangedError, match=r"re-created: it has id 2222.*retail-mart rewind"):
-        check_topic(open_lake(path), RECREATED)
+        record_topic(open_lake(path), RECREATED)
     forget(existing_lake(path), RECREATED)
-    check_topic(open_lake(path), RECREATED)
+    record_topic(open_lake(path), RECREATED)
     assert land_batch(table, RECREATED, batch(valid(0))).rows == 1
     assert landed_coordinates(path) == [(0, 0), (0, 0), (0, 1)]
 
@@ -193,8 +193,8 @@ def test_rewind_forgets_and_a_job_that_still_runs_cannot_go_on(table, path):
 
 def test_two_topics_in_one_lake_have_positions_of_their_own(table):
     other = Topic("returns", "33333333-3333-3333-3333-333333333333", {0: 0}, {0: 9})
-    check_topic(table, TOPIC)
-    check_topic(table, other)
+    record_topic(table, TOPIC)
+    record_topic(table, other)
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
     land_batch(table, other, batch(valid(0)))
     assert (read_positions(table, TOPIC, [0]), read_positions(table, other, [0])) == ({0: 2}, {0: 1})
