@@ -82,7 +82,7 @@ env: $(VENV)/.user ## Write .env: random passwords for docker-compose.yml (kept 
 up: ## Start the mart in containers and wait until it is healthy; PROFILE=demo: with live traffic
 	docker compose $(if $(PROFILE),--profile $(PROFILE)) up --build --wait
 
-down: ## Stop the containers; their data stay
+down: ## Stop the containers; their data is kept
 	docker compose --profile '*' down
 
 logs: ## Follow the containers' logs

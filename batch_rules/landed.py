@@ -42,7 +42,7 @@ class Freshness:
         """What is still to come, or None: the day is whole.
 
         A day without invoices is whole if the mart has later ones, or if `allow_empty` says so; else nobody knows
-        whether the shop was closed or the stream stands still.
+        whether the shop was closed or the stream has stalled.
         """
         if self.not_landed or self.not_applied:
             return f"{self.not_landed:,} not landed yet, {self.not_applied:,} not applied to the mart yet"

@@ -57,7 +57,7 @@ def latencies(cursor: Cursor, first: datetime, after: float, until: float) -> tu
 
 
 def main(
-    rate: Annotated[str, typer.Option(help="Invoices in a time.")] = "1000/s",
+    rate: Annotated[str, typer.Option(help="Rate.")] = "1000/s",
     warm: Annotated[int, typer.Option(min=0, help="Seconds of traffic that warm the pipeline first.")] = 20,
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic that are measured.")] = 60,
 ) -> None:

@@ -106,7 +106,7 @@ def _sample(parts: Pipeline, job: psutil.Process, cursor: Cursor, seconds: float
 
 def main(
     minutes: Annotated[float, typer.Option(min=1, help="Minutes of traffic.")] = 30,
-    rate: Annotated[str, typer.Option(help="Invoices in a time.")] = "1000/s",
+    rate: Annotated[str, typer.Option(help="Rate.")] = "1000/s",
     customers: Annotated[int, typer.Option(min=1, help="Customers of the shop.")] = 100_000,
     history: Annotated[
         int, typer.Option(min=0, help="Invoice lines of the shop's history, applied before; 0: none.")

@@ -28,7 +28,7 @@ _DIFFERENT = 3
 def status() -> None:
     """Show in one screen how all is now: the job, its lag and last batch, the quarantine, lake, rules and disks.
 
-    Reads as MART_READER_DSN, else as MART_DSN. Exit codes: 0 seen, 1 an operator has something to do, 4 Kafka or
+    Reads as MART_READER_DSN, else as MART_DSN. Exit codes: 0 seen, 1 operator action required, 4 Kafka or
     the mart cannot be asked: the table says why.
     """
     from operations.status import Status, describe, see
@@ -69,7 +69,7 @@ def page(
     """Serve the live page until stopped, and print its URL once it answers.
 
     Reads the mart as analytics_reader (MART_READER_DSN). An unavailable PostgreSQL is no reason to end: the page says
-    so and goes on when it is back. Exit codes: 0 stopped by SIGTERM, 130 by Ctrl-C, 1 an operator has something to do.
+    so and goes on when it is back. Exit codes: 0 stopped by SIGTERM, 130 by Ctrl-C, 1 operator action required.
     """
     from conf.settings import settings
     from dashboards.serve import open_socket, serve
@@ -90,7 +90,7 @@ def apply() -> None:
     Waits for a Metabase that is starting. A fresh one is set up with METABASE_ADMIN_EMAIL and
     METABASE_ADMIN_PASSWORD, or with a generated password, kept in MART_HOME/metabase.json; METABASE_API_KEY is for one
     that is set up. A question whose card is gone is archived; other people's questions are left alone. Exit codes: 0
-    done, 1 an operator has something to do, 2 usage, 4 Metabase is unavailable.
+    done, 1 operator action required, 2 usage, 4 Metabase is unavailable.
     """
     from conf.settings import settings
     from dashboards.cards import cards
@@ -111,7 +111,7 @@ def apply() -> None:
 def diff() -> None:
     """Show what `apply` would change, and change nothing.
 
-    Exit codes: 0 Metabase is as the cards say, 1 an operator has something to do, 2 usage, 3 there are differences,
+    Exit codes: 0 Metabase is as the cards say, 1 operator action required, 2 usage, 3 there are differences,
     4 Metabase is unavailable.
     """
     from conf.settings import settings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,9 +20,11 @@ _PANELS = {
 
 app = typer.Typer(
     help="A near-real-time retail data mart: Kafka → Spark Structured Streaming → PostgreSQL and a Delta lake.",
-    epilog="Exit codes: 0 done, 1 an operator has something to do, 2 usage, 3 fenced or kept back, 4 a server does "
-    "not answer, 5 not equal or not yet; 128 + n: ended by signal n.",
+    epilog="Exit codes: 0 done, 1 operator action required, 2 usage, 3 fenced or kept back, 4 a server is "
+    "unavailable, 5 not equal or not yet; 128 + n: ended by signal n.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     add_completion=False,
 )
@@ -32,6 +34,21 @@ for _panel, _part in _PANELS.items():
     for _group in _part.registered_groups:
         _group.rich_help_panel = _panel
     app.add_typer(_part)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"retail-mart {version('retail-mart')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    pass
 
 
 def main() -> NoReturn:

@@ -11,6 +11,7 @@ import typer
 from cli.console import configured, console, errors
 from cli.errors import NOT_EQUAL, OPERATOR, UNAVAILABLE
 from cli.stream import Query
+from conf.counted import counted
 from mart.reject_reason import RejectReason
 
 app = typer.Typer()
@@ -43,7 +44,7 @@ def verify(
 
     At the mart's positions, so it may run while traffic flows. A repair builds the mart anew from the lake and puts it
     in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
-    1 an operator has something to do; 4 PostgreSQL is unavailable; 5 not equal.
+    1 operator action required; 4 PostgreSQL is unavailable; 5 not equal.
     """
     from operations.repair import describe as describe_repair
     from operations.repair import repair as repair_mart
@@ -120,8 +121,8 @@ def prune(
     QUARANTINE_KEPT_DAYS, BATCHES_KEPT_DAYS, RULE_RUNS_KEPT), from mart and lake, as MART_OWNER_DSN.
 
     Customers, scores and totals stay as they are, and a removed invoice that comes again is not counted again. Shows
-    what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing is older,
-    1 not wanted, or an operator has something to do, 4 PostgreSQL or the lake is unavailable: run it again.
+    what is old, then asks. Safe beside a running stream, and to run again. Exit codes: 0 removed, or nothing to remove,
+    1 declined, or operator action required, 4 PostgreSQL or the lake is unavailable: run it again.
     """
     from operations.prune import describe, look
     from operations.prune import prune as prune_all
@@ -131,7 +132,7 @@ def prune(
     if dry_run or not yes:
         console.print(describe(current, bounds, old))
     if dry_run or not old.rows:
-        console.print("nothing was changed (--dry-run)" if old.rows else "nothing is older: nothing to remove")
+        console.print("nothing was changed (--dry-run)" if old.rows else "nothing to remove")
         return
     if not yes:
         typer.confirm("Remove them for good?", abort=True)
@@ -175,7 +176,7 @@ def restore(
     at = ", ".join(f"{p['topic']} {p['partition']}:{p['next_offset']}" for p in done.note["positions"])
     console.print(f"restored {done.note['invoices']:,} invoices of {done.note['created_at']}; positions: {at}")
     if done.erased_again is not None:
-        console.print(f"erased since then, and again now: {done.erased_again:,} customers")
+        console.print(f"re-erased since the backup: {counted(done.erased_again, 'customer')}")
     console.print("next: retail-mart run, then retail-mart verify")
 
 
@@ -255,13 +256,13 @@ def erase(
 
     Their invoices stay without them, in the shop's totals and in the baskets; everyone else's scores stay exact. The
     erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
-    Exit codes: 0 erased, 1 an operator has something to do, 4 PostgreSQL or the lake is unavailable: run it again.
+    Exit codes: 0 erased, 1 operator action required, 4 PostgreSQL or the lake is unavailable: run it again.
     """
     from operations.erase import describe, erase_listed
     from operations.erase import erase as erase_customer
 
     if (customer is None) != listed:
-        raise typer.BadParameter("say whom: a CUSTOMER, or --listed")
+        raise typer.BadParameter("specify a CUSTOMER, or --listed")
     current = configured()
     if not yes:
         typer.confirm(f"Erase {customer or 'everyone on the erasure list'} for good?", abort=True)
@@ -325,11 +326,11 @@ def redrive(
     every: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
-    """Parse chosen records again by today's rules, and send those that are right now to KAFKA_TOPIC again.
+    """Parse chosen records again by today's rules, and send the now-valid ones to KAFKA_TOPIC again.
 
     The stream applies and lands them like any other record, each invoice once. What is still wrong stays, with the
-    reason of now. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 an operator has something to
-    do, 4 Kafka or PostgreSQL is unavailable.
+    current reason. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 operator action
+    required, 4 Kafka or PostgreSQL is unavailable.
     """
     from mart import quarantine
     from mart.session import session

@@ -114,9 +114,9 @@ def mine(
     ] = None,
     top: Annotated[int, typer.Option(min=0, help="Show so many of the new rules.")] = 10,
 ) -> None:
-    """Work the rules out anew and publish them, whole or not at all.
+    """Recompute the rules and publish them, whole or not at all.
 
-    Exit codes: 0 published, 1 an operator has something to do, 2 usage, 3 kept back by a guard (the rules of the
+    Exit codes: 0 published, 1 operator action required, 2 usage, 3 kept back by a guard (the rules of the
     last good run are still the current ones), 4 PostgreSQL or the lake's storage is unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
@@ -158,13 +158,13 @@ def landed(
         typer.Option(parser=_date, metavar="DATE", help="Business date. [default: yesterday in the shop's time zone]"),
     ] = None,
     wait: Annotated[
-        float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for so long: 30s, 10m, 1h.")
+        float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for this long: 30s, 10m, 1h.")
     ] = "0s",  # type: ignore[assignment]
     allow_empty: Annotated[bool, typer.Option(help="A day without invoices is right: the shop was closed.")] = False,
 ) -> None:
-    """Is a business date whole in the lake? Its distinct invoices there against those of the mart.
+    """Check that a business date has fully landed: its distinct invoices in the lake against those of the mart.
 
-    Exit codes: 0 the same, 1 an operator has something to do, 2 usage, 4 PostgreSQL or the lake's storage
+    Exit codes: 0 the same, 1 operator action required, 2 usage, 4 PostgreSQL or the lake's storage
     is unavailable, 5 not yet.
     """
     from batch_rules.landed import wait_until_landed
@@ -188,7 +188,7 @@ def check(
 ) -> None:
     """Check the current run: its counts, its measures worked out again, its drift against the run before.
 
-    Exit codes: 0 sound, 1 an operator has something to do, 3 not sound (`rollback` brings an earlier run back),
+    Exit codes: 0 sound, 1 operator action required, 3 not sound (`rollback` brings an earlier run back),
     4 PostgreSQL is unavailable.
     """
     from batch_rules.check import checks, quality

@@ -83,7 +83,7 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 @app.command()
 def down() -> None:
-    """Stop both servers cleanly; the data stay for the next `up`."""
+    """Stop both servers cleanly; the data is kept for the next `up`."""
     from conf.settings import settings
     from stack import lifecycle
 

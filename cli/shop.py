@@ -59,7 +59,7 @@ def generate(
     output: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="MART_HOME/shop")] = None,
     lines: Annotated[
         int | None,
-        typer.Option(help="Exactly so many lines.", show_default="1000000, unless --days"),
+        typer.Option(help="Exact number of lines.", show_default="1000000, unless --days"),
     ] = None,
     days: Annotated[
         int | None,
@@ -118,12 +118,10 @@ def replay(
         list[Path],
         typer.Argument(help="CSV or CSV.gz files, or folders of them (by name).", show_default=False),
     ],
-    rate: Annotated[
-        str | None, typer.Option(help="Invoices in a time: 1000/s, 300/m, 50/h.", show_default=False)
-    ] = None,
+    rate: Annotated[str | None, typer.Option(help="Rate: 1000/s, 300/m, 50/h.", show_default=False)] = None,
     speed: Annotated[
         str | None,
-        typer.Option(help="So many times faster than the shop: 3600x is an hour a second.", show_default=False),
+        typer.Option(help="Speed relative to shop time: 3600x is an hour per second.", show_default=False),
     ] = None,
     shift_to: Annotated[
         str | None,
@@ -137,7 +135,7 @@ def replay(
         bool,
         typer.Option(
             "--loop",
-            help="Again and again. Round 2 comes the files' span of days later, with -2 after the invoice "
+            help="Repeat until stopped. Round 2 comes the files' span of days later, with -2 after the invoice "
             "numbers, and so on.",
         ),
     ] = False,
@@ -145,7 +143,7 @@ def replay(
         bool,
         typer.Option("--resume", help="Go on where the last replay of the same paths stopped; nothing is left out."),
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many invoices.", min=1, show_default=False)] = None,
+    limit: Annotated[int | None, typer.Option(help="Stop after N invoices.", min=1, show_default=False)] = None,
     rejects: Annotated[
         Path | None,
         typer.Option(help="CSV file of the lines that cannot be sent.", show_default="MART_HOME/producer/rejects.csv"),
@@ -157,7 +155,7 @@ def replay(
     The files are those of `generate`, of UCI Online Retail or of Online Retail II, in UTF-8 or Latin-1. A line
     that cannot be sent is written to the rejects, with its number and the reason; the rest goes on.
 
-    Exit codes: 0 everything readable was acknowledged, 1 an operator has something to do, 2 wrong usage, 4 Kafka is
+    Exit codes: 0 everything readable was acknowledged, 1 operator action required, 2 wrong usage, 4 Kafka is
     unavailable, 130 interrupted.
     """
     from rich.progress import TextColumn
@@ -237,7 +235,7 @@ def _day(text: str) -> date:
 
 @app.command()
 def live(
-    rate: Annotated[str, typer.Option(help="Invoices in a time: 5/s, 300/m; the mean over opening hours.")] = "5/s",
+    rate: Annotated[str, typer.Option(help="Rate: 5/s, 300/m; the mean over opening hours.")] = "5/s",
     rhythm: Annotated[
         bool, typer.Option(help="Follow the day in the shop's time zone: peaks, and a trickle at night.")
     ] = True,
@@ -246,7 +244,7 @@ def live(
         typer.Option(help="Every so many seconds a group of lapsed customers comes back.", show_default=False),
     ] = None,
     burst_customers: Annotated[int, typer.Option(help="Customers in such a group.", min=1)] = 50,
-    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.", show_default=False)] = None,
+    duration: Annotated[float | None, typer.Option(help="Stop after N seconds.", show_default=False)] = None,
     customers: Annotated[int, typer.Option(help="As for generate.", min=1, max=10_000_000)] = 6_001,
     products: Annotated[int, typer.Option(help="As for generate.", min=7, max=100_000)] = 30,
     seed: Annotated[

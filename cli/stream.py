@@ -54,7 +54,7 @@ def run(
 
     A stop ends both queries between two transactions; the next start goes on where the mart and the lake are.
 
-    Exit codes: 0 stopped or caught up, 1 an operator has something to do, 2 usage, 3 fenced by a newer job,
+    Exit codes: 0 stopped or caught up, 1 operator action required, 2 usage, 3 fenced by a newer job,
     4 Kafka, PostgreSQL or the lake was unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once

@@ -215,7 +215,7 @@ class Settings(BaseSettings):
         None, description="Slack's incoming webhook of `watch`, a secret. (Airflow: AIRFLOW_CONN_SLACK_DEFAULT.)"
     )
     alert_stale_seconds: float = Field(
-        60, ge=0, description="Alert: no batch for so long while records wait. 0, here and below: never."
+        60, ge=0, description="Alert: no batch for this long while records wait. 0, here and below: never."
     )
     alert_lag_records: int = Field(100_000, ge=0, description="Alert: more records than this are not applied yet.")
     alert_reject_percent: float = Field(
@@ -223,7 +223,7 @@ class Settings(BaseSettings):
     )
     alert_reject_minutes: int = Field(10, ge=1, description="How many minutes those are.")
     alert_nightly_hours: float = Field(
-        26, ge=0, description="Alert: no rules were published for so long; and: the newest run was kept back."
+        26, ge=0, description="Alert: no rules were published for this long; and: the newest run was kept back."
     )
     alert_disk_free_percent: float = Field(
         10, ge=0, lt=80, description="Alert: less than this is free on the disk of the lake or of the checkpoints."
@@ -233,7 +233,7 @@ class Settings(BaseSettings):
     spark_executor_memory: str = Field("1g", description="Heap of each executor, on a cluster.")
     spark_ui_port: int = Field(0, ge=0, le=65535, description="Port of Spark's UI, on 127.0.0.1; 0: no UI.")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
 
     @model_validator(mode="before")
     @classmethod

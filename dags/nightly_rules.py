@@ -1,7 +1,7 @@
 """
 ### Nightly association rules
 
-Each night, once yesterday is whole in the lake: compact the lake, work the rules out anew, publish them, check them.
+Each night, once yesterday is whole in the lake: compact the lake, recompute the rules, publish them, check them.
 Every task is a command of the project that a person can run too; the task's log shows it.
 
 A run by hand may name another **business date**. A day on which the shop was closed is not told from a stream that

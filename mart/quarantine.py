@@ -141,7 +141,7 @@ def check_coordinates(coordinates: Iterable[str]) -> list[str]:
         match = _COORDINATES.fullmatch(given)
         if match is None:
             raise StreamingError(
-                f"{given!r} is no record: give partition:offset, like 0:17, as `rejected list` shows them"
+                f"{given!r} is not a valid record: give partition:offset, like 0:17, as `rejected list` shows them"
             )
         checked.append(f"{int(match[1])}:{int(match[2])}")
     return checked

@@ -78,7 +78,7 @@ CONDITIONS: Mapping[Alert, Condition] = {
         found="The streaming job's questions to PostgreSQL fail.",
     ),
     Alert.STREAM_STALE: Condition(
-        title="the stream stands still",
+        title="the stream has stalled",
         advice="See the log of `retail-mart run`, then start it again: nothing is lost.",
         asks=("mart", "broker"),
         limit="alert_stale_seconds",
@@ -258,7 +258,7 @@ def compose(notice: Notice, found: str, now: datetime, where: str) -> Message:
         subject = f"retail-mart: {title}"
         lines = [found, f"Since: {since}", f"What to do: {CONDITIONS[notice.alert].advice}"]
     else:
-        subject = f"retail-mart: over: {title}"
+        subject = f"retail-mart: resolved: {title}"
         lines = [f"It is over. Since {since}, for {_duration(now - notice.since)}: {title}."]
     lines += [f"Alert: {notice.alert} (docs/operations.md)", f"Watched: {where}"]
     state = "firing" if notice.firing else "over"

@@ -25,6 +25,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.errors import StreamingError
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
@@ -186,7 +187,7 @@ def describe(erased: Erased) -> RenderableType:
         done = f"{lake.at:%Y-%m-%d %H:%M:%S} UTC"
         table.add_row("lake", "invoices: customer and digest removed", f"{lake.rows:,}", done)
         table.add_row("lake", f"files of older versions deleted; now version {lake.version}", f"{lake.files:,}", done)
-    notes = [f"{mart.moved:,} other customers changed their segment"]
+    notes = [f"{counted(mart.moved, 'other customer')} changed segment"]
     if lake is None:
         notes.append("there is no lake")
     notes.append("not reached from here: the topic until its retention, backups, archived WAL, the store's own files")

@@ -228,7 +228,7 @@ def _value(value: str | None) -> str:
 
 def _purchases(explanation: Explanation) -> Table:
     shown, customer = len(explanation.purchases), explanation.customer
-    total = f"; {customer.frequency:,} count in all, {customer.monetary:,.2f}" if customer else ""
+    total = f"; {customer.frequency:,} in total, {customer.monetary:,.2f}" if customer else ""
     table = Table(title=f"Newest {_count(shown, 'invoice')}{total}", title_justify="left")
     table.add_column("date", no_wrap=True)
     table.add_column("invoice", overflow="fold")

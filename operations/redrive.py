@@ -74,9 +74,9 @@ def redrive(
     dry_run: bool = False,
 ) -> Redriven:
     """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
-    quarantine.check_coordinates returns them) and send those that are right now.
+    quarantine.check_coordinates returns them) and send the now-valid ones.
 
-    A record that is still wrong stays, with the reason of now. `dry_run` only counts. Raises what
+    A record that is still wrong stays, with the current reason. `dry_run` only counts. Raises what
     Sender raises; UnavailableError if the brokers do not take them all: then those of the page stay, and may be
     sent twice, which the stream recognises.
     """
@@ -191,7 +191,7 @@ def _settle(cursor: Cursor, verdicts: list[_Verdict]) -> None:
 def describe(done: Redriven, dry_run: bool) -> RenderableType:
     """What was done, for a terminal."""
     if not done.seen:
-        return Text("no such record waits in quarantine")
+        return Text("no matching records in quarantine")
     table = Table("records", "outcome")
     table.columns[0].justify = "right"
     if done.sent:

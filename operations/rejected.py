@@ -18,7 +18,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 def describe_list(topic: str, counts: list[Count], records: list[Quarantined]) -> RenderableType:
     """Counts and newest records, for a terminal."""
     if not counts:
-        return Text(f"no quarantined record of topic {topic!r} waits", "green")
+        return Text(f"quarantine of topic {topic!r} is empty", "green")
     table = Table(
         "reason", "records", "newest", "state", "meaning", title=f"quarantine of {topic}", title_justify="left"
     )

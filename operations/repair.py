@@ -149,7 +149,7 @@ def _repair(
         if not verified.equal:
             raise StreamingError(
                 f"the rebuilt mart would not equal the lake ({_in_words(verified)}), so nothing was changed. This is a "
-                "fault of the program: tell its makers, with what `retail-mart verify` prints"
+                "bug: please report it, with what `retail-mart verify` prints"
             )
         record_check(cursor)  # what the check before found is over, and the alert with it
         cursor.execute(statement("erase/tell_pages"))

@@ -21,6 +21,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.errors import StreamingError
 from conf.line_rules import admin_codes
 from conf.phases import Phases
@@ -33,6 +34,7 @@ from mart.session import session
 from sql import columns, statement
 from topic.describe import Topic
 
+_NOT_EQUAL = "NOT equal (next: `retail-mart verify --repair`); the first differences:"
 _POLL_SECONDS = 1
 
 
@@ -68,7 +70,7 @@ CONFLICT = "conflict"
 _LABELS = {
     "invoice": "invoices",
     "customer": "customers",
-    "cut": "cuts of the tiles",
+    "cut": "quintile cuts",
     "score": "totals by scores",
     "total": "totals of the shop",
     CONFLICT: "conflicting copies",
@@ -216,8 +218,8 @@ def caught_up(path: str, positions: list[Position], wait_seconds: float) -> Delt
             return table
         if time.monotonic() > deadline:
             raise StreamingError(
-                f"the lake at {path} is {behind} records behind the mart after {wait_seconds:g} s: is landing running? "
-                "It can catch up alone: `retail-mart run --only land --available-now`"
+                f"the lake at {path} is {counted(behind, 'record')} behind the mart after {wait_seconds:g} s: is "
+                "landing running? It can catch up alone: `retail-mart run --only land --available-now`"
             )
         time.sleep(_POLL_SECONDS)
 
@@ -304,4 +306,9 @@ def describe(verified: Verified) -> RenderableType:
     first = Table("table", "key", "difference", "mart", "lake", "explained by invoices")
     for d in verified.first:
         first.add_row(d.table, d.key, d.difference, d.mart or "", d.lake or "", ", ".join(d.invoices))
-    return Group(table, Text(phases, style="dim"), Text("NOT equal; the first differences:", "bold red"), first)
+    return Group(
+        table,
+        Text(phases, style="dim"),
+        Text(_NOT_EQUAL, "bold red"),
+        first,
+    )

@@ -16,7 +16,7 @@ def parse_rate(text: str) -> float:
     """Invoices a second from `1000/s`, `300/m`, `50/h` or a plain number. Raises ValueError."""
     match = _RATE.fullmatch(text.strip())
     if not match or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is no rate: write 1000/s, 300/m or 50/h")
+        raise ValueError(f"{text!r} is not a valid rate: write 1000/s, 300/m or 50/h")
     return float(match[1]) / _SECONDS[match[2]]
 
 
@@ -24,7 +24,7 @@ def parse_speed(text: str) -> float:
     """A factor from `3600x` or a plain number. Raises ValueError."""
     match = _SPEED.fullmatch(text.strip())
     if not match or float(match[1]) == 0:
-        raise ValueError(f"{text!r} is no speed: write 3600x for an hour of the shop in a second")
+        raise ValueError(f"{text!r} is not a valid speed: write 3600x for an hour of the shop in a second")
     return float(match[1])
 
 

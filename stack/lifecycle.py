@@ -109,7 +109,7 @@ def up(
 
 
 def down(home: Path, say: Callable[[str], None] = lambda _: None) -> None:
-    """Stop both servers cleanly, by force if they do not end in time; the data stay. None running is no error."""
+    """Stop both servers cleanly, by force if they do not end in time; the data is kept. None running is no error."""
     if home.is_dir():
         with _stopped(home, say):
             pass

@@ -109,7 +109,7 @@ class Job(ABC, Generic[_Session]):
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
         """The session of a start, until the block's end.
 
-        Raises StreamingError when an operator has something to do, UnavailableError when a server is unavailable.
+        Raises StreamingError when operator action required, UnavailableError when a server is unavailable.
         """
 
     @abstractmethod
@@ -199,7 +199,7 @@ class Job(ABC, Generic[_Session]):
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
 
-        Raises StreamingError when an operator has something to do; UnavailableError when Kafka or the store was
+        Raises StreamingError when operator action required; UnavailableError when Kafka or the store was
         unavailable for longer than OUTAGE_PATIENCE_SECONDS.
         """
         # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.

@@ -21,7 +21,7 @@ _ADMINISTRATOR = "METABASE_ADMIN_EMAIL must name an administrator"
 
 
 class MetabaseError(OperatorError):
-    """Metabase refused something, or an operator has something to do; the message says what and the fix."""
+    """Metabase refused something, or operator action required; the message says what and the fix."""
 
 
 class MetabaseUnavailableError(MetabaseError, UnavailableError):

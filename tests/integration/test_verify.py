@@ -89,7 +89,7 @@ def test_lost_and_made_up_invoices_are_found_and_explain_their_customer(filled):
 def test_lake_that_is_behind_is_a_clear_error(filled, spark):
     send(filled.bootstrap_servers, filled.topic, encode([event("new", "2025-01-01", "c")]))
     stream(spark, filled.settings, RunOptions(available_now=True, warm_up_rounds=0, only="apply"), threading.Event())
-    with pytest.raises(StreamingError, match=r"is 1 records behind the mart after 0 s.*--only land --available-now"):
+    with pytest.raises(StreamingError, match=r"is 1 record behind the mart after 0 s.*--only land --available-now"):
         verify(filled.settings, wait_seconds=0)
 
 

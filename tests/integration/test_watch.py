@@ -18,8 +18,8 @@ from tests.mart.nightly import record_run
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
-STALE, BEHIND = "retail-mart: the stream stands still", "retail-mart: the stream is far behind"
-OVER = {f"retail-mart: over: {subject.removeprefix('retail-mart: ')}" for subject in (STALE, BEHIND)}
+STALE, BEHIND = "retail-mart: the stream has stalled", "retail-mart: the stream is far behind"
+OVER = {f"retail-mart: resolved: {subject.removeprefix('retail-mart: ')}" for subject in (STALE, BEHIND)}
 
 
 def wait_for_looks(line: Line, count: int) -> None:

@@ -193,7 +193,7 @@ def test_who_is_told(firing, unknown, told, expected):
 def test_words_name_the_finding_the_fix_and_the_place():
     found = judge(look(batches=batches(132), lag=4120, waiting=4000), LIMITS).firing[STALE]
     message = compose(Notice("email", STALE, True, AT), found, LATER, "topic invoices on kafka:9092, from shop1")
-    assert message.subject == "retail-mart: the stream stands still"
+    assert message.subject == "retail-mart: the stream has stalled"
     assert message.text.splitlines() == [
         "no batch for 132 s, while 4,000 records wait for longer than 60 s",
         "Since: 2026-03-11 12:00:00 UTC",
@@ -202,8 +202,8 @@ def test_words_name_the_finding_the_fix_and_the_place():
         "Watched: topic invoices on kafka:9092, from shop1",
     ]
     over = compose(Notice("email", STALE, False, AT), "", LATER + timedelta(minutes=5), "here")
-    assert over.subject == "retail-mart: over: the stream stands still"
-    assert "Since 2026-03-11 12:00:00 UTC, for 1 h 5 min: the stream stands still." in over.text
+    assert over.subject == "retail-mart: resolved: the stream has stalled"
+    assert "Since 2026-03-11 12:00:00 UTC, for 1 h 5 min: the stream has stalled." in over.text
     assert message.message_id != over.message_id
     again = compose(Notice("slack", STALE, True, AT), "other words", LATER, "there")
     assert again.message_id == message.message_id  # the same notice

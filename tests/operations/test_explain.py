@@ -85,7 +85,7 @@ def test_best_customer_has_no_tile_above_and_the_own_purchase_is_named(mart, rea
     assert ways_up(found.scores) == []
     assert [p.invoice for p in found.purchases] == ["5"]
     assert [(m.to_segment, m.cause, m.invoice) for m in found.moves] == [("Champions", "own purchase", "5")]
-    assert "Newest 1 invoice; 2 count in all, 101.00" in shown(found)
+    assert "Newest 1 invoice; 2 in total, 101.00" in shown(found)
 
 
 def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart, reader):

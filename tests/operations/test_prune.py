@@ -311,4 +311,4 @@ def test_command(shop):
     assert (code, "removed" in said) == (0, True)
     assert len(shop.numbers()) == 40
     code, said = run("--yes")
-    assert (code, "nothing is older" in said) == (0, True)
+    assert (code, "nothing to remove" in said) == (0, True)

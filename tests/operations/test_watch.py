@@ -155,7 +155,7 @@ def test_the_log_is_a_channel_too(settings, seen):
     told = [(line["log_level"], line["subject"]) for line in lines if line["event"] == "alert"]
     assert told == [
         ("warning", "retail-mart: the stream is far behind"),
-        ("info", "retail-mart: over: the stream is far behind"),
+        ("info", "retail-mart: resolved: the stream is far behind"),
     ]
 
 

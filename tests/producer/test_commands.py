@@ -278,15 +278,15 @@ def test_no_kafka_at_all(tmp_path: Path, shop: Path) -> None:
     ("arguments", "message"),
     [
         (["replay", "nowhere"], "nowhere: no such file or folder"),
-        (["replay", GOLDEN, "--rate", "fast"], "--rate 'fast' is no rate"),
-        (["replay", GOLDEN, "--speed", "0x"], "--speed '0x' is no speed"),
+        (["replay", GOLDEN, "--rate", "fast"], "--rate 'fast' is not a valid rate"),
+        (["replay", GOLDEN, "--speed", "0x"], "--speed '0x' is not a valid speed"),
         (["replay", GOLDEN, "--speed", "2x", "--rate", "1/s"], "give one of the two"),
         (["replay", GOLDEN, "--shift-to", "tomorrow"], "--shift-to 'tomorrow' is neither"),
         (["replay", GOLDEN, "--resume"], "nothing to resume"),
         (["replay", GOLDEN.parent / "test_commands.py"], "the header lacks the columns"),
         (["generate", "--products", "3"], "--products 3: give a number from 7"),
         (["generate", "--start-date", "soon"], "--start-date 'soon'"),
-        (["live", "--rate", "0/s"], "--rate '0/s' is no rate"),
+        (["live", "--rate", "0/s"], "--rate '0/s' is not a valid rate"),
         (["live", "--burst", "-1"], "--burst -1.0: give seconds"),
     ],
 )

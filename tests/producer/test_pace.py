@@ -25,14 +25,14 @@ def test_rates(text: str, rate: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "0/s", "-1/s", "1/d", "fast", "1e3/s", "inf", "nan"])
 def test_no_rates(text: str) -> None:
-    with pytest.raises(ValueError, match="is no rate"):
+    with pytest.raises(ValueError, match="is not a valid rate"):
         parse_rate(text)
 
 
 def test_speeds() -> None:
     assert parse_speed("3600x") == parse_speed("3600") == 3600
     for text in ("", "0x", "x", "-2x"):
-        with pytest.raises(ValueError, match="is no speed"):
+        with pytest.raises(ValueError, match="is not a valid speed"):
             parse_speed(text)
 
 
