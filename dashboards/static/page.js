@@ -144,7 +144,7 @@ function route() {
 }
 let asking = false, again = false;
 async function refreshCustomer() {
-  if (addressed() === null) return;
+  if (seen === null) return;  // what is shown, not what the address names: `route` may not have come to it yet
   if (asking) { again = true; return; }
   asking = true;
   try { await refreshOpen(); }

@@ -71,6 +71,7 @@ def tab(
     context.on("request", lambda request: opened.hosts.add(urlsplit(request.url).hostname))
     opened.page.goto(url)
     yield opened
-    assert [complaint for complaint in opened.complaints if not (may_log and may_log in complaint)] == []
-    assert opened.hosts == {"127.0.0.1"}
+    complaints = [complaint for complaint in opened.complaints if not (may_log and may_log in complaint)]
+    assert complaints == [], complaints  # pytest explains the assertions of test files alone
+    assert opened.hosts == {"127.0.0.1"}, opened.hosts
     context.close()
