@@ -24,7 +24,7 @@ _ROOT = Path(__file__).parents[1]
 _REDACTED = "(?i)secret|password|passwd|token|access[.]?key|dsn|jaas|credential"
 _DRIVER_OPTIONS = "spark.driver.extraJavaOptions"
 _OF_S3 = "org.apache.hadoop.fs.s3a.S3AFileSystem"
-_ON_EXECUTORS = ("mart", "streaming", "topic")  # the packages of what runs in the executors' Python
+_ON_EXECUTORS = ("conf", "mart", "streaming", "topic")  # the packages of what runs in the executors' Python
 
 
 def spark_session(

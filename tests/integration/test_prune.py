@@ -126,7 +126,11 @@ def test_repair_keeps_what_was_pruned(line, in_mart, in_lake):
     assert wrong.differing["invoice"] == 1
     assert wrong.differing["customer"] >= 1
     done = repair(line.settings, wait_seconds=0)
-    assert (done.added["invoice"], done.removed["invoice"], done.corrected["invoice"]) == (1, 0, 0)
+    assert (done.replaced.added["invoice"], done.replaced.removed["invoice"], done.replaced.corrected["invoice"]) == (
+        1,
+        0,
+        0,
+    )
     assert bool(done.verified.unlanded.invoices) == bool(in_lake)
     assert_right(line, events)
     assert rows(line.mart.owner_dsn, "SELECT invoices FROM mart.stream_total") == [(301,)]

@@ -120,7 +120,11 @@ def test_the_life_of_a_lake_on_s3(on_s3, spark, tmp_path):
     assert verify(current, wait_seconds=0).equal
     repaired = repair(current, wait_seconds=0)
     assert repaired.verified.equal
-    assert (repaired.removed["invoice"], repaired.corrected["invoice"], repaired.added["invoice"]) == (0, 0, 0)
+    assert (
+        repaired.replaced.removed["invoice"],
+        repaired.replaced.corrected["invoice"],
+        repaired.replaced.added["invoice"],
+    ) == (0, 0, 0)
 
     code, said = command("landed", "--business-date", str(DAY), environment=at)
     assert (code, "landed" in said) == (0, True), said

@@ -68,6 +68,7 @@ ARGUMENTS = {
     "env": ("{home}/env",),
     "reset": ("--yes",),
     "airflow": ("version",),
+    "with-servers": ("true",),
 }
 OWN_SERVERS = ("bench", "torture", "demo")  # make servers of their own, whatever DSN the environment names
 FOR_EVER = ("page",)

@@ -20,7 +20,7 @@ from streaming.land_job import parsing
 WORKER = textwrap.dedent(
     """
     import importlib.abc, pickle, sys
-    ABSENT = {"batch_rules", "conf", "sql", "jvm", "stack", "deltalake", "psycopg2", "kafka", "structlog", "pydantic"}
+    ABSENT = {"batch_rules", "sql", "jvm", "stack", "deltalake", "psycopg2", "kafka", "structlog", "pydantic"}
 
     class OnTheDriverOnly(importlib.abc.MetaPathFinder):
         def find_spec(self, name, path=None, target=None):
