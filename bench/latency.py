@@ -63,6 +63,8 @@ def main(
 ) -> None:
     """Measure p50, p90, p99 and the maximum, milliseconds, over the measured seconds and in windows of them."""
     table = Table("window", "invoices", "p50", "p90", "p99", "max", title=f"end-to-end latency at {rate}, ms")
+    for column in table.columns[1:]:
+        column.justify = "right"
     windows = {
         f"first {warm} s, warming": (0, warm),
         f"the {seconds} s after": (warm, warm + seconds + 1),
