@@ -45,7 +45,8 @@ def tell(error: Exception) -> int:
     for kind, code, before in _TABLE:
         if isinstance(known, kind):
             after = _WHEN_BACK if code == UNAVAILABLE else ""
-            errors.print(f"{before}{known}{after}", style="red")
+            said = str(known).rstrip(".?! ") if after else known
+            errors.print(f"{before}{said}{after}", style="red")
             return code
     raise error
 

@@ -81,7 +81,8 @@ def rewind(
 
     Invoices that are in the mart are recognised and not counted again. The lake takes a second copy of what the topic
     still holds; its readers count each invoice once, the earliest copy. Also the way on after the topic was deleted
-    and created anew. Stop the running job first; if you do not, it stops with an error and changes nothing.
+    and created anew. Stop the running job first; if you do not, the job ends (fenced) at its next batch, and its
+    landing may be in the way of this command: then run it again.
     """
     from operations.rewind import rewind as rewind_positions
 

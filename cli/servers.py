@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from cli.console import console, say
+from cli.console import console, errors, say
 
 _NOT_RUNNING = 3
 
@@ -105,8 +105,8 @@ def with_servers(
     from stack.children import end_with_us, run
 
     with ended_by_signals(), end_with_us(settings().mart_home, servers=True):
-        with console.status("Starting Kafka and PostgreSQL"):
-            lifecycle.up_as_configured(settings(), say)
+        with errors.status("Starting Kafka and PostgreSQL"):
+            lifecycle.up_as_configured(settings(), errors.print)  # standard output is the program's
         code = run(program)
     raise typer.Exit(code)
 

@@ -13,7 +13,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 
-from conf.errors import StreamingError
+from conf.errors import StreamingError, UsageError
 from mart.reject_reason import RejectReason
 from sql import statement
 from topic.describe import Topic
@@ -135,12 +135,12 @@ def _chosen(topic: str, reasons: Collection[RejectReason], settled: bool) -> dic
 
 
 def check_coordinates(coordinates: Iterable[str]) -> list[str]:
-    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises StreamingError for others."""
+    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises UsageError for others."""
     checked = []
     for given in coordinates:
         match = _COORDINATES.fullmatch(given)
         if match is None:
-            raise StreamingError(
+            raise UsageError(
                 f"{given!r} is not a valid record: give partition:offset, like 0:17, as `rejected list` shows them"
             )
         checked.append(f"{int(match[1])}:{int(match[2])}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conf.errors import StreamingError
+from conf.errors import UsageError
 from mart.quarantine import check_coordinates
 from operations.rejected import readable
 
@@ -19,5 +19,5 @@ def test_no_value_can_play_with_a_terminal():
 def test_coordinates_have_one_spelling():
     assert check_coordinates(["0:17", "01:0002"]) == ["0:17", "1:2"]
     for wrong in ("17", "0:", "0:-1", "a:1", "0:1 ", "٠:١", "0:1:2", ""):
-        with pytest.raises(StreamingError, match="give partition:offset"):
+        with pytest.raises(UsageError, match="give partition:offset"):
             check_coordinates([wrong])
