@@ -203,7 +203,7 @@ def command(line: Line, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 @pytest.mark.slow
 def test_commands(shelf):
     line = shelf.line
-    assert b"no quarantined record" in command(line, "list").stdout
+    assert b"is empty" in command(line, "list").stdout
     shelf.put(4, invoice("1", date="2024-06-01"))
     shelf.put(5, b"\x1b[31mnot \xff json")
     listed = command(line, "list", "--reason", "not_utf8")
