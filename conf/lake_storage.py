@@ -87,7 +87,7 @@ def spark_options(location: str, environment: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True)
 class Failure:
-    """What a storage said. `passing`: it may answer another time, as it is; else operator action required."""
+    """What a storage said. `passing`: it may answer another time, as it is; else an operator has something to do."""
 
     reason: str
     passing: bool

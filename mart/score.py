@@ -30,12 +30,8 @@ class Check:
     wrong_totals: int
 
     @property
-    def wrong(self) -> int:
-        return self.wrong_scores + self.wrong_cuts + self.wrong_totals
-
-    @property
     def is_right(self) -> bool:
-        return not self.wrong
+        return not (self.wrong_scores or self.wrong_cuts or self.wrong_totals)
 
 
 def lock_scores(cursor: Cursor) -> str | None:

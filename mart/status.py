@@ -106,7 +106,8 @@ class Observed:
 
 def observe(settings: Settings) -> Observed:
     """Look once, as MART_READER_DSN. A server that is unavailable is part of the answer; nothing is raised for it."""
-    broker_problem = mart_problem = batches = nightly = blocked = lag = waiting = held = failed = ahead = wrong = None
+    broker_problem = mart_problem = None
+    found = Observed()
     try:
         topic, written = _ask_broker(settings)
     except (UnavailableError, StreamingError) as error:
@@ -123,36 +124,15 @@ def observe(settings: Settings) -> Observed:
                 answering(),
                 closing(connect_to_read(settings.require_mart("reader"), "retail-mart watch")) as connection,
             ):
-                batches = read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes)
-                nightly = read_nightly(connection)
-                blocked = read_long_wait(connection)
-                [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
-                [ahead] = _ask(connection, "ahead")
-                wrong = read_wrong_scores(connection)
-                if topic is not None:
-                    positions, standing = _read_positions(connection, topic)
-                    first, ends = topic.first_offsets, topic.end_offsets
-                    old = {p: min(at, ends[p]) for p, at in written.items()}
-                    lag = sum(behind(positions, ends, first).values())
-                    waiting = sum(behind(positions, old, first).values())
-                    held = _held(topic, standing, written, settings.alert_stale_seconds)
+                found = _ask_mart(settings, connection, topic, written)
     except FAILURES as error:
         mart_problem = " ".join(str(error).split())
-        batches = nightly = blocked = lag = waiting = held = failed = ahead = wrong = None
-    return Observed(
-        broker_problem,
-        mart_problem,
-        batches,
-        nightly,
-        blocked,
-        lag,
-        waiting,
-        held,
-        failed,
-        ahead,
-        wrong,
-        disks(settings),
-        _unwatched(settings),
+    return replace(
+        found,
+        broker_problem=broker_problem,
+        mart_problem=mart_problem,
+        disks=disks(settings),
+        unwatched=_unwatched(settings),
     )
 
 
@@ -220,6 +200,31 @@ def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
     topic = describe_topic(brokers, settings.kafka_topic)
     earlier = datetime.now(UTC) - timedelta(seconds=settings.alert_stale_seconds)
     return topic, written_at(brokers, topic, earlier)
+
+
+def _ask_mart(settings: Settings, connection: Connection, topic: Topic | None, written: Mapping[int, int]) -> Observed:
+    """What the mart knows; with the broker's answer, how far it is behind, too."""
+    [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
+    [ahead] = _ask(connection, "ahead")
+    found = Observed(
+        batches=read_batches(connection, settings.kafka_topic, settings.alert_reject_minutes),
+        nightly=read_nightly(connection),
+        blocked=read_long_wait(connection),
+        failed=failed,
+        ahead=ahead,
+        wrong_scores=read_wrong_scores(connection),
+    )
+    if topic is None:
+        return found
+    positions, standing = _read_positions(connection, topic)
+    first, ends = topic.first_offsets, topic.end_offsets
+    old = {p: min(at, ends[p]) for p, at in written.items()}
+    return replace(
+        found,
+        lag=sum(behind(positions, ends, first).values()),
+        waiting=sum(behind(positions, old, first).values()),
+        held=_held(topic, standing, written, settings.alert_stale_seconds),
+    )
 
 
 def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:

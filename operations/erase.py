@@ -30,7 +30,7 @@ from conf.errors import StreamingError
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
-from lake.table import committed, existing_lake, lake_exists, reaching
+from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
 from mart.connection import as_owner, connect
 from mart.erasure_list import ErasureList, read_list
 from mart.score import lock_scores, score
@@ -106,7 +106,8 @@ def erase_listed_before_commit(settings: Settings, connection: Connection, curso
 
 
 def _lake_list(settings: Settings) -> ErasureList | None:
-    return lake_list(existing_lake(settings.lake)) if lake_exists(settings.lake) else None
+    table = find_lake(settings.lake)
+    return None if table is None else lake_list(table)
 
 
 def _forget_listed(

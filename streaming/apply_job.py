@@ -32,7 +32,6 @@ from streaming.job import Job, RunOptions, Session
 from streaming.lag import Lag
 from streaming.metrics import Metrics
 from streaming.progress import report_applied, report_gaps, report_reading
-from streaming.read_topic import read_topic
 from topic.describe import Topic
 from topic.offsets import Covered, starting_offsets
 
@@ -78,17 +77,7 @@ class ApplyJob(Job[ApplySession]):
             report_reading(self.name, topic, start, epoch=writer.epoch)
             lag = Lag(Brokers.of(settings), topic, start)
             self.metrics.follow(lag)
-            records = read_topic(
-                spark,
-                settings.require_kafka(),
-                topic,
-                start,
-                settings.max_invoices_per_batch,
-                security=settings.spark_kafka_security(),
-                fetch_wait_ms=self.fetch_wait_ms,
-                group=self.group,
-            )
-            yield ApplySession(topic, admin, records, writer, lag)
+            yield ApplySession(topic, admin, self.read(spark, topic, start), writer, lag)
 
     def process(self, session: ApplySession, records: DataFrame, covered: Covered) -> None:
         """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is unavailable."""

@@ -7,7 +7,7 @@ import threading
 import time
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
@@ -38,7 +38,7 @@ from conf.settings import Settings
 from streaming.checkpoint import checkpoint
 from streaming.executors import Step
 from streaming.metrics import Metrics
-from streaming.read_topic import covered_now, read_range
+from streaming.read_topic import covered_now, read_range, read_topic
 from streaming.slices import MOST_BYTES, Slice, slices
 from topic.consume import consume_range
 from topic.describe import Topic, TopicAdmin, describe_topic
@@ -109,7 +109,7 @@ class Job(ABC, Generic[_Session]):
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
         """The session of a start, until the block's end.
 
-        Raises StreamingError when operator action required, UnavailableError when a server is unavailable.
+        Raises StreamingError when an operator has something to do, UnavailableError when a server is unavailable.
         """
 
     @abstractmethod
@@ -126,6 +126,23 @@ class Job(ABC, Generic[_Session]):
         with closing(TopicAdmin(*asked)) as admin:
             admin.check_cleanup_policy()
             yield topic, admin
+
+    def read(
+        self, spark: SparkSession, topic: Topic, start: Mapping[int, int], patience_seconds: float | None = None
+    ) -> DataFrame:
+        """The topic's records from these offsets on, as the settings and this query read them (`read_topic`)."""
+        settings = self.settings
+        return read_topic(
+            spark,
+            settings.require_kafka(),
+            topic,
+            start,
+            settings.max_invoices_per_batch,
+            patience_seconds,
+            settings.spark_kafka_security(),
+            self.fetch_wait_ms,
+            self.group,
+        )
 
     @abstractmethod
     def check_topic(self, session: _Session, topic: Topic) -> None:
@@ -199,7 +216,7 @@ class Job(ABC, Generic[_Session]):
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
 
-        Raises StreamingError when operator action required; UnavailableError when Kafka or the store was
+        Raises StreamingError when an operator has something to do; UnavailableError when Kafka or the store was
         unavailable for longer than OUTAGE_PATIENCE_SECONDS.
         """
         # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.

@@ -24,7 +24,6 @@ from streaming.executors import Step
 from streaming.job import Job, Session
 from streaming.land import land_batch
 from streaming.progress import report_gaps, report_landed, report_reading
-from streaming.read_topic import read_topic
 from topic.describe import Topic
 from topic.offsets import Covered, starting_offsets
 
@@ -60,17 +59,8 @@ class LandJob(Job[LandSession]):
                 if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
                     advance(table, topic, moved)
             report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
-            records = read_topic(
-                spark,
-                settings.require_kafka(),
-                topic,
-                start,
-                settings.max_invoices_per_batch,
-                None if self.options.available_now else settings.landing_trigger_seconds,
-                settings.spark_kafka_security(),
-                group=self.group,
-            )
-            yield LandSession(topic, admin, records, table)
+            patience = None if self.options.available_now else settings.landing_trigger_seconds
+            yield LandSession(topic, admin, self.read(spark, topic, start, patience), table)
 
     def process(self, session: LandSession, records: DataFrame, covered: Covered) -> None:
         """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is unavailable."""

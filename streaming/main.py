@@ -74,7 +74,7 @@ def stream(
     batches of each query.
 
     A query that cannot go on stops the other one after its running batch: neither falls silent. Raises what stopped
-    it: StreamingError when operator action required; UnavailableError when Kafka, PostgreSQL or the lake was
+    it: StreamingError when an operator has something to do; UnavailableError when Kafka, PostgreSQL or the lake was
     unavailable for longer than OUTAGE_PATIENCE_SECONDS.
     """
     counted = metrics or Metrics(settings)
