@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 import stack
 from stack import children
+from tests.stack.started import started_command, wait_until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -29,17 +26,9 @@ with pipeline(Path(sys.argv[1]), Console()) as parts, parts.running("live page",
 """
 
 
-@contextlib.contextmanager
-def ended(home: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A command that makes a pipeline in `home`; whatever a failure leaves is ended."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "MART_HOME": str(home.parent)}
-    with subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.DEVNULL) as started:
-        try:
-            yield started
-        finally:
-            started.kill()
-            started.wait()
-            stack.down(home)
+def ended(home: Path, *command: str) -> AbstractContextManager[subprocess.Popen[bytes]]:
+    """A command that makes a pipeline in `home`."""
+    return started_command(home, *command, PYTHONUNBUFFERED="1", MART_HOME=str(home.parent))
 
 
 def of_home(home: Path) -> list[int]:
@@ -51,14 +40,6 @@ def running_servers(home: Path) -> int:
     return sum(server.running for server in stack.status(home))
 
 
-def wait_until(holds: Callable[[], object], started: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        assert started is None or started.poll() is None
-        time.sleep(0.1)
-
-
 def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Signals) -> None:
     """By the signal the command ends as told, and with it everything that it started."""
     assert of_home(home)
@@ -66,7 +47,7 @@ def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Sig
     code = started.wait(_SECONDS)
     if number == signal.SIGKILL:
         assert code == -number
-        wait_until(lambda: not of_home(home) and not running_servers(home))
+        wait_until(lambda: not of_home(home) and not running_servers(home), _SECONDS)
         return
     assert code in (-number, 128 + number)
     assert of_home(home) == []
@@ -77,7 +58,7 @@ def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Sig
 def test_servers_and_parts_end_with_the_command(tmp_path, number):
     home = tmp_path / "demo"
     with ended(home, "-c", _PIPELINE, str(home)) as started:
-        wait_until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), started)
+        wait_until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), _SECONDS, started)
         assert running_servers(home) == 2
         assert_ends(started, home, number)
 
@@ -86,14 +67,14 @@ def test_servers_and_parts_end_with_the_command(tmp_path, number):
 def test_a_start_that_is_cut_short_leaves_nothing(tmp_path, number):
     home = tmp_path / "demo"
     with ended(home, "-c", _PIPELINE, str(home)) as started:
-        wait_until(lambda: running_servers(home), started)
+        wait_until(lambda: running_servers(home), _SECONDS, started)
         assert_ends(started, home, number)
 
 
 def test_the_whole_demo_ends_when_it_is_killed(tmp_path):
     home = tmp_path / "demo"
     with ended(home, "-m", "cli", "demo", "--days", "1", "--rate", "5/s") as started:
-        wait_until(lambda: any(s.name == "retail-mart replay" for s in stack.started(home)), started)
+        wait_until(lambda: any(s.name == "retail-mart replay" for s in stack.started(home)), _SECONDS, started)
         names = {child.name() for child in children.children(home.resolve())}
         assert {
             "retail-mart page",

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 
 import stack
 from stack import children
+from tests.stack.started import started_command, wait_until
 
 _SECONDS = 120  # to wait in, none is asserted
 _SLEEP = "import time; time.sleep(600)"
@@ -41,19 +40,12 @@ def command(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command that has started a process, which has started another."""
     with subprocess.Popen([sys.executable, "-c", _COMMAND, str(home)]) as started:
         try:
-            wait_until(lambda: len(children.children(home.resolve())) == 2)
+            wait_until(lambda: len(children.children(home.resolve())) == 2, _SECONDS)
             yield started
         finally:
             started.kill()
             started.wait()
             children.end(lambda: children.children(home.resolve()), seconds=0)
-
-
-def wait_until(holds) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def guard_of(started: subprocess.Popen[bytes]) -> psutil.Process:
@@ -68,8 +60,8 @@ def test_all_that_a_killed_command_started_ends(tmp_path, number):
         guard.terminate()  # who ends a whole container or service sends it to the guard as well
         started.send_signal(number)
         assert started.wait() == -number
-        wait_until(lambda: not children.children(tmp_path.resolve()))
-        wait_until(lambda: not guard.is_running())
+        wait_until(lambda: not children.children(tmp_path.resolve()), _SECONDS)
+        wait_until(lambda: not guard.is_running(), _SECONDS)
 
 
 def test_what_was_left_is_shown_and_ended_by_the_next_command(tmp_path, monkeypatch):
@@ -90,18 +82,12 @@ def test_what_was_left_is_shown_and_ended_by_the_next_command(tmp_path, monkeypa
 
 
 @contextlib.contextmanager
-def with_servers(home: Path, program: str) -> Iterator[subprocess.Popen[bytes]]:
+def with_servers(home: Path, program: str, trap: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """A program with servers that are up for it, once it runs; whatever a failure leaves is ended."""
-    environment = {**os.environ, "MART_HOME": str(home), "STARTED": str(home / "started")}
-    command = [sys.executable, "-m", "cli", "with-servers", "sh", "-c", f'touch "$STARTED"; {program}']
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as started:
-        try:
-            wait_until((home / "started").exists)
-            yield started
-        finally:
-            started.kill()
-            started.wait()
-            stack.down(home)
+    command = ("-m", "cli", "with-servers", "sh", "-c", f'{trap}touch "$STARTED"; {program}')
+    with started_command(home, *command, MART_HOME=str(home), STARTED=str(home / "started")) as started:
+        wait_until((home / "started").exists, _SECONDS)
+        yield started
 
 
 def running(home: Path) -> list[bool]:
@@ -111,7 +97,7 @@ def running(home: Path) -> list[bool]:
 @pytest.mark.stack
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_servers_end_with_the_program_that_they_were_started_for(tmp_path, number):
-    with with_servers(tmp_path, "trap 'exit 9' TERM INT HUP; sleep 600 & wait") as started:
+    with with_servers(tmp_path, "sleep 600 & wait", trap="trap 'exit 9' TERM INT HUP; ") as started:
         assert running(tmp_path) == [True, True]
         started.send_signal(number)  # the program's, which may end as it likes
         assert started.wait(_SECONDS) == 9
@@ -123,7 +109,7 @@ def test_servers_end_with_the_program_that_they_were_started_for(tmp_path, numbe
 def test_servers_end_when_the_command_is_killed(tmp_path):
     with with_servers(tmp_path, "sleep 600") as started:
         started.kill()
-        wait_until(lambda: running(tmp_path) == [False, False] and not children.children(tmp_path.resolve()))
+        wait_until(lambda: running(tmp_path) == [False, False] and not children.children(tmp_path.resolve()), _SECONDS)
 
 
 @pytest.mark.stack
