@@ -38,8 +38,14 @@ class Cluster:
             return dict(json.load(answer))
 
     def alive(self) -> int:
-        """How many workers the master has."""
-        return sum(worker["state"] == "ALIVE" for worker in self.state()["workers"])
+        """How many workers the master has; none while it does not answer.
+
+        Its web server takes connections before it has its pages: a 404 meanwhile is no answer of the master's.
+        """
+        try:
+            return sum(worker["state"] == "ALIVE" for worker in self.state()["workers"])
+        except (OSError, ValueError):
+            return 0
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
 
 import pytest
 import yaml
@@ -40,7 +39,7 @@ class Prometheus:
         try:
             with urllib.request.urlopen(f"{self.address}/-/ready", timeout=5):
                 return True
-        except URLError:
+        except OSError:  # refused, reset, or not ready yet
             return False
 
     def ask(self, what: str) -> Any:
