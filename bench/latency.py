@@ -36,8 +36,8 @@ def wait_until_applied(current: Settings, seconds: float = _PATIENCE_SECONDS) ->
         owner.autocommit = True
 
         def is_applied() -> bool:
-            cursor.execute(statement("demo/positions"), {"topic": topic.name})
-            return sum(position for _, position in cursor.fetchall()) >= end
+            cursor.execute(statement("demo/next_offsets"), {"topic": topic.name})
+            return sum(next_offset for _, next_offset in cursor.fetchall()) >= end
 
         wait_until(is_applied, seconds, "not all records are applied")
 

@@ -3,7 +3,7 @@
 The embedded stack and the real job (apply and landing), after a shop's history. Each ten seconds: the memory of driver,
 broker and PostgreSQL, the sizes and dead rows of the mart's tables, the checkpoint's files; at the end the latency of
 each minute, and the mart against the lake. What grows with the data (invoices, moves, batches) is shown apart from what
-must not grow once the shop's customers are known (their rows, cuts, totals, positions).
+must not grow once the shop's customers are known (their rows, cuts, totals, next offsets).
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ class Way:
 
 
 def _ours(name: str, *options: str) -> Way:
-    crash = "nothing: positions in the transaction"
+    crash = "nothing: next offsets in the transaction"
     return Way(name, "cli", crash, options, visible="bench/visible_mart", customers="demo/customers")
 
 

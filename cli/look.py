@@ -45,7 +45,7 @@ def explain(
     customer: Annotated[str, typer.Argument(help="The customer's id, exactly as in the invoices.")],
     newest: Annotated[int, typer.Option(min=1, help="How many purchases and moves to show.")] = 20,
 ) -> None:
-    """Show why a customer is in their segment: purchases, ranks, the way to the next tile, each move with its cause.
+    """Show why a customer is in their segment: purchases, ranks, the way to the next quintile, each move's cause.
 
     Reads as MART_READER_DSN, else as MART_DSN. Exit code 1 for an unknown customer.
     """

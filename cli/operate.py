@@ -42,8 +42,8 @@ def verify(
 ) -> None:
     """Recompute every invoice and customer from the lake by another engine and compare the mart with it, to the cent.
 
-    At the mart's positions, so it may run while traffic flows. A repair builds the mart anew from the lake and puts it
-    in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
+    At the mart's next offsets, so it may run while traffic flows. A repair builds the mart anew from the lake and puts
+    it in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
     1 operator action required; 4 PostgreSQL is unavailable; 5 not equal.
     """
     from operations.repair import describe as describe_repair
@@ -84,9 +84,9 @@ def rewind(
     and created anew. Stop the running job first; if you do not, the job ends (fenced) at its next batch, and its
     landing may be in the way of this command: then run it again.
     """
-    from operations.rewind import rewind as rewind_positions
+    from operations.rewind import rewind as rewind_next_offsets
 
-    rewind_positions(configured(), only, typer.echo)
+    rewind_next_offsets(configured(), only, typer.echo)
 
 
 @app.command()
@@ -146,7 +146,7 @@ def prune(
 def backup(
     folder: Annotated[Path | None, typer.Argument(help="Where to write it. [default: MART_HOME/backup]")] = None,
 ) -> None:
-    """Write the mart (as MART_OWNER_DSN) into a file that `restore` takes, with a note of positions and lake version.
+    """Write the mart (as MART_OWNER_DSN) into a file that `restore` takes, with a note of next offsets, lake version.
 
     Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
     """
@@ -174,8 +174,8 @@ def restore(
     from operations.backup import restore as restore_mart
 
     done = restore_mart(configured(), file)
-    at = ", ".join(f"{p['topic']} {p['partition']}:{p['next_offset']}" for p in done.note["positions"])
-    console.print(f"restored {done.note['invoices']:,} invoices of {done.note['created_at']}; positions: {at}")
+    at = ", ".join(f"{p['topic']} {p['partition']}:{p['next_offset']}" for p in done.note["next_offsets"])
+    console.print(f"restored {done.note['invoices']:,} invoices of {done.note['created_at']}; next offsets: {at}")
     if done.erased_again is not None:
         console.print(f"re-erased since the backup: {counted(done.erased_again, 'customer')}")
     console.print("next: retail-mart run, then retail-mart verify")

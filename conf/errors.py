@@ -3,8 +3,8 @@
 OperatorError            somebody has something to do
 ├─ StreamingError        the stream, or what an operator does, must stop
 │  ├─ FencedError        another job with a newer epoch has taken over
-│  ├─ GapError           records between the mart's position and the first one that can be read are missing
-│  └─ TopicChangedError  the topic was deleted and created again: the mart's positions belong to the old one
+│  ├─ GapError           records between the mart's next offset and the first one that can be read are missing
+│  └─ TopicChangedError  the topic was deleted and created again: the mart's next offsets belong to the old one
 └─ SettingsError, RulesError, StackError, …: each beside what raises it
 UnavailableError         Kafka, PostgreSQL or the lake's storage is unavailable now
 UsageError               what was asked for makes no sense
@@ -26,11 +26,11 @@ class FencedError(StreamingError):
 
 
 class GapError(StreamingError):
-    """Records between the mart's position and the first one that can be read are missing."""
+    """Records between the mart's next offset and the first one that can be read are missing."""
 
 
 class TopicChangedError(StreamingError):
-    """The topic was deleted and created again: the mart's positions belong to the old one."""
+    """The topic was deleted and created again: the mart's next offsets belong to the old one."""
 
 
 class UnavailableError(MaskedError):

@@ -53,13 +53,13 @@ class Watcher:
         """The state now; `at` is the caller's clock, seconds."""
         ends = {p.partition: end for p, end in self._consumer.end_offsets(self._partitions).items()}
         with self._connection.cursor() as cursor:
-            cursor.execute(statement("demo/positions"), {"topic": self._topic})
-            positions = dict(cursor.fetchall())
+            cursor.execute(statement("demo/next_offsets"), {"topic": self._topic})
+            next_offsets = dict(cursor.fetchall())
             cursor.execute(statement("demo/progress"), {"seconds": LATENCY_WINDOW_SECONDS})
             invoices, rejected, duplicates, newest, p50, p99 = one_row(cursor)
             cursor.execute(statement("demo/segments"))
             counts = {name: (customers, monetary) for name, customers, monetary in cursor.fetchall()}
-        lag = sum(behind(positions, ends).values())
+        lag = sum(behind(next_offsets, ends).values())
         return Snapshot(at, int(invoices), int(rejected), int(duplicates), lag, newest, p50, p99, counts)
 
     def close(self) -> None:

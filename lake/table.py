@@ -2,8 +2,8 @@
 
 The lake's own log holds how far each Kafka partition is landed, as Delta's application transactions: one action
 `txn(appId = landing <topic> <topic id> <partition>, version = next offset)` in the same commit as the rows. Two
-commits that move one partition at once conflict, and the loser reads the positions again. Compaction, vacuum, Delta's
-checkpoints and its log's expiry keep them.
+commits that move one partition at once conflict, and the loser reads the next offsets again. Compaction, vacuum,
+Delta's checkpoints and its log's expiry keep them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TRIES = 10
 _STATS_COLUMNS = ("invoice", "invoice_date", "topic", "partition", "offset", "kafka_timestamp")
 
 
-_FORGOTTEN = -1  # a position of a topic that is to be landed from its first record again
+_FORGOTTEN = -1  # a next offset of a topic that is to be landed from its first record again
 
 
 Result = TypeVar("Result")
@@ -133,22 +133,22 @@ def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
 
 
 def record_topic(table: DeltaTable, topic: Topic) -> None:
-    """Raise TopicChangedError if the lake's positions are of an earlier topic of this name; note a topic's first."""
+    """Raise TopicChangedError if the lake's next offsets are of an earlier topic of this name; note a topic's first."""
     known = table.metadata().configuration.get(_topic_property(topic))
     if known is None:
         _write_topic(table, topic)
     elif known != topic.topic_id:
         raise TopicChangedError(
-            f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's positions are of {known}. "
+            f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's next offsets are of {known}. "
             "If its new records are to be landed from the first on, run `retail-mart rewind` once (an invoice "
             "that is in the lake already has two rows then, of which its readers count the earliest)"
         )
 
 
-def read_positions(table: DeltaTable, topic: Topic, partitions: Collection[int]) -> dict[int, int]:
+def read_next_offsets(table: DeltaTable, topic: Topic, partitions: Collection[int]) -> dict[int, int]:
     """The next offset to land of each partition that the lake knows."""
     found = {partition: table.transaction_version(_application(topic, partition)) for partition in partitions}
-    return {p: position for p, position in found.items() if position is not None and position != _FORGOTTEN}
+    return {p: next_offset for p, next_offset in found.items() if next_offset is not None and next_offset != _FORGOTTEN}
 
 
 def advance(table: DeltaTable, topic: Topic, next_offsets: Mapping[int, int]) -> None:

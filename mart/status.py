@@ -216,21 +216,21 @@ def _ask_mart(settings: Settings, connection: Connection, topic: Topic | None, w
     )
     if topic is None:
         return found
-    positions, standing = _read_positions(connection, topic)
+    next_offsets, standing = _read_next_offsets(connection, topic)
     first, ends = topic.first_offsets, topic.end_offsets
     old = {p: min(at, ends[p]) for p, at in written.items()}
     return replace(
         found,
-        lag=sum(behind(positions, ends, first).values()),
-        waiting=sum(behind(positions, old, first).values()),
+        lag=sum(behind(next_offsets, ends, first).values()),
+        waiting=sum(behind(next_offsets, old, first).values()),
         held=_held(topic, standing, written, settings.alert_stale_seconds),
     )
 
 
-def _read_positions(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
+def _read_next_offsets(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
     """Of each partition where it is applied to, and for how many seconds it has stood there."""
     with connection, connection.cursor() as cursor:
-        cursor.execute(statement("observe/positions"), {"topic_id": topic.topic_id})
+        cursor.execute(statement("observe/next_offsets"), {"topic_id": topic.topic_id})
         found = cursor.fetchall()
     return {p: at for p, at, _ in found}, {p: seconds for p, _, seconds in found}
 

@@ -53,8 +53,8 @@ class Restored:
 
 
 def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None] = lambda _: None) -> Path:
-    """Write the mart as it is now, as pg_dump's custom format, and beside it a .json: the positions and the migration
-    of that very snapshot, the lake's version, and the dump's SHA-256. Returns the dump's path.
+    """Write the mart as it is now, as pg_dump's custom format, and beside it a .json: the next offsets and the
+    migration of that very snapshot, the lake's version, and the dump's SHA-256. Returns the dump's path.
 
     Until it is whole its name ends with .partial, and it is removed if anything goes wrong. What a kill -9 has left of
     this machine's earlier ones goes first, and `on_leftover` hears of it. As MART_OWNER_DSN; may run beside traffic.
@@ -86,9 +86,9 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
                     )
                 cursor.execute(statement("backup/export_snapshot"))
                 (snapshot,) = one_row(cursor)
-                cursor.execute(statement("verify/select_positions"))
+                cursor.execute(statement("verify/select_next_offsets"))
                 names = ("topic", "topic_id", "partition", "next_offset")
-                positions = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+                next_offsets = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
                 cursor.execute(statement("backup/select_newest_migration"))
                 migration, invoices = one_row(cursor)
                 tool = _tool("pg_dump", connection)
@@ -97,7 +97,7 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
             "created_at": now.isoformat(timespec="seconds"),
             "migration": migration,
             "invoices": invoices,
-            "positions": positions,
+            "next_offsets": next_offsets,
             "lake": settings.lake,
             "lake_version": lake_version,
             "sha256": _sha256(partial),
@@ -182,8 +182,7 @@ class _Rows:
         line = b"" if self.ended else self._lines.readline()
         if line == b"\\.\n":
             self.ended = True
-            return b""
-        return line
+        return line if line.endswith(b"\n") and not self.ended else b""  # a row without its end broke off
 
 
 @contextmanager
@@ -225,6 +224,8 @@ def _note(dump: Path) -> dict[str, Any]:
         raise StreamingError(f"{_note_of(dump)} is no note of `backup`: it names no SHA-256 of its dump") from None
     if found != expected:
         raise StreamingError(f"{dump} is not the dump that {_note_of(dump)} describes: its SHA-256 is {found}")
+    if "positions" in note:  # what 0.1.0 called them
+        note["next_offsets"] = note.pop("positions")
     return cast("dict[str, Any]", note)
 
 

@@ -1,4 +1,4 @@
-"""Explain: why one customer stands where they stand: purchases, ranks, the way to the next tile, and each move."""
+"""Explain: why one customer stands where they stand: purchases, ranks, the way to the next quintile, and each move."""
 
 from __future__ import annotations
 
@@ -41,17 +41,18 @@ class Customer(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One metric's score and place: `rank` of `customers` (1 lowest), within a tile of the ranks `tile_begins` to
-    `tile_ends`. `next_value` is the least value that reaches the tile above, `more_to_next` how much more that is
-    (days, invoices, currency), `places_to_next` the places to climb; all null where there is no tile above."""
+    """One metric's score and place: `rank` of `customers` (1 lowest), within a quintile of the ranks `quintile_begins`
+    to `quintile_ends`. `next_value` is the least value that reaches the quintile above, `more_to_next` how much more
+    that is (days, invoices, currency), `places_to_next` the places to climb; all null where there is no quintile above.
+    """
 
     metric: str
     score: int
     value: str
     rank: int
     customers: int
-    tile_begins: int
-    tile_ends: int
+    quintile_begins: int
+    quintile_ends: int
     value_below: str | None
     value_above: str | None
     places_to_next: int | None
@@ -161,7 +162,7 @@ def describe(explanation: Explanation) -> RenderableType:
 
 
 def ways_up(scores: list[Score]) -> list[str]:
-    """One sentence a metric that has a tile above: what is missing to it, if the others stay where they are."""
+    """One sentence a metric that has a quintile above: what is missing to it, if the others stay where they are."""
     return [
         f"{score.metric}={score.score + 1}: {_more(score)}, or {_count(score.places_to_next or 0, 'place')} up"
         for score in scores
@@ -204,7 +205,15 @@ def _distance(customer: Customer) -> str:
 
 def _scores(explanation: Explanation) -> Table:
     table = Table(title="Scores", title_justify="left")
-    for heading in ("metric", "score", "value", "rank", "tile's ranks", "tile below ends at", "tile above begins at"):
+    for heading in (
+        "metric",
+        "score",
+        "value",
+        "rank",
+        "quintile's ranks",
+        "quintile below ends at",
+        "quintile above begins at",
+    ):
         table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
     for score in explanation.scores:
         table.add_row(
@@ -212,7 +221,7 @@ def _scores(explanation: Explanation) -> Table:
             str(score.score),
             _value(score.value),
             f"{score.rank:,} of {score.customers:,}",
-            f"{score.tile_begins:,}-{score.tile_ends:,}",
+            f"{score.quintile_begins:,}-{score.quintile_ends:,}",
             _value(score.value_below),
             _value(score.value_above),
         )

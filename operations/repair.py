@@ -1,8 +1,9 @@
 """Repair: the mart built anew from the lake, beside the old one, and put in its place in one transaction.
 
-Writers wait meanwhile: the transaction holds the rows that they lock first, so that the positions do not move, and the
-next batch goes on from them. Readers see the old mart until the commit. Before it, the result is compared with the lake
-by `verify`'s own comparison: what does not equal it is not committed. A repair that is cut short has changed nothing.
+Writers wait meanwhile: the transaction holds the rows that they lock first, so that the next offsets do not move, and
+the next batch goes on from them. Readers see the old mart until the commit. Before it, the result is compared with the
+lake by `verify`'s own comparison: what does not equal it is not committed. A repair that is cut short has changed
+nothing.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from conf.settings import Settings
 from lake.erasure_list import lake_list
 from lake.files import kept_since
 from lake.table import existing_lake
-from lake.table import read_positions as read_landed
+from lake.table import read_next_offsets as read_landed
 from mart.connection import application_name, as_owner, connect
 from mart.erasure_list import ErasureList
-from mart.positions import advance, take_over
+from mart.next_offsets import advance, take_over
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
 from mart.score import lock_scores, record_check, score_all
@@ -42,9 +43,9 @@ from mart.session import session
 from mart.shop_rules import adopt_rules
 from operations.verify import (
     CONFLICT,
+    NextOffset,
     NothingAppliedError,
     Pins,
-    Position,
     Verified,
     caught_up,
     compare,
@@ -72,13 +73,13 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done to the mart: what of it was `replaced`; copies of other content put into `quarantined`; `positions`
-    at which the stream goes on; `kept_in`: the folder that holds the replaced rows as CSV, None if there were none;
-    `verified`: the comparison of the result, before the commit, with the seconds of all phases."""
+    """What was done to the mart: what of it was `replaced`; copies of other content put into `quarantined`;
+    `next_offsets` at which the stream goes on; `kept_in`: the folder that holds the replaced rows as CSV, None if
+    there were none; `verified`: the comparison of the result, before the commit, with the seconds of all phases."""
 
     replaced: Replaced
     quarantined: int
-    positions: Sequence[Position]
+    next_offsets: Sequence[NextOffset]
     kept_in: Path | None
     verified: Verified
 
@@ -89,7 +90,7 @@ def repair(
     accept_loss: bool = False,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> Repaired:
-    """Make the mart what the lake says it must be at the mart's own positions; of a new mart, at the lake's.
+    """Make the mart what the lake says it must be at the mart's own next offsets; of a new mart, at the lake's.
 
     As MART_OWNER_DSN; may run beside the stream, which waits. Writes what it replaces as CSV below MART_HOME/repair.
     Raises StreamingError, and nothing is changed, if the lake does not land what the mart has applied within
@@ -129,7 +130,7 @@ def _repair(
             _begin_where_the_lake_is(cursor, settings)
             pins = read_pins(cursor, folder, engine)
         with phases("wait for the lake"):
-            table = caught_up(settings.lake, pins.positions, wait_seconds)
+            table = caught_up(settings.lake, pins.next_offsets, wait_seconds)
             _check_erasure_list(pins.erased, table)
         with phases("recompute from the lake"):
             if kept_since(table):
@@ -153,7 +154,7 @@ def _repair(
             )
         record_check(cursor)  # what the check before found is over, and the alert with it
         cursor.execute(statement("erase/tell_pages"))
-    return Repaired(replaced, quarantined, pins.positions, kept_in, verified)
+    return Repaired(replaced, quarantined, pins.next_offsets, kept_in, verified)
 
 
 def _with_conflicts_settled(found: Verified, quarantined: int, phases: Phases) -> Verified:
@@ -166,12 +167,12 @@ def _with_conflicts_settled(found: Verified, quarantined: int, phases: Phases) -
 
 
 def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
-    """Of a mart that has no positions: the lake's, of the topic as the broker knows it, under the rules of today."""
+    """Of a mart that has no next offsets: the lake's, of the topic as the broker knows it, under the rules of today."""
     topic = describe_topic(Brokers.of(settings), settings.kafka_topic)
     landed = read_landed(existing_lake(settings.lake), topic, topic.end_offsets)
     if not landed:
         raise StreamingError(
-            f"neither the mart nor the lake at {settings.lake} has positions of topic {topic.name!r} "
+            f"neither the mart nor the lake at {settings.lake} has next offsets of topic {topic.name!r} "
             f"(id {topic.topic_id}): there is nothing to build the mart from"
         )
     adopt_rules(cursor, settings)
@@ -252,7 +253,7 @@ def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pin
     """Copies of other content that the quarantine has lost; returns how many. The lake keeps no raw values, so there is
     none to show."""
     quarantined = 0
-    topics = {p.topic: p.topic_id for p in pins.positions}
+    topics = {p.topic: p.topic_id for p in pins.next_offsets}
     for topic, topic_id in topics.items():
         rows = engine.execute(statement("verify/select_conflicts"), {"topic": topic}).fetchall()
         lost = [
@@ -285,10 +286,10 @@ def describe(done: Repaired) -> RenderableType:
     replaced = done.replaced
     for name, removed in replaced.removed.items():
         table.add_row(f"{name}s", f"{removed:,}", f"{replaced.corrected[name]:,}", f"{replaced.added[name]:,}")
-    positions = ", ".join(f"{p.topic} {p.partition}:{p.next_offset}" for p in done.positions)
+    next_offsets = ", ".join(f"{p.topic} {p.partition}:{p.next_offset}" for p in done.next_offsets)
     notes = [
         f"every customer scored anew, cuts and totals rebuilt; {replaced.moved:,} customers moved to another segment",
-        f"the stream goes on at {positions}",
+        f"the stream goes on at {next_offsets}",
     ]
     if done.quarantined:
         notes.insert(1, f"copies with other content put into quarantine: {done.quarantined:,}")

@@ -10,13 +10,13 @@ from conf.settings import Settings
 from lake.table import existing_lake, find_lake, reaching
 from lake.table import forget as forget_landed
 from mart.connection import application_name, connect
-from mart.positions import forget, take_over
+from mart.next_offsets import forget, take_over
 from mart.session import session
 from topic.describe import Topic, describe_topic
 
 
 def rewind(settings: Settings, only: Literal["apply", "land"] | None, say: Callable[[str], None]) -> None:
-    """Forget both, or `only` the mart's positions (apply) or the lake's (land); `say` is told of each.
+    """Forget both, or `only` the mart's next offsets (apply) or the lake's (land); `say` is told of each.
 
     A running job of the mart is fenced. Raises StreamingError, UnavailableError.
     """

@@ -1,6 +1,6 @@
 """Verify: recompute every invoice and customer from the lake by another engine, and compare all with the mart.
 
-DuckDB over the Delta table, at the mart's own positions: both ends are pinned, so traffic may flow meanwhile.
+DuckDB over the Delta table, at the mart's own next offsets: both ends are pinned, so traffic may flow meanwhile.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
 from lake.files import kept_since
-from lake.table import existing_lake, landed_rows, reaching, read_positions
+from lake.table import existing_lake, landed_rows, reaching, read_next_offsets
 from mart.erasure_list import ErasureList, read_list
 from mart.session import session
 from sql import columns, statement
@@ -59,7 +59,7 @@ _COMPARED = {
         "recomputed_customer",
     ),
     "cut": _Compared(
-        "tile",
+        "cut",
         ("customers", "r_value", "r_customer_id", "f_value", "f_customer_id", "m_value", "m_customer_id"),
         "recomputed_cut",
     ),
@@ -78,7 +78,7 @@ _LABELS = {
 
 
 class NothingAppliedError(StreamingError):
-    """The mart is new: it has no positions."""
+    """The mart is new: it has no next offsets."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Verified:
 
 
 @dataclass(frozen=True)
-class Position:
+class NextOffset:
     """The first offset of a topic's partition that the mart has not applied."""
 
     topic: str
@@ -137,7 +137,7 @@ class Pins:
     """What the mart says of how it is to be recomputed: to where, by which policy, up to which date of an
     invoice for the as-of date, and without whom."""
 
-    positions: list[Position]
+    next_offsets: list[NextOffset]
     returns_policy: str
     clock_limit: datetime
     erased: ErasureList
@@ -158,7 +158,7 @@ def verify(
             pins = read_pins(cursor, Path(folder), engine)
             read_mart(cursor, Path(folder), engine)
         with phases("wait for the lake"):
-            table = caught_up(settings.lake, pins.positions, wait_seconds)
+            table = caught_up(settings.lake, pins.next_offsets, wait_seconds)
         with phases("recompute from the lake"):
             unlanded = recompute(engine, table, pins)
         with phases("compare"):
@@ -177,12 +177,12 @@ def _snapshot(dsn: str) -> Iterator[Cursor]:
 
 def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
     """What the recomputing needs of the mart; the engine gets its tables refused, applied, erased, pruned, carried and
-    pruned_total, and an empty stream_position. Raises NothingAppliedError if there are no positions."""
-    cursor.execute(statement("verify/select_positions"))
-    positions = [Position(*row) for row in cursor.fetchall()]
+    pruned_total, and an empty next_offset. Raises NothingAppliedError if there are no next offsets."""
+    cursor.execute(statement("verify/select_next_offsets"))
+    next_offsets = [NextOffset(*row) for row in cursor.fetchall()]
     cursor.execute(statement("verify/select_shop"))
     row = cursor.fetchone()
-    if row is None or not positions:
+    if row is None or not next_offsets:
         raise NothingAppliedError(
             "the mart has applied nothing yet, so there is nothing to verify: start `retail-mart run`"
         )
@@ -192,7 +192,7 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
     erased = read_list(cursor)
     if erased.digests:
         engine.executemany("INSERT INTO erased VALUES (?)", [[digest] for digest in sorted(erased.digests)])
-    return Pins(positions, str(row[0]), row[1], erased)
+    return Pins(next_offsets, str(row[0]), row[1], erased)
 
 
 def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
@@ -208,12 +208,12 @@ def _copy(cursor: Cursor, name: str, folder: Path) -> None:
         cursor.copy_expert(statement(f"verify/copy_{name}"), out)
 
 
-def caught_up(path: str, positions: list[Position], wait_seconds: float) -> DeltaTable:
-    """The lake, once it has landed everything before the positions."""
+def caught_up(path: str, next_offsets: list[NextOffset], wait_seconds: float) -> DeltaTable:
+    """The lake, once it has landed everything before the next offsets."""
     deadline = time.monotonic() + wait_seconds
     while True:
         table = existing_lake(path)
-        behind = sum(max(0, p.next_offset - _landed(table, p)) for p in positions)
+        behind = sum(max(0, p.next_offset - _landed(table, p)) for p in next_offsets)
         if not behind:
             return table
         if time.monotonic() > deadline:
@@ -224,18 +224,18 @@ def caught_up(path: str, positions: list[Position], wait_seconds: float) -> Delt
         time.sleep(_POLL_SECONDS)
 
 
-def _landed(table: DeltaTable, position: Position) -> int:
-    topic = Topic(position.topic, position.topic_id, {}, {})
-    return read_positions(table, topic, [position.partition]).get(position.partition, 0)
+def _landed(table: DeltaTable, next_offset: NextOffset) -> int:
+    topic = Topic(next_offset.topic, next_offset.topic_id, {}, {})
+    return read_next_offsets(table, topic, [next_offset.partition]).get(next_offset.partition, 0)
 
 
 def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) -> Unlanded:
-    """From the lake, as it must be at the mart's positions: the engine's tables landed_copy, landed_invoice,
+    """From the lake, as it must be at the mart's next offsets: the engine's tables landed_copy, landed_invoice,
     recomputed_customer, recomputed_cut, recomputed_score, recomputed_total. Invoices older than a pruned lake are taken
     from mart_invoice."""
     engine.executemany(
-        "INSERT INTO stream_position VALUES (?, ?, ?, ?)",
-        [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.positions],
+        "INSERT INTO next_offset VALUES (?, ?, ?, ?)",
+        [(p.topic, p.partition, p.next_offset, _landed(table, p)) for p in pins.next_offsets],
     )
     engine.register("lake", landed_rows(table))
     engine.register("segment_score", pd.DataFrame(list(segment_scores()), columns=["r", "f", "m", "segment"]))

@@ -1,7 +1,7 @@
 -- What the streaming job runs, in the order in which it runs: a writer takes over; each batch takes the fence, looks at
--- its positions, stages what came, inserts what is new, brings customers up to date (sql/score.sql scores them), puts
--- the rest in quarantine, moves the positions and records the batch, all in one transaction; then what happens seldom:
--- the shop's rules change, positions are forgotten.
+-- its next offsets, stages what came, inserts what is new, brings customers up to date (sql/score.sql scores them), puts
+-- the rest in quarantine, moves the next offsets and records the batch, all in one transaction; then what happens seldom:
+-- the shop's rules change, next offsets are forgotten.
 
 -- name: create_stage
 -- Temporary tables of the writer's session, emptied at each commit, or, behind a pooler, of the transaction alone: what
@@ -58,14 +58,14 @@ RETURNING epoch
 
 -- name: select_topic_ids
 -- Another topic of the same name was read before: it was deleted and made anew.
-SELECT DISTINCT topic_id::text FROM mart.stream_position WHERE topic = %(topic)s AND topic_id <> %(topic_id)s
+SELECT DISTINCT topic_id::text FROM mart.next_offset WHERE topic = %(topic)s AND topic_id <> %(topic_id)s
 
 -- name: fence
 -- Locks the topic's row: a writer whose epoch is no longer the one that stands here must stop.
 SELECT epoch, application, started_at FROM mart.stream_writer WHERE topic = %(topic)s FOR UPDATE
 
--- name: select_positions
-SELECT "partition", next_offset FROM mart.stream_position WHERE topic_id = %(topic_id)s
+-- name: select_next_offsets
+SELECT "partition", next_offset FROM mart.next_offset WHERE topic_id = %(topic_id)s
 
 -- name: invoice_content
 -- What the mart has of an invoice's content, also when its customer is erased: by this, with customer and digest, it is
@@ -189,9 +189,9 @@ INSERT INTO mart.rejected_invoice (
 VALUES %s
 ON CONFLICT (topic_id, "partition", "offset") DO NOTHING
 
--- name: advance_positions
+-- name: advance_next_offsets
 -- In the transaction of the batch: what is applied and how far it was read cannot differ.
-INSERT INTO mart.stream_position (topic_id, topic, "partition", next_offset, writer_epoch)
+INSERT INTO mart.next_offset (topic_id, topic, "partition", next_offset, writer_epoch)
 SELECT %(topic_id)s::uuid, %(topic)s, "partition", next_offset, %(epoch)s
 FROM unnest(%(partitions)s::integer[], %(next_offsets)s::bigint[]) moved ("partition", next_offset)
 ON CONFLICT (topic_id, "partition") DO UPDATE
@@ -251,5 +251,5 @@ SET last_purchase = excluded.last_purchase,
     monetary      = excluded.monetary,
     updated_at    = now()
 
--- name: forget_positions
-DELETE FROM mart.stream_position WHERE topic = %(topic)s
+-- name: forget_next_offsets
+DELETE FROM mart.next_offset WHERE topic = %(topic)s

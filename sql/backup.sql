@@ -1,4 +1,4 @@
--- Backup and restore: a snapshot that pg_dump and the positions share; on the way back an empty database, and older
+-- Backup and restore: a snapshot that pg_dump and the next offsets share; on the way back an empty database, and older
 -- jobs fenced.
 
 -- name: is_empty

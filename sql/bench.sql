@@ -99,7 +99,7 @@ FROM (
 
 -- name: full_ntile
 -- The usual way, for comparison: a full ntile(5) of each metric a batch; writes the rows that changed, and who moved.
-WITH tile AS (
+WITH place AS (
     SELECT customer_id, r AS from_r, f AS from_f, m AS from_m, segment AS from_segment,
            ntile(5) OVER (ORDER BY last_purchase::date, customer_id) AS to_r,
            ntile(5) OVER (ORDER BY frequency, customer_id) AS to_f,
@@ -107,8 +107,8 @@ WITH tile AS (
     FROM mart.customer
     WHERE frequency > 0
 ), changed AS (
-    SELECT tile.*, s.segment AS to_segment
-    FROM tile
+    SELECT place.*, s.segment AS to_segment
+    FROM place
     JOIN mart.segment_score s ON (s.r, s.f, s.m) = (to_r, to_f, to_m)
     WHERE (from_r, from_f, from_m, from_segment) IS DISTINCT FROM (to_r, to_f, to_m, s.segment)
 ), written AS (

@@ -15,7 +15,7 @@ FROM mart.customer_segmentation
 WHERE customer_id = %(customer_id)s
 
 -- name: customer_scores
-SELECT metric, score, value, rank, customers, tile_begins, tile_ends, places_to_next, next_value, more_to_next
+SELECT metric, score, value, rank, customers, quintile_begins, quintile_ends, places_to_next, next_value, more_to_next
 FROM mart.explain_scores(%(customer_id)s)
 
 -- name: customer_invoices

@@ -1,7 +1,7 @@
 -- What the demo watches while it runs, and shows at its end.
 
--- name: positions
-SELECT "partition", next_offset FROM mart.stream_position WHERE topic = %(topic)s
+-- name: next_offsets
+SELECT "partition", next_offset FROM mart.next_offset WHERE topic = %(topic)s
 
 -- name: progress
 -- One row: invoices applied, records rejected, duplicates, as-of date, and the latency of the last seconds' invoices

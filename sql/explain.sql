@@ -7,7 +7,7 @@ CROSS JOIN mart.as_of
 WHERE customer_id = %(customer)s
 
 -- name: scores
-SELECT metric, score, value, rank, customers, tile_begins, tile_ends, value_below, value_above, places_to_next,
+SELECT metric, score, value, rank, customers, quintile_begins, quintile_ends, value_below, value_above, places_to_next,
        next_value, more_to_next
 FROM mart.explain_scores(%(customer)s)
 

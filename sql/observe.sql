@@ -6,7 +6,7 @@ SELECT max(applied_at) AS last_batch_at,
 FROM mart.stream_batch
 WHERE topic = %(topic)s
 
--- name: positions
+-- name: next_offsets
 SELECT "partition", next_offset, extract(epoch FROM clock_timestamp() - updated_at)::float8 AS standing_seconds
 FROM mart.stream_progress
 WHERE topic_id = %(topic_id)s

@@ -14,7 +14,7 @@ SELECT NOT EXISTS (SELECT FROM mart.quintile_cut) AND EXISTS (SELECT FROM mart.c
 
 -- name: count_due
 -- Scored customers that the cuts were made for (null: no cuts yet), and customers that the batch changed.
-SELECT (SELECT customers FROM mart.quintile_cut WHERE boundary = 1), (SELECT count(*) FROM due_customer)
+SELECT (SELECT customers FROM mart.quintile_cut WHERE quintile = 1), (SELECT count(*) FROM due_customer)
 
 -- name: move_cuts
 -- Adds to due_customer whom a cut passed. False: the cuts do not fit the customers, who are all scored by_ntile then.
@@ -28,7 +28,7 @@ WITH due AS MATERIALIZED (
     SELECT DISTINCT ON (row_id, customer_id) *
     FROM due_customer
     ORDER BY row_id, customer_id, passed
-), tile AS (
+), place AS (
     SELECT d.customer_id, d.row_id, d.monetary,
            CASE WHEN (d.last_purchase, d.customer_id) <= (b2.r_value, b2.r_customer_id) THEN
                     CASE WHEN (d.last_purchase, d.customer_id) <= (b1.r_value, b1.r_customer_id) THEN 1 ELSE 2 END
@@ -50,15 +50,15 @@ WITH due AS MATERIALIZED (
            END AS to_m,
            d.old_segment AS from_segment, d.old_r AS from_r, d.old_f AS from_f, d.old_m AS from_m
     FROM due d
-    JOIN mart.quintile_cut b1 ON b1.boundary = 1
-    JOIN mart.quintile_cut b2 ON b2.boundary = 2
-    JOIN mart.quintile_cut b3 ON b3.boundary = 3
-    JOIN mart.quintile_cut b4 ON b4.boundary = 4
+    JOIN mart.quintile_cut b1 ON b1.quintile = 1
+    JOIN mart.quintile_cut b2 ON b2.quintile = 2
+    JOIN mart.quintile_cut b3 ON b3.quintile = 3
+    JOIN mart.quintile_cut b4 ON b4.quintile = 4
     WHERE d.frequency IS NOT NULL
-    OFFSET 0 -- or each tile is worked out twice, for the join and for the result
+    OFFSET 0 -- or each place is worked out twice, for the join and for the result
 ), scored AS MATERIALIZED (
-    SELECT tile.*, s.segment AS to_segment
-    FROM tile
+    SELECT place.*, s.segment AS to_segment
+    FROM place
     -- One number in place of three: the planner expects as many rows as there are, and joins them accordingly.
     JOIN mart.segment_score s ON s.r * 25 + s.f * 5 + s.m = to_r * 25 + to_f * 5 + to_m
 ), written AS (
@@ -87,43 +87,43 @@ WITH due AS MATERIALIZED (
 DELETE FROM mart.quintile_cut;
 DELETE FROM mart.score_total;
 
--- name: tile
+-- name: place
 -- Each customer's fifths by a full ntile and the places of the cuts, for by_ntile and check. mod() in place of the
 -- operator: its sign would have to be doubled for psycopg2 in the one of them that takes parameters, and only there.
-tile AS MATERIALIZED (
+place AS MATERIALIZED (
     SELECT customer_id, last_purchase::date AS last_purchase, frequency, monetary,
            r AS from_r, f AS from_f, m AS from_m, segment AS from_segment,
-           ntile(5) OVER by_r AS to_r, row_number() OVER by_r AS r_position,
-           ntile(5) OVER by_f AS to_f, row_number() OVER by_f AS f_position,
-           ntile(5) OVER by_m AS to_m, row_number() OVER by_m AS m_position
+           ntile(5) OVER by_r AS to_r, row_number() OVER by_r AS r_rank,
+           ntile(5) OVER by_f AS to_f, row_number() OVER by_f AS f_rank,
+           ntile(5) OVER by_m AS to_m, row_number() OVER by_m AS m_rank
     FROM mart.customer
     WHERE frequency > 0
     WINDOW by_r AS (ORDER BY last_purchase::date, customer_id),
            by_f AS (ORDER BY frequency, customer_id),
            by_m AS (ORDER BY monetary, customer_id)
-), boundary AS (
-    SELECT b AS boundary, n AS customers, b * (n / 5) + least(b, mod(n, 5)) AS position
+), quintile_end AS (
+    SELECT b AS quintile, n AS customers, b * (n / 5) + least(b, mod(n, 5)) AS end_rank
     FROM generate_series(1, 4) b
-    CROSS JOIN (SELECT count(*) AS n FROM tile) scored
+    CROSS JOIN (SELECT count(*) AS n FROM place) scored
 )
 
 -- name: by_ntile
 -- Scores of every customer by a full ntile: writes the rows whose scores changed, and all cuts and totals anew.
-WITH {score/tile}, cut AS (
+WITH {score/place}, cut AS (
     INSERT INTO mart.quintile_cut (
-        boundary, customers, r_value, r_customer_id, f_value, f_customer_id, m_value, m_customer_id
+        quintile, customers, r_value, r_customer_id, f_value, f_customer_id, m_value, m_customer_id
     )
-    SELECT boundary, customers, r.last_purchase, r.customer_id, f.frequency, f.customer_id, m.monetary, m.customer_id
-    FROM boundary
-    JOIN tile r ON r.r_position = position
-    JOIN tile f ON f.f_position = position
-    JOIN tile m ON m.m_position = position
+    SELECT quintile, customers, r.last_purchase, r.customer_id, f.frequency, f.customer_id, m.monetary, m.customer_id
+    FROM quintile_end
+    JOIN place r ON r.r_rank = end_rank
+    JOIN place f ON f.f_rank = end_rank
+    JOIN place m ON m.m_rank = end_rank
 ), totalled AS (
     INSERT INTO mart.score_total (r, f, m, customers, monetary)
-    SELECT to_r, to_f, to_m, count(*), sum(monetary) FROM tile GROUP BY to_r, to_f, to_m
+    SELECT to_r, to_f, to_m, count(*), sum(monetary) FROM place GROUP BY to_r, to_f, to_m
 ), scored AS MATERIALIZED (
-    SELECT tile.*, s.segment AS to_segment
-    FROM tile
+    SELECT place.*, s.segment AS to_segment
+    FROM place
     JOIN mart.segment_score s ON (s.r, s.f, s.m) = (to_r, to_f, to_m)
     WHERE (from_r, from_f, from_m, from_segment) IS DISTINCT FROM (to_r, to_f, to_m, s.segment)
 ), written AS (
@@ -189,12 +189,12 @@ WHERE superseded AND (t.segment, t.at) = (aged.segment, aged.at)
 
 -- name: check
 -- One row, against a full ntile: customers that ought to be scored, wrong scores or segments, wrong cuts, wrong totals.
-WITH {score/tile}, score AS (
+WITH {score/place}, score AS (
     SELECT count(*) AS customers,
            count(*) FILTER (
                WHERE (from_r, from_f, from_m, from_segment) IS DISTINCT FROM (to_r, to_f, to_m, s.segment)
            ) AS wrong
-    FROM tile
+    FROM place
     JOIN mart.segment_score s ON (s.r, s.f, s.m) = (to_r, to_f, to_m)
 ), cut AS (
     SELECT coalesce(sum(
@@ -203,12 +203,12 @@ WITH {score/tile}, score AS (
                + ((f.frequency, f.customer_id) IS DISTINCT FROM (q.f_value, q.f_customer_id))::int
                + ((m.monetary, m.customer_id) IS DISTINCT FROM (q.m_value, q.m_customer_id))::int
            ), 0) AS wrong
-    FROM boundary b
-    LEFT JOIN mart.quintile_cut q USING (boundary)
-    LEFT JOIN tile r ON r.r_position = b.position
-    LEFT JOIN tile f ON f.f_position = b.position
-    LEFT JOIN tile m ON m.m_position = b.position
-    WHERE b.customers > 0 OR q.boundary IS NOT NULL
+    FROM quintile_end b
+    LEFT JOIN mart.quintile_cut q USING (quintile)
+    LEFT JOIN place r ON r.r_rank = b.end_rank
+    LEFT JOIN place f ON f.f_rank = b.end_rank
+    LEFT JOIN place m ON m.m_rank = b.end_rank
+    WHERE b.customers > 0 OR q.quintile IS NOT NULL
 ), total AS (
     SELECT count(*) FILTER (
                WHERE (coalesce(kept.customers, 0), coalesce(kept.monetary, 0))
@@ -217,7 +217,7 @@ WITH {score/tile}, score AS (
     FROM mart.score_total kept
     FULL JOIN (
         SELECT to_r AS r, to_f AS f, to_m AS m, count(*) AS customers, sum(monetary) AS monetary
-        FROM tile
+        FROM place
         GROUP BY to_r, to_f, to_m
     ) counted USING (r, f, m)
 )

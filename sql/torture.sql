@@ -1,7 +1,7 @@
 -- What a torture run reads of the mart, and once of the lake, to hold it against what was produced.
 
 -- name: applied
-SELECT coalesce(sum(next_offset), 0)::bigint FROM mart.stream_position
+SELECT coalesce(sum(next_offset), 0)::bigint FROM mart.next_offset
 
 -- name: invoice_count
 SELECT count(*)::int FROM mart.invoice
@@ -20,10 +20,10 @@ FROM mart.customer_segmentation
 
 -- name: rejected
 SELECT "partition", "offset", reason FROM mart.rejected_invoice r
-WHERE topic_id = (SELECT topic_id FROM mart.stream_position WHERE topic = r.topic LIMIT 1)
+WHERE topic_id = (SELECT topic_id FROM mart.next_offset WHERE topic = r.topic LIMIT 1)
 
--- name: positions
-SELECT "partition", next_offset FROM mart.stream_position
+-- name: next_offsets
+SELECT "partition", next_offset FROM mart.next_offset
 
 -- name: batches
 SELECT coalesce(sum(records), 0)::int, coalesce(sum(invoices), 0)::int, coalesce(sum(duplicates), 0)::int,

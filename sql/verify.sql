@@ -1,9 +1,9 @@
 -- Verify: the mart against the lake. In order: pins of one snapshot of the mart and copies of its tables, as CSV; these
 -- loaded into DuckDB; what the lake's copies come to, recomputed there; the differences. Repair takes what the lake
--- says from here. `copy_*` and `select_positions`, `select_shop` go to PostgreSQL, the others to DuckDB.
+-- says from here. `copy_*` and `select_next_offsets`, `select_shop` go to PostgreSQL, the others to DuckDB.
 
--- name: select_positions
-SELECT topic, topic_id::text, "partition", next_offset FROM mart.stream_position ORDER BY topic, "partition"
+-- name: select_next_offsets
+SELECT topic, topic_id::text, "partition", next_offset FROM mart.next_offset ORDER BY topic, "partition"
 
 -- name: select_shop
 SELECT returns_policy, clock_limit FROM mart.shop
@@ -40,7 +40,7 @@ COPY (
 -- name: load_pins
 -- What of the mart the recomputing needs: how far each partition is applied and landed, which landed copies the mart
 -- refused, which one it applied of each invoice, whom it has erased, and what the invoices that it pruned came to.
-CREATE TABLE stream_position (topic VARCHAR, "partition" INTEGER, next_offset BIGINT, landed_offset BIGINT);
+CREATE TABLE next_offset (topic VARCHAR, "partition" INTEGER, next_offset BIGINT, landed_offset BIGINT);
 CREATE TABLE erased (customer_sha256 VARCHAR);
 CREATE TABLE refused AS
 SELECT * FROM read_csv(
@@ -87,7 +87,7 @@ COPY (
 
 -- name: copy_cut
 COPY (
-    SELECT 'tile ' || boundary AS tile, customers, r_value, r_customer_id, f_value, f_customer_id, m_value, m_customer_id
+    SELECT 'quintile ' || quintile AS cut, customers, r_value, r_customer_id, f_value, f_customer_id, m_value, m_customer_id
     FROM mart.quintile_cut
 ) TO STDOUT (FORMAT csv, HEADER)
 
@@ -127,7 +127,7 @@ SELECT * FROM read_csv(
 CREATE OR REPLACE TABLE mart_cut AS
 SELECT * FROM read_csv(
     '{folder}/cut.csv', header = true, auto_detect = false, quote = '"', escape = '"', columns = {{
-        'tile': 'VARCHAR', 'customers': 'BIGINT', 'r_value': 'DATE', 'r_customer_id': 'VARCHAR', 'f_value': 'BIGINT',
+        'cut': 'VARCHAR', 'customers': 'BIGINT', 'r_value': 'DATE', 'r_customer_id': 'VARCHAR', 'f_value': 'BIGINT',
         'f_customer_id': 'VARCHAR', 'm_value': 'DECIMAL(38, 2)', 'm_customer_id': 'VARCHAR'
     }}
 );
@@ -155,7 +155,7 @@ CREATE TABLE landed_copy AS
 WITH unapplied AS (
     SELECT lake.topic, lake."partition", lake."offset", max(lake.kafka_timestamp) AS kafka_timestamp
     FROM lake
-    JOIN stream_position p ON p.topic = lake.topic AND p."partition" = lake."partition"
+    JOIN next_offset p ON p.topic = lake.topic AND p."partition" = lake."partition"
     WHERE lake."offset" >= p.next_offset AND lake."offset" < p.landed_offset
     GROUP BY ALL
 ), due AS (
@@ -163,7 +163,7 @@ WITH unapplied AS (
            EXISTS (FROM erased) AND sha256($salt || customer_id) IN (SELECT customer_sha256 FROM erased) AS is_erased
     FROM lake
     WHERE EXISTS (
-              SELECT 1 FROM stream_position p WHERE p.topic = lake.topic AND p."partition" = lake."partition"
+              SELECT 1 FROM next_offset p WHERE p.topic = lake.topic AND p."partition" = lake."partition"
           )
       AND NOT EXISTS (
           SELECT 1 FROM unapplied u
@@ -254,22 +254,22 @@ LEFT JOIN segment_score USING (r, f, m)
 WHERE frequency > 0 OR monetary <> 0
 
 -- name: recomputed_totals
--- From the recomputed customers: the last key of each tile, and the customers of each combination of scores.
+-- From the recomputed customers: the last key of each quintile, and the customers of each combination of scores.
 CREATE TABLE recomputed_cut AS
-SELECT 'tile ' || boundary AS tile, customers,
+SELECT 'quintile ' || quintile AS cut, customers,
        r.value AS r_value, r.id AS r_customer_id,
        f.value AS f_value, f.id AS f_customer_id,
        m.value AS m_value, m.id AS m_customer_id
 FROM (
-    SELECT boundary,
+    SELECT quintile,
            (SELECT count(*) FROM recomputed_customer WHERE frequency > 0) AS customers,
-           max({'value': last_purchase::DATE, 'id': customer_id}) FILTER (WHERE r <= boundary) AS r,
-           max({'value': frequency, 'id': customer_id}) FILTER (WHERE f <= boundary) AS f,
-           max({'value': monetary, 'id': customer_id}) FILTER (WHERE m <= boundary) AS m
+           max({'value': last_purchase::DATE, 'id': customer_id}) FILTER (WHERE r <= quintile) AS r,
+           max({'value': frequency, 'id': customer_id}) FILTER (WHERE f <= quintile) AS f,
+           max({'value': monetary, 'id': customer_id}) FILTER (WHERE m <= quintile) AS m
     FROM recomputed_customer
-    CROSS JOIN generate_series(1, 4) boundaries (boundary)
+    CROSS JOIN generate_series(1, 4) quintiles (quintile)
     WHERE frequency > 0
-    GROUP BY boundary
+    GROUP BY quintile
 );
 
 CREATE TABLE recomputed_score AS

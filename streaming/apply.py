@@ -22,14 +22,14 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from conf.errors import StreamingError
 from conf.phases import Phases
 from mart.erasure_list import read_list
-from mart.positions import Writer, advance, check_fence, read_positions
+from mart.next_offsets import Writer, advance, check_fence, read_next_offsets
 from mart.quarantine import Rejected, quarantine
 from mart.refused import REFUSALS, Refusal, find_refused, primary_message, takes
 from mart.reject_reason import RejectReason
 from mart.score import lock_scores, score
 from sql import columns, one_row, statement
 from topic.moment import as_text, is_storable, storable
-from topic.offsets import Covered, due_records, next_offsets, spanned
+from topic.offsets import Covered, advanced, due_records, spanned
 
 log = structlog.get_logger()
 # Of the rows as they came: there the record's place has shorter names.
@@ -83,11 +83,11 @@ def apply_batch(
     """Apply one cleaned batch (streaming.clean's columns, one row a record) under the mart's own rules, and commit.
 
     `covered`: the offsets that it was read from, which the mart has passed then; by default those that its rows span.
-    Records before the mart's positions are skipped. A record that PostgreSQL refuses is quarantined as internal_error
-    and the others are applied, in one transaction all the same. `raw_values` fetches the values of such records, and of
-    those found to conflict with an invoice in the mart. Raises FencedError, GapError; StreamingError if PostgreSQL
-    refuses the batch for no record's sake. psycopg2.Error leaves the mart as it was, unless the connection broke in the
-    commit itself: then trying again skips what was committed.
+    Records before the mart's next offsets are skipped. A record that PostgreSQL refuses is quarantined as
+    internal_error and the others are applied, in one transaction all the same. `raw_values` fetches the values of such
+    records, and of those found to conflict with an invoice in the mart. Raises FencedError, GapError; StreamingError if
+    PostgreSQL refuses the batch for no record's sake. psycopg2.Error leaves the mart as it was, unless the connection
+    broke in the commit itself: then trying again skips what was committed.
     """
     offsets = spanned(batch) if covered is None else covered
     try:
@@ -113,11 +113,11 @@ def _apply(
     search: bool = False,
 ) -> Applied:
     with ExitStack() as committing, connection, connection.cursor() as cursor:
-        with phases("positions"):
+        with phases("next_offsets"):
             check_fence(cursor, writer)
-            positions = read_positions(cursor, writer.topic)
-            due = due_records(batch, covered, positions)
-        applied = Applied(next_offsets(covered, positions), due.num_rows, batch.num_rows - due.num_rows)
+            next_offsets = read_next_offsets(cursor, writer.topic)
+            due = due_records(batch, covered, next_offsets)
+        applied = Applied(advanced(covered, next_offsets), due.num_rows, batch.num_rows - due.num_rows)
         if due.num_rows:
             applied = _apply_due(cursor, writer, due, applied, raw_values, phases, search)
         elif applied.next_offsets:  # offsets without a record, such as a transaction's marks

@@ -22,7 +22,7 @@ from conf.postgres import answering
 from conf.settings import Settings
 from mart.connection import Writing, application_name, connect
 from mart.lock_watch import LockWatch
-from mart.positions import Writer, advance, check_fence, check_topic, read_positions, take_over
+from mart.next_offsets import Writer, advance, check_fence, check_topic, read_next_offsets, take_over
 from mart.score import check_scores, thin_history
 from mart.shop_rules import adopt_rules
 from streaming.apply import Coordinates, apply_batch
@@ -62,17 +62,17 @@ class ApplyJob(Job[ApplySession]):
 
     @contextmanager
     def prepare(self, spark: SparkSession) -> Iterator[ApplySession]:
-        """Take over the topic and read it from the mart's positions."""
+        """Take over the topic and read it from the mart's next offsets."""
         settings = self.settings
         with self.topic() as (topic, admin):
             with self._mart() as connection, connection, connection.cursor() as cursor:
                 with self.options.phases()("take over"):
                     writer = take_over(cursor, topic, application_name())
                 check_topic(cursor, topic)
-                positions = read_positions(cursor, topic)
-                start = starting_offsets(positions, topic, self.options.accept_gap)
-                report_gaps(self.name, positions, start)
-                advance(cursor, writer, {p: at for p, at in start.items() if positions.get(p) != at})
+                next_offsets = read_next_offsets(cursor, topic)
+                start = starting_offsets(next_offsets, topic, self.options.accept_gap)
+                report_gaps(self.name, next_offsets, start)
+                advance(cursor, writer, {p: at for p, at in start.items() if next_offsets.get(p) != at})
                 adopt_rules(cursor, settings)
             report_reading(self.name, topic, start, epoch=writer.epoch)
             lag = Lag(Brokers.of(settings), topic, start)

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder for what Spark notes of a query. The mart and the lake hold the positions, so a start needs
+"""Checkpoints: a folder for what Spark notes of a query. The mart and the lake hold the next offsets, so a start needs
 nothing of an earlier one: each has a folder of its own, and it goes with the query."""
 
 from __future__ import annotations

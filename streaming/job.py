@@ -146,7 +146,7 @@ class Job(ABC, Generic[_Session]):
 
     @abstractmethod
     def check_topic(self, session: _Session, topic: Topic) -> None:
-        """Raise TopicChangedError if the store's positions are of an earlier topic of this name."""
+        """Raise TopicChangedError if the store's next offsets are of an earlier topic of this name."""
 
     def slices(
         self,
@@ -234,7 +234,7 @@ class Job(ABC, Generic[_Session]):
             self.close()
 
     def _run_query(self, spark: SparkSession) -> bool:
-        """Start from the stored positions, and run. True: to the end. False: an outage ended it after it had got on,
+        """Start from the stored next offsets, and run. True: to the end. False: an outage ended it after it had got on,
         so that the patience for it begins now."""
         with (
             self.prepare(spark) as session,

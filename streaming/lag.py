@@ -20,29 +20,29 @@ _PATIENCE_MS = 250  # the broker answers within 1-3 ms; who scrapes waits no lon
 
 
 class Lag(Scraped):
-    """The applied positions of one topic beside its end. The job only takes note of how far it came; whoever asks, asks
-    the broker, in a thread of his own."""
+    """How far one topic is applied, beside its end. The job only takes note of how far it came; whoever asks, asks the
+    broker, in a thread of their own."""
 
     # KeyError: of a partition that the consumer does not know.
     failures = (KafkaError, OSError, ValueError, KeyError)
 
-    def __init__(self, brokers: Brokers, topic: Topic, positions: Mapping[int, int]) -> None:
-        """`positions`: where each partition is applied up to."""
+    def __init__(self, brokers: Brokers, topic: Topic, next_offsets: Mapping[int, int]) -> None:
+        """`next_offsets`: where each partition is applied up to."""
         super().__init__()
         self._brokers = brokers
         self._topic = topic.name
-        self._positions = dict(positions)
+        self._next_offsets = dict(next_offsets)
         self._consumers: dict[str, KafkaConsumer] = {}
-        self._known = self._positions.keys()
+        self._known = self._next_offsets.keys()
         self._held: dict[int, tuple[int, float]] = {}
 
     def advance(self, next_offsets: Mapping[int, int]) -> None:
         """Take note of how far a committed batch came; waits for nobody."""
-        self._positions = {**self._positions, **next_offsets}
+        self._next_offsets = {**self._next_offsets, **next_offsets}
 
     def by_partition(self) -> dict[int, int] | None:
-        """Records after the applied position, per partition; None while the broker does not say."""
-        return self.asked(lambda: behind(self._positions, self._ends(READ_COMMITTED)))
+        """Records after the applied next offset, per partition; None while the broker does not say."""
+        return self.asked(lambda: behind(self._next_offsets, self._ends(READ_COMMITTED)))
 
     def held_seconds(self) -> float | None:
         """For how long records have stood behind the same open transaction, as far as asking has seen; 0: none do."""
@@ -59,7 +59,7 @@ class Lag(Scraped):
 
     def _ends(self, isolation_level: str) -> dict[int, int]:
         """Where each partition ends, for such a reader."""
-        partitions = self._positions.keys()
+        partitions = self._next_offsets.keys()
         if partitions - self._known:  # added since the connection was made, which does not know
             self._disconnect()
         if isolation_level not in self._consumers:

@@ -15,9 +15,9 @@ from deltalake import DeltaTable
 from conf.lake import LAKE_PARTITION, LAKE_SCHEMA
 from conf.phases import Phases
 from lake.erasure_list import lake_list
-from lake.table import append, committed, read_positions
+from lake.table import append, committed, read_next_offsets
 from topic.describe import Topic
-from topic.offsets import Covered, due_records, next_offsets, spanned
+from topic.offsets import Covered, advanced, due_records, spanned
 
 
 @dataclass(frozen=True)
@@ -36,25 +36,25 @@ class Landed:
 def land_batch(
     table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered | None = None, phases: Phases | None = None
 ) -> Landed:
-    """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new positions.
+    """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new next offsets.
 
     `batch`: one row a record, streaming.parse's columns. `covered`: the offsets that it was read from, which the lake
-    has passed then; by default those that its rows span. Records before the lake's positions are skipped. Raises
+    has passed then; by default those that its rows span. Records before the lake's next offsets are skipped. Raises
     GapError, and nothing is landed, if the batch starts after them; UnavailableError if the storage fails: then trying
     again skips what was committed, if it was.
     """
     offsets = spanned(batch) if covered is None else covered
-    # Another job or a rewind may have moved the positions meanwhile: look again.
+    # Another job or a rewind may have moved the next offsets meanwhile: look again.
     return committed(table, lambda: _land_due(table, topic, batch, offsets, phases or Phases()))
 
 
 def _land_due(table: DeltaTable, topic: Topic, batch: pa.Table, covered: Covered, phases: Phases) -> Landed:
-    positions = read_positions(table, topic, covered.keys())
-    due = due_records(batch, covered, positions, "the lake")
+    next_offsets = read_next_offsets(table, topic, covered.keys())
+    due = due_records(batch, covered, next_offsets, "the lake")
     rows = lake_rows(due.filter(pc.is_null(due["reason"])), topic.name)
     if listed := lake_list(table):
         rows = listed.forget_in(rows)
-    moved = next_offsets(covered, positions)
+    moved = advanced(covered, next_offsets)
     if moved:
         with phases("write"):
             append(table, rows, topic, moved)

@@ -15,7 +15,7 @@ from conf.line_rules import admin_codes
 from conf.postgres import answering
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
-from lake.table import advance, open_lake, reaching, read_positions, record_topic
+from lake.table import advance, open_lake, reaching, read_next_offsets, record_topic
 from mart.connection import connect
 from mart.erasure_list import has_list, read_list
 from mart.lock_watch import LockWatch
@@ -46,17 +46,17 @@ class LandJob(Job[LandSession]):
 
     @contextmanager
     def prepare(self, spark: SparkSession) -> Iterator[LandSession]:
-        """Read the topic from the lake's positions."""
+        """Read the topic from the lake's next offsets."""
         settings = self.settings
         with self.topic() as (topic, admin):
             table = open_lake(settings.lake)
             with reaching(settings.lake):
                 record_topic(table, topic)
                 self._take_erasure_list(table)
-                positions = read_positions(table, topic, topic.end_offsets)
-                start = starting_offsets(positions, topic, self.options.accept_gap, "the lake")
-                report_gaps(self.name, positions, start)
-                if moved := {p: at for p, at in start.items() if positions.get(p) != at}:
+                next_offsets = read_next_offsets(table, topic, topic.end_offsets)
+                start = starting_offsets(next_offsets, topic, self.options.accept_gap, "the lake")
+                report_gaps(self.name, next_offsets, start)
+                if moved := {p: at for p, at in start.items() if next_offsets.get(p) != at}:
                     advance(table, topic, moved)
             report_reading(self.name, topic, start, lake=settings.lake, version=table.version())
             patience = None if self.options.available_now else settings.landing_trigger_seconds

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import structlog
 
 from conf.phases import Phases
-from mart.positions import Writer
+from mart.next_offsets import Writer
 from streaming.apply import Applied
 from streaming.land import Landed
 from streaming.metrics import Metrics
@@ -24,11 +24,11 @@ def report_reading(query: str, topic: Topic, start: Mapping[int, int], **more: o
     log.info("reading", query=query, topic=topic.name, start=dict(start), lag=lag, **more)
 
 
-def report_gaps(query: str, positions: Mapping[int, int], start: Mapping[int, int]) -> None:
-    """Warn of each partition that is read from after its position: --accept-gap gave up the records between."""
-    for partition in sorted(positions.keys() & start.keys()):
-        if start[partition] > positions[partition]:
-            lost = start[partition] - positions[partition]
+def report_gaps(query: str, next_offsets: Mapping[int, int], start: Mapping[int, int]) -> None:
+    """Warn of each partition that is read from after its next offset: --accept-gap gave up the records between."""
+    for partition in sorted(next_offsets.keys() & start.keys()):
+        if start[partition] > next_offsets[partition]:
+            lost = start[partition] - next_offsets[partition]
             log.warning("accepted a gap", query=query, partition=partition, lost=lost)
 
 
@@ -56,7 +56,7 @@ def report_applied(applied: Applied, writer: Writer, phases: Phases, metrics: Me
 
 def report_landed(landed: Landed, phases: Phases, metrics: Metrics) -> None:
     """Log and count what a batch added to the lake: rows, files, the version of its commit, milliseconds a phase, and
-    the positions that it moved. `skipped` records were in the lake before: another job landed them."""
+    the next offsets that it moved. `skipped` records were in the lake before: another job landed them."""
     metrics.count_landed(landed, phases, datetime.now(UTC))
     log.info(
         "landed",

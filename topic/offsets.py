@@ -21,55 +21,57 @@ record: a producer's transaction leaves its own marks between them, and what it 
 
 
 def starting_offsets(
-    positions: Mapping[int, int], topic: Topic, accept_gap: bool = False, store: str = "the mart"
+    next_offsets: Mapping[int, int], topic: Topic, accept_gap: bool = False, store: str = "the mart"
 ) -> dict[int, int]:
-    """Where each partition is to be read from: the store's position, or the first record of a new partition.
+    """Where each partition is to be read from: the store's next offset, or the first record of a new partition.
 
-    Raises GapError where the broker no longer holds the position (retention deleted unread records), unless
-    `accept_gap`, and where the position lies past the end (the broker lost records that the mart has).
+    Raises GapError where the broker no longer holds the next offset (retention deleted unread records), unless
+    `accept_gap`, and where the next offset lies past the end (the broker lost records that the mart has).
     """
     start = {}
     for partition, first in topic.first_offsets.items():
-        position = positions.get(partition, first)
-        if position < first and not accept_gap:
+        next_offset = next_offsets.get(partition, first)
+        if next_offset < first and not accept_gap:
             raise GapError(
-                f"topic {topic.name!r} partition {partition}: offsets {position} to {first - 1} "
-                f"({first - position} records) were deleted by the broker before {store} had them. Replay them "
+                f"topic {topic.name!r} partition {partition}: offsets {next_offset} to {first - 1} "
+                f"({first - next_offset} records) were deleted by the broker before {store} had them. Replay them "
                 "from their source, or go on without them: `retail-mart run --accept-gap`"
             )
-        if position > topic.end_offsets[partition]:
+        if next_offset > topic.end_offsets[partition]:
             raise GapError(
-                f"topic {topic.name!r} partition {partition}: {store} is at offset {position}, but the broker "
+                f"topic {topic.name!r} partition {partition}: {store} is at offset {next_offset}, but the broker "
                 f"ends at {topic.end_offsets[partition]}: it has lost records. To read what it has again from the "
                 "start (nothing is counted twice): `retail-mart rewind`"
             )
-        start[partition] = max(position, first)
+        start[partition] = max(next_offset, first)
     return start
 
 
-def due_records(batch: pa.Table, covered: Covered, positions: Mapping[int, int], store: str = "the mart") -> pa.Table:
-    """The rows of a batch that the store does not have: those at or after its positions.
+def due_records(
+    batch: pa.Table, covered: Covered, next_offsets: Mapping[int, int], store: str = "the mart"
+) -> pa.Table:
+    """The rows of a batch that the store does not have: those at or after its next offsets.
 
-    `batch` has columns partition and offset, `covered` says what it was read from. A partition without a position
-    starts at 0. Raises GapError if a range begins after its partition's position.
+    `batch` has columns partition and offset, `covered` says what it was read from. A partition without a next offset
+    starts at 0. Raises GapError if a range begins after its partition's next offset.
     """
     keep = None
     for partition, (first, _) in sorted(covered.items()):
-        position = positions.get(partition, 0)
-        if first > position:
+        next_offset = next_offsets.get(partition, 0)
+        if first > next_offset:
             raise GapError(
-                f"partition {partition}: the batch starts at offset {first}, {store}'s position is {position}: "
-                f"{first - position} offsets would be lost, so nothing of it is taken"
+                f"partition {partition}: the batch starts at offset {first}, {store}'s next offset is {next_offset}: "
+                f"{first - next_offset} offsets would be lost, so nothing of it is taken"
             )
-        if first < position:
-            stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], position))
+        if first < next_offset:
+            stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], next_offset))
             keep = pc.invert(stale) if keep is None else pc.and_(keep, pc.invert(stale))
     return batch if keep is None else batch.filter(keep)
 
 
-def next_offsets(covered: Covered, positions: Mapping[int, int]) -> dict[int, int]:
-    """Where the store is after what was covered: the end of each range that goes beyond its position."""
-    return {p: end for p, (first, end) in covered.items() if first < end and end > positions.get(p, 0)}
+def advanced(covered: Covered, next_offsets: Mapping[int, int]) -> dict[int, int]:
+    """Where the store is after what was covered: the end of each range that goes beyond its next offset."""
+    return {p: end for p, (first, end) in covered.items() if first < end and end > next_offsets.get(p, 0)}
 
 
 def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
@@ -79,9 +81,9 @@ def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
 
 
 def behind(
-    positions: Mapping[int, int], ends: Mapping[int, int], first: Mapping[int, int] | None = None
+    next_offsets: Mapping[int, int], ends: Mapping[int, int], first: Mapping[int, int] | None = None
 ) -> dict[int, int]:
     """Lag: of each partition the records before `ends` that a store has not taken. One that it does not know starts at
     its `first` record, else at 0."""
-    known = {**(first or {}), **positions}
+    known = {**(first or {}), **next_offsets}
     return {p: max(0, end - known.get(p, 0)) for p, end in sorted(ends.items())}

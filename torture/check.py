@@ -40,7 +40,7 @@ def differences(
             *_compare("invoice", expected.invoices, {row[0]: Invoice(*row[1:]) for row in rows("invoices")}),
             *_compare("customer", expected.customers, {row[0]: Customer(*row[1:]) for row in rows("customers")}),
             *_compare("quarantined record", expected.rejected, _reasons(rows("rejected"), expected)),
-            *_compare("position of partition", end_offsets, dict(rows("positions"))),
+            *_compare("next offset of partition", end_offsets, dict(rows("next_offsets"))),
             *_compare(
                 "customers in segment",
                 Counter(customer.segment for customer in expected.customers.values()),

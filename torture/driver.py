@@ -1,6 +1,6 @@
 """The job's own path from Kafka to the mart and the lake, without Spark, so that a life of it costs a second.
 
-Everything that makes it exactly once is the job's code: the positions, the fence, the gaps, parse, apply, land. Only
+Everything that makes it exactly once is the job's code: the next offsets, the fence, the gaps, parse, apply, land. Only
 what carries the records (Spark's micro-batches) is stood in for, by the plain consumer that the job itself has for what
 Spark cannot read. The whole job is tortured too, less often: torture.job.
 """
@@ -60,7 +60,7 @@ def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterat
         with phases()("take over"):
             writer = apply_job.take_over(cursor, topic, apply_job.application_name())
         apply_job.check_topic(cursor, topic)
-        start = starting_offsets(apply_job.read_positions(cursor, topic), topic)
+        start = starting_offsets(apply_job.read_next_offsets(cursor, topic), topic)
     for records, covered in _batches(current, topic, start, size):
         batch = pa.Table.from_batches([apply_job.cleaning(current)(records)])
         raw_values = partial(apply_job._raw_values, pa.Table.from_batches([records]))
@@ -73,7 +73,7 @@ def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterato
     topic = describe_topic(Brokers.of(current), current.kafka_topic)
     table = land_job.open_lake(current.lake)
     land_job.record_topic(table, topic)
-    start = starting_offsets(land_job.read_positions(table, topic, topic.end_offsets), topic, store="the lake")
+    start = starting_offsets(land_job.read_next_offsets(table, topic, topic.end_offsets), topic, store="the lake")
     for records, covered in _batches(current, topic, start, size):
         parsed = land_job.parsing(current)(records)
         land_job.land_batch(table, topic, pa.Table.from_batches([parsed]), covered, phases())

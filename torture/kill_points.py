@@ -21,7 +21,7 @@ Strike = Callable[[], None]
 # name → (phase, whether the moment is its end). The first word says which query is hit.
 APPLY = {
     "during start": ("take over", True),
-    "after poll": ("positions", False),
+    "after poll": ("next_offsets", False),
     "after COPY": ("copy", True),
     "after INSERT": ("insert", True),
     "after scores": ("score", True),

@@ -16,7 +16,7 @@ import streaming.land as land
 import streaming.land_job as land_job
 from conf.settings import settings
 from lake.table import advance as advance_lake
-from mart.positions import advance as advance_position
+from mart.next_offsets import advance as advance_next_offsets
 from mart.quarantine import quarantine as real_quarantine
 
 
@@ -24,23 +24,23 @@ def _no_fence() -> None:
     _replace(apply, "check_fence", lambda cursor, writer: None)
 
 
-def _no_position_check() -> None:
+def _no_offset_check() -> None:
     """The batch is taken as it comes, from wherever the reading began: here, from the topic's start."""
-    _replace(apply, "due_records", lambda batch, covered, positions: batch)
-    _replace(apply_job, "read_positions", lambda cursor, topic: {})
+    _replace(apply, "due_records", lambda batch, covered, next_offsets: batch)
+    _replace(apply_job, "read_next_offsets", lambda cursor, topic: {})
 
 
 def _no_on_conflict() -> None:
     _change_statement("apply/insert_invoices", "    ON CONFLICT (invoice) DO NOTHING\n", "")
 
 
-def _positions_in_their_own_transaction() -> None:
+def _next_offsets_in_their_own_transaction() -> None:
     """Committed before the batch is."""
     real_advance = apply.advance
 
     def advance(cursor: Any, writer: Any, next_offsets: Mapping[int, int]) -> None:
         with closing(psycopg2.connect(settings().require_mart())) as other, other, other.cursor() as early:
-            advance_position(early, writer, next_offsets)
+            advance_next_offsets(early, writer, next_offsets)
         real_advance(cursor, writer, {})
 
     _replace(apply, "advance", advance)
@@ -66,7 +66,7 @@ def _cuts_stay_where_they_are() -> None:
     _replace(score, "_move_cuts", lambda cursor: True)
 
 
-def _positions_after_the_lakes_commit() -> None:
+def _next_offsets_after_the_lakes_commit() -> None:
     waiting: list[Mapping[int, int]] = []
     real_append, real_land = land.append, land_job.land_batch
 
@@ -104,12 +104,18 @@ def _change_statement(name: str, old: str, new: str) -> None:
 # name → (what is removed, how)
 MUTANTS: dict[str, tuple[str, Callable[[], None]]] = {
     "writer fence": ("a writer does not look whether a newer one took over", _no_fence),
-    "position check": ("a batch is not held to the mart's positions", _no_position_check),
+    "offset check": ("a batch is not held to the mart's next offsets", _no_offset_check),
     "ON CONFLICT": ("an invoice that is there already is inserted again", _no_on_conflict),
-    "positions in the transaction": ("positions are committed before the batch", _positions_in_their_own_transaction),
+    "next offsets in the transaction": (
+        "next offsets are committed before the batch",
+        _next_offsets_in_their_own_transaction,
+    ),
     "quarantine in the transaction": ("records are quarantined after the commit", _quarantine_after_the_commit),
-    "cut adjustment": ("the cuts between the fifths are not moved", _cuts_stay_where_they_are),
-    "positions in the lake's commit": ("rows are landed before the positions", _positions_after_the_lakes_commit),
+    "cut adjustment": ("the cuts between the quintiles are not moved", _cuts_stay_where_they_are),
+    "next offsets in the lake's commit": (
+        "rows are landed before the next offsets",
+        _next_offsets_after_the_lakes_commit,
+    ),
 }
 
 

@@ -20,7 +20,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 import stack
 from conf.kafka import Brokers
-from lake.table import read_positions
+from lake.table import read_next_offsets
 from sql import one_row, statement
 from stack import database
 from stack.command import Command, CommandError, wait_until
@@ -160,7 +160,7 @@ class Pipeline:
 
     def _landed(self) -> int:
         topic = describe_topic(Brokers(self.bootstrap, 20), self.name)
-        return sum(read_positions(DeltaTable(self.lake), topic, topic.end_offsets).values())
+        return sum(read_next_offsets(DeltaTable(self.lake), topic, topic.end_offsets).values())
 
     def end_offsets(self) -> dict[int, int]:
         """Of the topic, as the broker says them."""

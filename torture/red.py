@@ -11,12 +11,12 @@ from torture.world import World
 # mutant → the kills (point, times) that its story needs, a life each; "zombie": a held writer that wakes.
 _NEEDS: dict[str, Sequence[tuple[str, int]] | str] = {
     "writer fence": "zombie",
-    "position check": [("after commit", 1)],
+    "offset check": [("after commit", 1)],
     "ON CONFLICT": [],
-    "positions in the transaction": [("before commit", 2)],
+    "next offsets in the transaction": [("before commit", 2)],
     "quarantine in the transaction": [("after commit", 1)] * 10,  # one batch in four holds no wrong record
     "cut adjustment": [],
-    "positions in the lake's commit": [("after the lake's commit", 1)],
+    "next offsets in the lake's commit": [("after the lake's commit", 1)],
 }
 
 

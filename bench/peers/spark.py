@@ -52,8 +52,8 @@ def purchases(events: DataFrame) -> DataFrame:
 
 def scored(customers: DataFrame) -> DataFrame:
     """Customers (customer_id, frequency, monetary, last_purchase) with r, f, m by ntile and their segment."""
-    tiles = {"r": F.col("last_purchase").cast("date"), "f": F.col("frequency"), "m": F.col("monetary")}
-    for score, metric in tiles.items():
+    metrics = {"r": F.col("last_purchase").cast("date"), "f": F.col("frequency"), "m": F.col("monetary")}
+    for score, metric in metrics.items():
         customers = customers.withColumn(score, F.ntile(5).over(Window.orderBy(metric, "customer_id")))
     segments = customers.sparkSession.createDataFrame(list(segment_scores()), "r INT, f INT, m INT, segment STRING")
     return customers.join(F.broadcast(segments), ["r", "f", "m"])

@@ -134,7 +134,7 @@ COMMENT ON COLUMN mart.segment_change.to_r IS 'Recency score after.';
 COMMENT ON COLUMN mart.segment_change.to_f IS 'Frequency score after.';
 COMMENT ON COLUMN mart.segment_change.to_m IS 'Monetary score after.';
 COMMENT ON COLUMN mart.segment_change.cause IS
-    'own purchase; own return (policy net); overtaken: others moved a tile''s boundary; definition changed: '
+    'own purchase; own return (policy net); overtaken: others moved a cut; definition changed: '
     'conf/segments.toml did; policy changed: RETURNS_POLICY did; repaired: the self-check found a wrong score.';
 COMMENT ON COLUMN mart.segment_change.invoice IS 'Newest invoice of the customer in the batch, for an own purchase or return.';
 COMMENT ON COLUMN mart.segment_change.event_time IS 'Newest invoice date that the mart knew then.';
@@ -172,7 +172,7 @@ COMMENT ON COLUMN mart.stream_writer.epoch IS 'Grows by one at each start of a j
 COMMENT ON COLUMN mart.stream_writer.application IS 'Host and process of that job.';
 COMMENT ON COLUMN mart.stream_writer.started_at IS 'When it took over.';
 
-CREATE TABLE mart.stream_position (
+CREATE TABLE mart.next_offset (
     topic_id     uuid NOT NULL,
     topic        text NOT NULL,
     "partition"  integer NOT NULL CHECK ("partition" >= 0),
@@ -181,13 +181,13 @@ CREATE TABLE mart.stream_position (
     updated_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (topic_id, "partition")
 );
-COMMENT ON TABLE mart.stream_position IS 'How far each partition is applied; written in the transaction that applies it.';
-COMMENT ON COLUMN mart.stream_position.topic_id IS 'Kafka''s id of the topic: a re-created topic has another.';
-COMMENT ON COLUMN mart.stream_position.topic IS 'Name of the topic.';
-COMMENT ON COLUMN mart.stream_position."partition" IS 'Partition.';
-COMMENT ON COLUMN mart.stream_position.next_offset IS 'First offset that is not applied yet.';
-COMMENT ON COLUMN mart.stream_position.writer_epoch IS 'Epoch of the job that moved it last.';
-COMMENT ON COLUMN mart.stream_position.updated_at IS 'When it moved last.';
+COMMENT ON TABLE mart.next_offset IS 'How far each partition is applied; written in the transaction that applies it.';
+COMMENT ON COLUMN mart.next_offset.topic_id IS 'Kafka''s id of the topic: a re-created topic has another.';
+COMMENT ON COLUMN mart.next_offset.topic IS 'Name of the topic.';
+COMMENT ON COLUMN mart.next_offset."partition" IS 'Partition.';
+COMMENT ON COLUMN mart.next_offset.next_offset IS 'First offset that is not applied yet.';
+COMMENT ON COLUMN mart.next_offset.writer_epoch IS 'Epoch of the job that moved it last.';
+COMMENT ON COLUMN mart.next_offset.updated_at IS 'When it moved last.';
 
 CREATE TABLE mart.reject_reason (
     reason  text PRIMARY KEY,
@@ -254,7 +254,7 @@ COMMENT ON COLUMN mart.batch.topic IS 'Topic that was read.';
 COMMENT ON COLUMN mart.batch.writer_epoch IS 'Epoch of the job that wrote it.';
 COMMENT ON COLUMN mart.batch.started_at IS 'When the job began to work on it.';
 COMMENT ON COLUMN mart.batch.applied_at IS 'When its last row was written, just before its commit.';
-COMMENT ON COLUMN mart.batch.records IS 'Records at or after the mart''s positions.';
+COMMENT ON COLUMN mart.batch.records IS 'Records at or after the mart''s next offsets.';
 COMMENT ON COLUMN mart.batch.invoices IS 'Invoices applied.';
 COMMENT ON COLUMN mart.batch.duplicates IS 'Records whose invoice was applied before, with the same content.';
 COMMENT ON COLUMN mart.batch.rejected IS 'Records quarantined.';
@@ -304,14 +304,14 @@ CREATE TRIGGER count_batch AFTER INSERT ON mart.batch FOR EACH ROW EXECUTE FUNCT
 
 -- Scores kept exact at a cost that does not grow with the customers, counts kept by deltas, and their history.
 --
--- A tile boundary b (1-4) of a metric ends at position E_b = b * (n / 5) + least(b, n % 5) of the n scored customers
--- in the order of (metric, customer_id). Its cut is the key at that position: a customer's score is 1 plus the number
--- of cuts below the customer's own key. A batch moves keys, so a cut's position shifts by the keys that it moved across
+-- Quintile q (1-4) of a metric ends at rank E_q = q * (n / 5) + least(q, n % 5) of the n scored customers in the order
+-- of (metric, customer_id). Its cut is the key at that rank: a customer's score is 1 plus the number of cuts below the
+-- customer's own key. A batch moves keys, so a cut's rank shifts by the keys that it moved across
 -- the cut; the new cut is found by walking the metric's index by the difference, and only the customers that a batch
 -- changed or that a cut passed are scored anew.
 
 CREATE TABLE mart.quintile_cut (
-    boundary      smallint PRIMARY KEY CHECK (boundary BETWEEN 1 AND 4),
+    quintile      smallint PRIMARY KEY CHECK (quintile BETWEEN 1 AND 4),
     customers     bigint NOT NULL CHECK (customers > 0),
     r_value       date NOT NULL,
     r_customer_id text COLLATE "C" NOT NULL,
@@ -320,14 +320,14 @@ CREATE TABLE mart.quintile_cut (
     m_value       numeric(38, 2) NOT NULL,
     m_customer_id text COLLATE "C" NOT NULL
 );
-COMMENT ON TABLE mart.quintile_cut IS 'The last key of tiles 1 to 4 of each metric; no row while no customer is scored.';
-COMMENT ON COLUMN mart.quintile_cut.boundary IS 'The tile that ends here.';
+COMMENT ON TABLE mart.quintile_cut IS 'The cuts: the last key of quintiles 1 to 4 of each metric; no row while no customer is scored.';
+COMMENT ON COLUMN mart.quintile_cut.quintile IS 'The quintile that ends here.';
 COMMENT ON COLUMN mart.quintile_cut.customers IS 'Scored customers that the cut was made for, the same in each row.';
-COMMENT ON COLUMN mart.quintile_cut.r_value IS 'Recency: date of the last purchase of the tile''s last customer.';
+COMMENT ON COLUMN mart.quintile_cut.r_value IS 'Recency: date of the last purchase of the quintile''s last customer.';
 COMMENT ON COLUMN mart.quintile_cut.r_customer_id IS 'Recency: that customer.';
-COMMENT ON COLUMN mart.quintile_cut.f_value IS 'Frequency of the tile''s last customer.';
+COMMENT ON COLUMN mart.quintile_cut.f_value IS 'Frequency of the quintile''s last customer.';
 COMMENT ON COLUMN mart.quintile_cut.f_customer_id IS 'Frequency: that customer.';
-COMMENT ON COLUMN mart.quintile_cut.m_value IS 'Monetary of the tile''s last customer.';
+COMMENT ON COLUMN mart.quintile_cut.m_value IS 'Monetary of the quintile''s last customer.';
 COMMENT ON COLUMN mart.quintile_cut.m_customer_id IS 'Monetary: that customer.';
 
 -- Works on the writer's temporary table due_customer (apply/create_stage). The plans are made once a session: with
@@ -351,7 +351,7 @@ BEGIN
     FOR cut IN
         SELECT q.*,
                q.customers + k.arrived AS new_customers,
-               q.boundary * (q.customers / 5) + least(q.boundary, q.customers % 5) AS end_position,
+               q.quintile * (q.customers / 5) + least(q.quintile, q.customers % 5) AS end_rank,
                k.r_shift, k.f_shift, k.m_shift
         FROM mart.quintile_cut q
         CROSS JOIN LATERAL (
@@ -365,11 +365,11 @@ BEGIN
             FROM due_customer
             WHERE NOT passed
         ) k
-        ORDER BY q.boundary
+        ORDER BY q.quintile
     LOOP
-        -- The old cut's key, present or not, now has `end_position + shift` keys at or below it. The new cut is
+        -- The old cut's key, present or not, now has `end_rank + shift` keys at or below it. The new cut is
         -- the walk-th key above it; with a walk of 0 or less, the (1 - walk)-th of those at or below it, downwards.
-        distance := cut.boundary * (cut.new_customers / 5) + least(cut.boundary, cut.new_customers % 5) - cut.end_position;
+        distance := cut.quintile * (cut.new_customers / 5) + least(cut.quintile, cut.new_customers % 5) - cut.end_rank;
         walk_r := distance - cut.r_shift;
         walk_f := distance - cut.f_shift;
         walk_m := distance - cut.m_shift;
@@ -439,7 +439,7 @@ BEGIN
             f_customer_id = new_cut.f_customer_id,
             m_value       = new_cut.m_value,
             m_customer_id = new_cut.m_customer_id
-        WHERE boundary = cut.boundary;
+        WHERE quintile = cut.quintile;
     END LOOP;
     RETURN true;
 END
@@ -787,7 +787,7 @@ COMMENT ON COLUMN mart.stream_status.behind_ms IS
 COMMENT ON COLUMN mart.stream_status.writer_connected IS 'Whether a streaming job is connected to this database now.';
 
 CREATE VIEW mart.stream_progress AS
-SELECT topic, topic_id, "partition", next_offset, updated_at FROM mart.stream_position;
+SELECT topic, topic_id, "partition", next_offset, updated_at FROM mart.next_offset;
 COMMENT ON VIEW mart.stream_progress IS 'One row a partition of a topic: how far it is applied.';
 COMMENT ON COLUMN mart.stream_progress.topic_id IS 'Kafka''s id of the topic: a re-created topic has another.';
 COMMENT ON COLUMN mart.stream_progress.next_offset IS 'First offset that is not applied yet.';
@@ -936,7 +936,7 @@ COMMENT ON FUNCTION mart.recommend IS
 
 CREATE FUNCTION mart.explain_scores(customer text)
 RETURNS TABLE (
-    metric text, score smallint, value text, rank bigint, customers bigint, tile_begins bigint, tile_ends bigint,
+    metric text, score smallint, value text, rank bigint, customers bigint, quintile_begins bigint, quintile_ends bigint,
     value_below text, value_above text, places_to_next bigint, next_value text, more_to_next numeric
 )
 LANGUAGE plpgsql STABLE SECURITY DEFINER
@@ -954,25 +954,25 @@ BEGIN
     LOOP
         RETURN QUERY EXECUTE format(
             $explain$
-            SELECT %1$L::text, tile.score, tile.value::text, place.rank, tile.customers, tile.begins, tile.ends,
+            SELECT %1$L::text, own.score, own.value::text, place.rank, own.customers, own.begins, own.ends,
                    below.%1$s_value::text, above.value::text,
-                   CASE WHEN above.value IS NOT NULL THEN tile.ends + 1 - place.rank END,
-                   needed.value::text, (needed.value - tile.value)::numeric
+                   CASE WHEN above.value IS NOT NULL THEN own.ends + 1 - place.rank END,
+                   needed.value::text, (needed.value - own.value)::numeric
             FROM (
                 SELECT c.%1$s AS score, c.%2$s AS value, c.customer_id, n.customers,
                        (c.%1$s - 1) * (n.customers / 5) + least(c.%1$s - 1, n.customers %% 5) + 1 AS begins,
                        c.%1$s * (n.customers / 5) + least(c.%1$s, n.customers %% 5) AS ends
                 FROM mart.customer c
-                JOIN mart.quintile_cut n ON n.boundary = 1
+                JOIN mart.quintile_cut n ON n.quintile = 1
                 WHERE c.customer_id = $1 AND c.frequency > 0
-            ) tile
-            LEFT JOIN mart.quintile_cut below ON below.boundary = tile.score - 1
-            LEFT JOIN mart.quintile_cut ending ON ending.boundary = tile.score
+            ) own
+            LEFT JOIN mart.quintile_cut below ON below.quintile = own.score - 1
+            LEFT JOIN mart.quintile_cut ending ON ending.quintile = own.score
             CROSS JOIN LATERAL (
-                SELECT tile.begins - 1 + count(*) AS rank
+                SELECT own.begins - 1 + count(*) AS rank
                 FROM mart.customer c
                 WHERE c.frequency > 0
-                  AND (c.%2$s, c.customer_id) <= (tile.value, tile.customer_id)
+                  AND (c.%2$s, c.customer_id) <= (own.value, own.customer_id)
                   AND (c.%2$s, c.customer_id) > (coalesce(below.%1$s_value, %4$L), coalesce(below.%1$s_customer_id, ''))
             ) place
             LEFT JOIN LATERAL (
@@ -983,7 +983,7 @@ BEGIN
                 LIMIT 1
             ) above ON true
             CROSS JOIN LATERAL (
-                SELECT CASE WHEN tile.customer_id > above.customer_id THEN above.value ELSE above.value + %3$s END AS value
+                SELECT CASE WHEN own.customer_id > above.customer_id THEN above.value ELSE above.value + %3$s END AS value
             ) needed
             $explain$,
             known.metric, known.key, known.unit, known.least
@@ -993,9 +993,9 @@ END
 $$;
 COMMENT ON FUNCTION mart.explain_scores IS
     'Three rows for a scored customer, none for another: metric (r: date of the last purchase, f: invoices, m: spent), '
-    'score, value, rank among the customers (1 lowest), the ranks at which the tile begins and ends, the value that ends '
-    'the tile below and the one that begins the tile above, places to climb into the next tile, the least value that '
-    'does, and how much more that is (days, invoices, currency). Null where there is no tile above.';
+    'score, value, rank among the customers (1 lowest), the ranks at which the quintile begins and ends, the value that ends '
+    'the quintile below and the one that begins the quintile above, places to climb into the next quintile, the least value that '
+    'does, and how much more that is (days, invoices, currency). Null where there is no quintile above.';
 
 CREATE FUNCTION mart.explain_purchases(customer text, newest integer DEFAULT 20)
 RETURNS TABLE (
@@ -1048,7 +1048,7 @@ GRANT SELECT ON mart.segment_score, mart.reject_reason, mart.erasure_salt, mart.
 GRANT SELECT, INSERT ON mart.invoice, mart.segment_change, mart.rejected_invoice, mart.batch, mart.score_check,
     mart.association_rule TO mart_writer;
 GRANT SELECT, INSERT, UPDATE ON mart.customer, mart.shop, mart.stream_writer, mart.segment_flow_total TO mart_writer;
-GRANT SELECT, INSERT, UPDATE, DELETE ON mart.stream_position, mart.quintile_cut, mart.score_total, mart.segment_trend,
+GRANT SELECT, INSERT, UPDATE, DELETE ON mart.next_offset, mart.quintile_cut, mart.score_total, mart.segment_trend,
     mart.rule_run TO mart_writer;
 GRANT SELECT, UPDATE ON mart.stream_total TO mart_writer;
 -- Of records of one topic: what `redrive` may find out, and nothing else of a row.

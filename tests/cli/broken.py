@@ -21,7 +21,7 @@ from conf.settings import Settings
 from lake.table import open_lake
 from mart.connection import connect
 from mart.migrate import migrate
-from mart.positions import advance, take_over
+from mart.next_offsets import advance, take_over
 from mart.shop_rules import adopt_rules
 from stack.process import free_port
 from tests.conftest import Mart, new_mart
@@ -140,8 +140,8 @@ def surrounding(name: str, servers: stack.State, topic: str, home: Path) -> Iter
         with closing(psycopg2.connect(healthy.owner_dsn)) as owner:
             migrate(owner)
         with closing(connect(healthy.writer_dsn)) as writer, writer, writer.cursor() as cursor:
-            position = take_over(cursor, describe_topic(Brokers(bootstrap), topic), "test")
-            advance(cursor, position, {0: 1})
+            writer = take_over(cursor, describe_topic(Brokers(bootstrap), topic), "test")
+            advance(cursor, writer, {0: 1})
             adopt_rules(cursor, Settings())
         _name(patch, healthy)
         dump = run("backup")

@@ -19,7 +19,7 @@ from conf.line_rules import admin_codes
 from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
-from mart.positions import Writer, take_over
+from mart.next_offsets import Writer, take_over
 from mart.shop_rules import apply_shop_rules
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.generate import Options, generate

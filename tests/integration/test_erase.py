@@ -11,7 +11,7 @@ import pytest
 
 from conf.kafka import Brokers
 from lake.table import existing_lake, forget
-from mart.positions import forget as forget_applied
+from mart.next_offsets import forget as forget_applied
 from operations.erase import erase
 from operations.export import export
 from operations.verify import verify

@@ -13,7 +13,7 @@ import pytest
 
 from conf.errors import StreamingError, TopicChangedError
 from mart.connection import connect
-from mart.positions import forget
+from mart.next_offsets import forget
 from streaming.main import RunOptions, stream
 from tests.conftest import Line
 from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
@@ -103,7 +103,7 @@ def test_bad_records_are_quarantined_and_the_rest_goes_on(line, catch_up):
     assert len(rows(line.mart.owner_dsn, "SELECT FROM mart.rejected_invoice")) == 6
 
 
-def test_restart_goes_on_from_the_marts_positions_whatever_the_checkpoint(line, catch_up):
+def test_restart_goes_on_from_the_marts_next_offsets_whatever_the_checkpoint(line, catch_up):
     parts = [random_events(300, customers=50, seed=seed) for seed in (6, 7, 8)]
     for number, part in enumerate(parts):
         for invoice in part:

@@ -67,7 +67,7 @@ def test_killed_twenty_times_during_a_replay(line, tmp_path):
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
     assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
     [(recorded, duplicates)] = rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
-    assert (recorded, duplicates) == (len(events), 0)  # the positions let nothing be read twice
+    assert (recorded, duplicates) == (len(events), 0)  # the next offsets let nothing be read twice
     assert lake_rows.counts(line.settings.lake) == (len(events), len(events))
 
 

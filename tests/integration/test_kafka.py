@@ -16,7 +16,7 @@ from kafka.admin import KafkaAdminClient
 import stack
 from conf.errors import GapError, TopicChangedError
 from conf.kafka import Brokers
-from lake.table import open_lake, read_positions
+from lake.table import open_lake, read_next_offsets
 from mart.status import observe
 from operations.verify import verify
 from streaming import job as job_module
@@ -42,11 +42,11 @@ def catch_up(spark, line: Line):
     return lambda **changes: stream(spark, line.settings.model_copy(update=changes), CATCH_UP, threading.Event())
 
 
-def positions(line: Line) -> tuple[dict[int, int], dict[int, int]]:
+def next_offsets(line: Line) -> tuple[dict[int, int], dict[int, int]]:
     """The mart's and the lake's."""
     topic = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic)
-    mart = dict(rows(line.mart.owner_dsn, 'SELECT "partition", next_offset FROM mart.stream_position'))
-    return mart, read_positions(open_lake(line.settings.lake), topic, topic.end_offsets)
+    mart = dict(rows(line.mart.owner_dsn, 'SELECT "partition", next_offset FROM mart.next_offset'))
+    return mart, read_next_offsets(open_lake(line.settings.lake), topic, topic.end_offsets)
 
 
 def invoices(line: Line) -> int:
@@ -92,7 +92,7 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
         catch_up(max_invoices_per_batch=15)
         assert_mart_equals(line.mart.owner_dsn, expected_customers(kept))
         assert lake_rows.counts(line.settings.lake) == (80, 80)
-        assert positions(line) == (ends, ends)
+        assert next_offsets(line) == (ends, ends)
         stale = line.settings.model_copy(update={"alert_stale_seconds": 0})
         assert (observe(stale).lag, observe(stale).waiting) == (0, 0)
         assert catch_up() == {"apply": 0, "land": 0}
@@ -101,11 +101,11 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
         produce(producer, line, events[100:120])
         assert (observe(stale).lag, observe(stale).waiting) == (0, 0)
         assert catch_up() == {"apply": 0, "land": 0}
-        producer.abort_transaction()  # a batch without a record: the positions move, and nothing else does
+        producer.abort_transaction()  # a batch without a record: the next offsets move, and nothing else does
         [(written,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.batch")
         assert catch_up() == {"apply": 1, "land": 1}
         ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
-        assert positions(line) == (ends, ends)
+        assert next_offsets(line) == (ends, ends)
         assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.batch") == [(written,)]
         assert catch_up() == {"apply": 0, "land": 0}
     send(line.bootstrap_servers, line.topic, encode(events[120:]))
@@ -144,7 +144,7 @@ def test_a_partition_that_is_added_while_the_job_runs_is_read_from_its_first_rec
         producer.close(timeout=5)
         ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
         assert ends[2] >= 5
-        wait_until(lambda: positions(line) == (ends, ends) or job.done())
+        wait_until(lambda: next_offsets(line) == (ends, ends) or job.done())
         stopping.set()
         job.result(timeout=60)
 
@@ -245,7 +245,7 @@ def test_a_micro_batch_of_large_records_is_taken_slice_by_slice(spark, line, cat
     assert quarantined == [("not_json", size) for size in (20_000, 20_000, 30_000, 40_000, 300_000)]
     assert lake_rows.counts(line.settings.lake) == (62, 60)
     ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
-    assert positions(line) == (ends, ends)
+    assert next_offsets(line) == (ends, ends)
     assert rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates), sum(rejected) FROM mart.batch") == [
         (67, 2, 5)
     ]

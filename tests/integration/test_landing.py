@@ -156,7 +156,7 @@ def test_recreated_topic_is_an_error_of_landing_too(line, catch_up, servers):
     stack.ensure_topic(line.bootstrap_servers, line.topic, 2)
     more = [{**e, "invoice": f"new-{e['invoice']}"} for e in random_events(20, customers=5, seed=26)]
     send(line.bootstrap_servers, line.topic, encode(more))
-    with pytest.raises(TopicChangedError, match=r"the lake's positions are of .* `retail-mart rewind`"):
+    with pytest.raises(TopicChangedError, match=r"the lake's next offsets are of .* `retail-mart rewind`"):
         catch_up(LAND)
     assert lake_rows.counts(line.settings.lake) == (10, 10)
     assert command(line, "rewind", "--only", "land").returncode == 0

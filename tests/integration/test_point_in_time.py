@@ -84,7 +84,7 @@ def test_a_mistake_is_undone_and_the_stream_goes_on(servers, tmp_path):
             base_backup(lost["superuser_dsn"], new_home / "postgres" / "data")
             pipeline.send(traffic.messy(200))
             catch_up(pipeline)
-            until_then, positions = list(pipeline.acknowledged), pipeline.end_offsets()
+            until_then, next_offsets = list(pipeline.acknowledged), pipeline.end_offsets()
             [(moment,)] = rows(pipeline.dsn("owner"), "SELECT clock_timestamp()::text")
             time.sleep(0.01)
             # The mistake; it is noticed only when more was applied and landed on top of it.
@@ -108,15 +108,15 @@ def test_a_mistake_is_undone_and_the_stream_goes_on(servers, tmp_path):
             wait_until(
                 lambda: rows(pipeline.dsn("owner"), "SELECT pg_is_in_recovery()") == [(False,)], 30, "not promoted"
             )
-            found = differences(pipeline.dsn("owner"), pipeline.lake, expected(until_then), positions, None)
+            found = differences(pipeline.dsn("owner"), pipeline.lake, expected(until_then), next_offsets, None)
             assert [d for d in found if not d.startswith("landed record too many")] == []
             assert len(found) == 1  # the lake is ahead of the mart, and
-            assert pipeline.verified() == []  # is compared at the mart's positions
+            assert pipeline.verified() == []  # is compared at the mart's next offsets
             # A job of the server with the mistake may have the epoch that the next one here would get.
             newest_epoch = "SELECT max(epoch) FROM mart.stream_writer"
             [(before,)] = rows(pipeline.dsn("owner"), newest_epoch)
             alter(pipeline.dsn("owner"), statement("backup/fence_older_jobs"))
-            # What came after the moment is still on the topic: it is applied from the restored positions on.
+            # What came after the moment is still on the topic: it is applied from the restored next offsets on.
             pipeline.send(traffic.messy(200))
             catch_up(pipeline)
             assert rows(pipeline.dsn("owner"), newest_epoch) == [(before + 1001,)]

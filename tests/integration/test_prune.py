@@ -10,7 +10,7 @@ import pytest
 
 from conf.kafka import Brokers
 from lake.table import existing_lake, forget
-from mart.positions import forget as forget_applied
+from mart.next_offsets import forget as forget_applied
 from operations.prune import look, prune
 from operations.repair import repair
 from operations.verify import verify

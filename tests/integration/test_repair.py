@@ -31,9 +31,9 @@ WRONGS = (
     f"DELETE FROM mart.invoice WHERE invoice = ({BOUGHT})",
     f"INSERT INTO mart.invoice SELECT 'made up', {COLUMNS} FROM mart.invoice WHERE invoice = ({BOUGHT})",
     f"UPDATE mart.customer SET f = f % 5 + 1 WHERE customer_id = ({SOMEBODY})",
-    "UPDATE mart.quintile_cut SET f_value = f_value + 1 WHERE boundary = 3",
+    "UPDATE mart.quintile_cut SET f_value = f_value + 1 WHERE quintile = 3",
 )
-APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.stream_position"
+APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.next_offset"
 
 
 def wait_until_applied(line: Line, invoices: int) -> None:

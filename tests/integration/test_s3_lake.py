@@ -19,7 +19,7 @@ from deltalake import DeltaTable
 from conf.errors import StreamingError, UnavailableError
 from conf.kafka import Brokers
 from lake.files import compact
-from lake.table import existing_lake, lake_exists, open_lake, read_positions
+from lake.table import existing_lake, lake_exists, open_lake, read_next_offsets
 from operations.erase import erase
 from operations.export import export
 from operations.prune import look, prune
@@ -183,7 +183,7 @@ def test_a_storage_that_is_unavailable_is_waited_for_and_a_lost_answer_lands_not
         said = job.text()
     assert lake_rows.counts(lake) == (300, 300)
     topic = describe_topic(Brokers(on_s3.bootstrap_servers, 30), on_s3.topic)
-    assert read_positions(DeltaTable(lake), topic, [0, 1]) == topic.end_offsets
+    assert read_next_offsets(DeltaTable(lake), topic, [0, 1]) == topic.end_offsets
     waiting = next(text for text in said.splitlines() if '"waiting"' in text)
     assert f"the lake at {lake} is unavailable: " in waiting
     assert SECRET not in said
@@ -242,4 +242,4 @@ def test_eight_writers_at_once_lose_no_commit_whatever_the_environment_says(lake
     assert [done.rows for done in landed] == [1] * 8
     assert sorted(done.version for done in landed) == list(range(1, 9))
     assert lake_rows.query(lake, "SELECT count(*), count(DISTINCT topic) FROM invoices") == [(8, 8)]
-    assert all(read_positions(existing_lake(lake), topic, [0]) == {0: 1} for topic in topics)
+    assert all(read_next_offsets(existing_lake(lake), topic, [0]) == {0: 1} for topic in topics)

@@ -93,7 +93,7 @@ def test_lake_that_is_behind_is_a_clear_error(filled, spark):
         verify(filled.settings, wait_seconds=0)
 
 
-def test_records_past_the_marts_positions_do_not_count(filled, spark):
+def test_records_past_the_marts_next_offsets_do_not_count(filled, spark):
     """Traffic that is landed and not yet applied: the mart is still right."""
     send(filled.bootstrap_servers, filled.topic, encode([event("new", "2025-01-01", "c")]))
     stream(spark, filled.settings, RunOptions(available_now=True, warm_up_rounds=0, only="land"), threading.Event())

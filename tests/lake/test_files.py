@@ -86,5 +86,5 @@ def test_compacting_while_landing_appends_loses_nothing_and_doubles_nothing(path
     assert rounds > 1
     assert merged > 10
     assert landed_coordinates(path) == [(0, n) for n in range(150)]
-    with pytest.raises(GapError):  # the positions came along
+    with pytest.raises(GapError):  # the next offsets came along
         land_batch(open_lake(path), TOPIC, batch(valid(151)))

@@ -70,7 +70,8 @@ def catalog(dsn: str, connection) -> list[str]:
     views, comments and rights, each with its text, in an order that does not depend on that of their making."""
     command = [_tool("pg_dump", connection), "--schema-only", "--schema=mart", dsn]
     dump = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return sorted(re.sub(r"(?m)^(--.*|\\(un)?restrict .*)\n", "", dump).split("\n\n"))
+    texts = re.sub(r"(?m)^(--.*|\\(un)?restrict .*)\n", "", dump).split("\n\n")
+    return sorted(text.strip() for text in texts if text.strip())
 
 
 @pytest.mark.stack
@@ -130,7 +131,7 @@ def test_every_table_and_column_has_a_comment(owner, fresh_mart):
         SELECT c.relname, a.attname FROM pg_class c
         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum >= 0 AND NOT a.attisdropped
         LEFT JOIN pg_description d ON d.objoid = c.oid AND d.objsubid = a.attnum
-        WHERE c.relnamespace = 'mart'::regnamespace AND c.relkind IN ('r', 'p') AND d.description IS NULL
+        WHERE c.relnamespace = 'mart'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND d.description IS NULL
         UNION ALL
         SELECT c.relname, NULL FROM pg_class c
         WHERE c.relnamespace = 'mart'::regnamespace AND c.relkind IN ('r', 'p', 'v')

@@ -222,7 +222,7 @@ def test_cuts_that_do_not_move_are_noticed_and_left_to_a_repair(shop):
         shop.assert_right()
     check = check_scores(shop.connection)
     assert (check.customers, check.wrong_cuts) == (20, 12)
-    assert check.wrong_scores == 4  # the customer who ought to end each tile, in all three metrics
+    assert check.wrong_scores == 4  # the customer who ought to end each quintile, in all three metrics
     assert check.wrong_totals > 0
     assert check_scores(shop.connection) == check, "a check changes nothing"
     with shop.connection, shop.connection.cursor() as cursor:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.stack
 # What each waits for.
 _VERBS = {
     "migrate": "public.migration",
-    "verify": "mart.stream_position",
+    "verify": "mart.next_offset",
     "explain c1": "mart.customer",
     "rewind --only apply": "mart.stream_writer",
     "prune --yes": "mart.invoice",

@@ -14,7 +14,7 @@ from kafka import KafkaProducer
 from conf.kafka import Brokers
 from mart import status as observe_module
 from mart.connection import connect
-from mart.positions import advance, take_over
+from mart.next_offsets import advance, take_over
 from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
 from mart.status import disks, observe
@@ -31,12 +31,12 @@ def settings(line):
     return line.settings.model_copy(update={"alert_stale_seconds": 1})
 
 
-def apply_up_to(line, positions):
-    """What the job writes of a batch: positions, and its row."""
+def apply_up_to(line, next_offsets):
+    """What the job writes of a batch: next offsets, and its row."""
     topic = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic)
     with closing(connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         writer = take_over(cursor, topic, "test")
-        advance(cursor, writer, positions)
+        advance(cursor, writer, next_offsets)
 
 
 def record_batch(line, records, rejected, seconds_ago):

@@ -1,4 +1,4 @@
-"""Explain: the ranks, the way to the next tile and the causes are what they say."""
+"""Explain: the ranks, the way to the next quintile and the causes are what they say."""
 
 from __future__ import annotations
 
@@ -111,24 +111,24 @@ def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart
     seen = 0
     for row in range(len(frame)):
         for score in explain(reader, frame.customer_id[row]).scores:
-            tiles = scored(frame, frame[score.metric])
+            quintiles = scored(frame, frame[score.metric])
             order = frame.sort_values([score.metric, "customer_id"]).index
-            assert score.score == tiles[row]
+            assert score.score == quintiles[row]
             assert score.rank == list(order).index(row) + 1
-            assert score.tile_begins <= score.rank <= score.tile_ends
+            assert score.quintile_begins <= score.rank <= score.quintile_ends
             assert (score.more_to_next is None) == (score.score == 5)
             if score.more_to_next is None:
                 continue
             seen += 1
-            assert list(tiles[order]).index(score.score + 1) + 1 - score.rank == score.places_to_next
+            assert list(quintiles[order]).index(score.score + 1) + 1 - score.rank == score.places_to_next
             more = pd.Timedelta(days=int(score.more_to_next)) if score.metric == "r" else score.more_to_next
             more = int(more) if score.metric == "f" else more
-            for added, tile in ((more, score.score + 1), (more - least[score.metric], score.score)):
+            for added, quintile in ((more, score.score + 1), (more - least[score.metric], score.score)):
                 raised = frame[score.metric].copy()
                 raised[row] += added
-                assert scored(frame, raised)[row] >= tile
-                if tile == score.score:
-                    assert scored(frame, raised)[row] == tile
+                assert scored(frame, raised)[row] >= quintile
+                if quintile == score.score:
+                    assert scored(frame, raised)[row] == quintile
     assert seen > 50
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from conf.errors import StreamingError
 from conf.settings import Settings
 from lake.files import delete_before, kept_since
-from lake.table import open_lake, read_positions
+from lake.table import open_lake, read_next_offsets
 from mart.score import Check, check_scores
 from mart.shop_rules import apply_shop_rules
 from operations.erase import erase
@@ -258,7 +258,7 @@ def test_explain_tells_what_was_pruned(shop):
     assert "and 6 older invoices until 2025-06-04, 19.50 in all, pruned" in console.export_text()
 
 
-def test_the_lake_loses_old_dates_and_keeps_its_positions(shop):
+def test_the_lake_loses_old_dates_and_keeps_its_next_offsets(shop):
     lake = open_lake(shop.settings.lake)
     days = ["2025-01-01", "2025-06-30", "2025-07-01", "2025-10-10"]
     land_batch(lake, TOPIC, batch(*(valid(n, day=day) for n, day in enumerate(days))))
@@ -267,7 +267,7 @@ def test_the_lake_loses_old_dates_and_keeps_its_positions(shop):
     assert landed_coordinates(shop.settings.lake) == [(0, 2), (0, 3)]
     table = DeltaTable(shop.settings.lake)
     assert kept_since(table) == date(2025, 7, 1)
-    assert read_positions(table, TOPIC, [0]) == {0: 4}
+    assert read_next_offsets(table, TOPIC, [0]) == {0: 4}
     # A longer time later brings nothing back; what lands late goes the next time.
     land_batch(table, TOPIC, batch(valid(4, day="2025-02-01")))
     assert delete_before(table, date(2025, 6, 1)) == 1

@@ -25,7 +25,7 @@ from conf.settings import Settings
 from lake.table import open_lake
 from mart.connection import connect
 from mart.migrate import migrate
-from mart.positions import forget
+from mart.next_offsets import forget
 from mart.score import check_scores
 from operations import repair as repair_module
 from operations.erase import erase, erase_from_mart, erase_listed
@@ -177,7 +177,7 @@ WRONG = {
     ),
     "a wrong score": (f"UPDATE mart.customer SET r = r %% 5 + 1 WHERE customer_id = ({ONE})", "customer"),
     "a wrong segment": (f"UPDATE mart.customer SET segment = 'Odd' WHERE customer_id = ({ONE})", "customer"),
-    "a wrong cut": ("UPDATE mart.quintile_cut SET m_value = m_value + 0.01 WHERE boundary = 2", "cut"),
+    "a wrong cut": ("UPDATE mart.quintile_cut SET m_value = m_value + 0.01 WHERE quintile = 2", "cut"),
     "no cuts": ("DELETE FROM mart.quintile_cut", "cut"),
     "a wrong total of scores": (
         "UPDATE mart.score_total SET customers = customers + 1 WHERE ctid = (SELECT min(ctid) FROM mart.score_total)",
@@ -238,7 +238,7 @@ def test_what_was_replaced_is_kept_and_told(shop):
         done.replaced.corrected["customer"],
         done.replaced.added["customer"],
     ) == (0, 1, 0)
-    assert {(p.partition, p.next_offset) for p in done.positions} == set(shop.next_offsets.items())
+    assert {(p.partition, p.next_offset) for p in done.next_offsets} == set(shop.next_offsets.items())
     invoices = (done.kept_in / "replaced_invoices.csv").read_text().splitlines()
     assert len(invoices) == 3
     assert invoices[2].startswith("made up,")
@@ -446,7 +446,7 @@ def test_a_topic_made_anew_under_its_old_name(shop):
 
 
 def test_a_batch_waits_and_goes_on(shop, monkeypatch):
-    """A job that is running needs no restart: its batch waits for the repair, and finds its positions."""
+    """A job that is running needs no restart: its batch waits for the repair, and finds its next offsets."""
     shop.spoil(WRONG["no customers"][0])
     replace, applied = repair_module._replace, []
     parsed = shop.records(EVENTS[600:])

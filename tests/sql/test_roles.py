@@ -123,7 +123,7 @@ table mart.segment_flow_total: INSERT, SELECT, UPDATE
 table mart.segment_score: SELECT
 table mart.segment_trend: DELETE, INSERT, SELECT, UPDATE
 table mart.shop: INSERT, SELECT, UPDATE
-table mart.stream_position: DELETE, INSERT, SELECT, UPDATE
+table mart.next_offset: DELETE, INSERT, SELECT, UPDATE
 table mart.stream_total: SELECT, UPDATE
 table mart.stream_writer: INSERT, SELECT, UPDATE
 """

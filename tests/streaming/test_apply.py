@@ -22,7 +22,7 @@ from conf.phases import Phases
 from conf.settings import Settings
 from mart.connection import connect
 from mart.migrate import migrate
-from mart.positions import Writer, check_topic, forget, read_positions, take_over
+from mart.next_offsets import Writer, check_topic, forget, read_next_offsets, take_over
 from mart.reject_reason import RejectReason
 from mart.score import check_scores, lock_scores
 from mart.shop_rules import adopt_rules, apply_shop_rules
@@ -120,7 +120,7 @@ def test_one_batch_by_hand(mart):
     )
     assert (applied.records, applied.invoices, applied.duplicates, applied.rejected) == (6, 5, 0, 1)
     assert applied.next_offsets == {0: 4, 1: 2}
-    # As of 2025-03-06, the newest invoice, although its customer is unknown. Two customers: tiles 1 and 2.
+    # As of 2025-03-06, the newest invoice, although its customer is unknown. Two customers: quintiles 1 and 2.
     assert mart.customers() == [
         ("a", 1, 2, Decimal("10.05"), 2, 2, 2, "Needs Attention"),
         ("b", 33, 1, Decimal("7.50"), 1, 1, 1, "Needs Attention"),
@@ -171,7 +171,7 @@ def test_overlap_is_skipped_and_gap_refused(mart):
     assert (overlap.skipped, overlap.records, overlap.invoices) == (1, 1, 1)
     assert mart.apply(first).records == 0
     before = snapshot(mart.dsn)
-    with pytest.raises(GapError, match=r"partition 0: the batch starts at offset 3, the mart's position is 2"):
+    with pytest.raises(GapError, match=r"partition 0: the batch starts at offset 3, the mart's next offset is 2"):
         mart.apply(cleaned(3, "4", "2025-03-01T10:00:00", "a"))
     with pytest.raises(GapError, match="partition 1"):
         mart.apply(cleaned(1, "5", "2025-03-01T10:00:00", "a", partition=1))
@@ -209,7 +209,7 @@ def test_rewound_topic_changes_nothing(mart):
     before, quarantined = snapshot(mart.dsn), mart.rows("SELECT * FROM mart.rejected_invoice")
     with mart.connection, mart.connection.cursor() as cursor:
         forget(cursor, TOPIC.name)
-        assert read_positions(cursor, TOPIC) == {}
+        assert read_next_offsets(cursor, TOPIC) == {}
     applied = mart.apply(*records)
     assert (applied.invoices, applied.duplicates, applied.rejected) == (0, 2, 1)
     assert snapshot(mart.dsn) == before
@@ -355,7 +355,7 @@ def test_a_mart_that_refuses_everything_quarantines_nothing(mart, fresh_mart):
         mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"), cleaned(1, "2", "2025-03-01T10:00:00", "a"))
     assert mart.rows("SELECT * FROM mart.rejected_invoice") == []
     owner_says(fresh_mart, "ALTER TABLE mart.invoice DROP COLUMN owned")
-    owner_says(fresh_mart, "ALTER TABLE mart.stream_position ADD CHECK (next_offset < 2)")
+    owner_says(fresh_mart, "ALTER TABLE mart.next_offset ADD CHECK (next_offset < 2)")
     with pytest.raises(StreamingError, match="refuses the batch, but none of its records alone"):
         mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"), cleaned(1, "2", "2025-03-01T10:00:00", "a"))
     assert mart.rows("SELECT * FROM mart.rejected_invoice") == mart.rows("SELECT * FROM mart.invoice") == []
@@ -467,7 +467,7 @@ def test_segment_changes_tell_own_purchases_from_overtaken(mart):
     people = [cleaned(n, f"{n}", f"2025-03-0{n + 1}T10:00:00", f"c{n}", f"{n + 1}.00") for n in range(5)]
     mart.apply(*people)
     assert [(c[0], *c[4:7]) for c in mart.customers()] == [(f"c{n}", n + 1, n + 1, n + 1) for n in range(5)]
-    # c0 buys again and becomes the best in all; everyone else falls one tile.
+    # c0 buys again and becomes the best in all; everyone else falls one quintile.
     mart.apply(cleaned(5, "5", "2025-03-09T10:00:00", "c0", "100.00"))
     assert [(c[0], *c[4:7]) for c in mart.customers()] == [
         ("c0", 5, 5, 5),
@@ -494,7 +494,7 @@ def test_reader_sees_views_only(mart, fresh_mart):
     mart.apply(cleaned(0, "1", "2025-03-01T10:00:00", "a"))
     assert rows(fresh_mart.reader_dsn, "SELECT customer_id, recency FROM mart.customer_segmentation") == [("a", 0)]
     assert sum(n for _, n, _ in rows(fresh_mart.reader_dsn, "SELECT * FROM mart.segment_count")) == 1
-    for table in ("invoice", "customer", "rejected_invoice", "stream_position", "segment_change", "shop"):
+    for table in ("invoice", "customer", "rejected_invoice", "next_offset", "segment_change", "shop"):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             rows(fresh_mart.reader_dsn, f"SELECT * FROM mart.{table}")
     with pytest.raises(psycopg2.errors.InsufficientPrivilege):

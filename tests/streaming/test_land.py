@@ -17,7 +17,7 @@ from conf.errors import GapError, StreamingError, TopicChangedError, Unavailable
 from conf.lake import LAKE_SCHEMA
 from lake import table as table_module
 from lake.files import compact
-from lake.table import advance, existing_lake, forget, lake_exists, open_lake, read_positions, record_topic
+from lake.table import advance, existing_lake, forget, lake_exists, open_lake, read_next_offsets, record_topic
 from streaming import land as streaming_land
 from streaming.land import lake_rows, land_batch
 from streaming.parse import PARSED_SCHEMA
@@ -92,19 +92,19 @@ def test_the_lake_has_exactly_the_contracts_columns(table):
     assert lake_rows(batch(), "invoices").num_rows == 0
 
 
-def test_positions_are_in_the_commit_of_the_rows(table, path):
-    assert read_positions(table, TOPIC, [0, 1]) == {}
+def test_next_offsets_are_in_the_commit_of_the_rows(table, path):
+    assert read_next_offsets(table, TOPIC, [0, 1]) == {}
     landed = land_batch(table, TOPIC, batch(valid(0), valid(1), valid(0, partition=1)))
     assert landed.next_offsets == {0: 2, 1: 1}
     assert landed.version == DeltaTable(path).version() == 1
-    assert read_positions(DeltaTable(path), TOPIC, [0, 1]) == {0: 2, 1: 1}
-    assert read_positions(DeltaTable(path), RECREATED, [0, 1]) == {}
+    assert read_next_offsets(DeltaTable(path), TOPIC, [0, 1]) == {0: 2, 1: 1}
+    assert read_next_offsets(DeltaTable(path), RECREATED, [0, 1]) == {}
 
 
-def test_a_batch_of_rejected_records_moves_the_positions_too(table, path):
+def test_a_batch_of_rejected_records_moves_the_next_offsets_too(table, path):
     landed = land_batch(table, TOPIC, batch(wrong(0), wrong(1)))
     assert (landed.rows, landed.rejected, landed.files) == (0, 2, 0)
-    assert read_positions(DeltaTable(path), TOPIC, [0, 1]) == {0: 2}
+    assert read_next_offsets(DeltaTable(path), TOPIC, [0, 1]) == {0: 2}
     assert landed_coordinates(path) == []
 
 
@@ -120,7 +120,7 @@ def test_what_is_in_the_lake_is_skipped_and_the_rest_landed(table, path):
 def test_a_gap_is_an_error_and_lands_nothing(table, path):
     land_batch(table, TOPIC, batch(valid(0)))
     with pytest.raises(
-        GapError, match="partition 0: the batch starts at offset 3, the lake's position is 1: 2 offsets"
+        GapError, match="partition 0: the batch starts at offset 3, the lake's next offset is 1: 2 offsets"
     ):
         land_batch(table, TOPIC, batch(valid(3), valid(0, partition=1)))
     assert landed_coordinates(path) == [(0, 0)]
@@ -129,23 +129,23 @@ def test_a_gap_is_an_error_and_lands_nothing(table, path):
 
 
 def test_two_jobs_that_land_the_same_records_at_once_land_them_once(path):
-    """Both have read the positions before either commits: Delta refuses the second, which then skips its rows."""
+    """Both have read the next offsets before either commits: Delta refuses the second, which then skips its rows."""
     first, second = open_lake(path), open_lake(path)
     both_have_looked = threading.Barrier(2, timeout=20)
     results, looked = [], threading.local()
 
     def read_then_wait(*arguments):
-        positions = read_positions(*arguments)
+        next_offsets = read_next_offsets(*arguments)
         if not getattr(looked, "once", False):
             looked.once = True
             both_have_looked.wait()
-        return positions
+        return next_offsets
 
     def job(table):
         results.append(land_batch(table, TOPIC, batch(valid(0), valid(1), valid(0, partition=1))))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(streaming_land, "read_positions", read_then_wait)
+        patch.setattr(streaming_land, "read_next_offsets", read_then_wait)
         jobs = [threading.Thread(target=job, args=(table,)) for table in (first, second)]
         for thread in jobs:
             thread.start()
@@ -155,7 +155,7 @@ def test_two_jobs_that_land_the_same_records_at_once_land_them_once(path):
     assert landed_coordinates(path) == [(0, 0), (0, 1), (1, 0)]
 
 
-def test_positions_outlive_compaction_vacuum_checkpoints_and_the_logs_expiry(table, path):
+def test_next_offsets_outlive_compaction_vacuum_checkpoints_and_the_logs_expiry(table, path):
     for offset in range(6):
         land_batch(table, TOPIC, batch(valid(offset)))
     done = compact(path, retention_hours=0)
@@ -164,7 +164,7 @@ def test_positions_outlive_compaction_vacuum_checkpoints_and_the_logs_expiry(tab
     stale.create_checkpoint()
     for commit in sorted(Path(path, "_delta_log").glob("*.json"))[:-1]:  # as if a month had passed
         commit.unlink()
-    assert read_positions(DeltaTable(path), TOPIC, [0, 1]) == {0: 6}
+    assert read_next_offsets(DeltaTable(path), TOPIC, [0, 1]) == {0: 6}
     assert land_batch(table, TOPIC, batch(valid(5), valid(6))).skipped == 1
     assert landed_coordinates(path) == [(0, offset) for offset in range(7)]
 
@@ -184,20 +184,20 @@ def test_a_recreated_topic_is_an_error_until_a_rewind(table, path):
 def test_rewind_forgets_and_a_job_that_still_runs_cannot_go_on(table, path):
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
     forget(existing_lake(path), TOPIC)
-    assert read_positions(existing_lake(path), TOPIC, [0, 1]) == {}
-    with pytest.raises(GapError, match="the lake's position is 0: 2 offsets would be lost"):
+    assert read_next_offsets(existing_lake(path), TOPIC, [0, 1]) == {}
+    with pytest.raises(GapError, match="the lake's next offset is 0: 2 offsets would be lost"):
         land_batch(table, TOPIC, batch(valid(2)))
     assert land_batch(table, TOPIC, batch(valid(0), valid(1))).rows == 2
     assert landed_coordinates(path) == [(0, 0), (0, 0), (0, 1), (0, 1)]
 
 
-def test_two_topics_in_one_lake_have_positions_of_their_own(table):
+def test_two_topics_in_one_lake_have_next_offsets_of_their_own(table):
     other = Topic("returns", "33333333-3333-3333-3333-333333333333", {0: 0}, {0: 9})
     record_topic(table, TOPIC)
     record_topic(table, other)
     land_batch(table, TOPIC, batch(valid(0), valid(1)))
     land_batch(table, other, batch(valid(0)))
-    assert (read_positions(table, TOPIC, [0]), read_positions(table, other, [0])) == ({0: 2}, {0: 1})
+    assert (read_next_offsets(table, TOPIC, [0]), read_next_offsets(table, other, [0])) == ({0: 2}, {0: 1})
 
 
 def test_a_table_that_is_not_a_lake_is_refused_by_name(tmp_path):

@@ -1,8 +1,8 @@
-"""Positions: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says.
+"""Next offsets: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says.
 
-A position is the end of what was covered, not the offset after the last record that was seen: after it there may be
+A next offset is the end of what was covered, not the offset after the last record that was seen: after it there may be
 offsets without a record (a transaction's marks, what it took back). So a batch is held to the ranges that it was read
-from, and a batch without a record moves the positions, too.
+from, and a batch without a record moves the next offsets, too.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def check_fence(cursor: Cursor, writer: Writer) -> None:
         )
 
 
-def read_positions(cursor: Cursor, topic: Topic) -> dict[int, int]:
+def read_next_offsets(cursor: Cursor, topic: Topic) -> dict[int, int]:
     """The next offset to apply of each partition that the mart knows."""
-    cursor.execute(statement("apply/select_positions"), {"topic_id": topic.topic_id})
+    cursor.execute(statement("apply/select_next_offsets"), {"topic_id": topic.topic_id})
     return dict(cursor.fetchall())
 
 
 def check_topic(cursor: Cursor, topic: Topic) -> None:
-    """Raise TopicChangedError if the mart holds positions of an earlier topic of this name."""
+    """Raise TopicChangedError if the mart holds next offsets of an earlier topic of this name."""
     cursor.execute(statement("apply/select_topic_ids"), {"topic": topic.name, "topic_id": topic.topic_id})
     others = [row[0] for row in cursor.fetchall()]
     if others:
         raise TopicChangedError(
-            f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the mart's positions are of "
+            f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the mart's next offsets are of "
             f"{', '.join(others)}. If its new records are to be applied from the first on, run "
             "`retail-mart rewind` once (invoices that are in the mart already are not counted again)"
         )
@@ -65,9 +65,9 @@ def advance(cursor: Cursor, writer: Writer, next_offsets: Mapping[int, int]) -> 
     partitions, offsets = zip(*sorted(next_offsets.items()), strict=True) if next_offsets else ((), ())
     topic = {"topic_id": writer.topic.topic_id, "topic": writer.topic.name, "epoch": writer.epoch}
     moved = {"partitions": list(partitions), "next_offsets": list(offsets)}
-    cursor.execute(statement("apply/advance_positions"), topic | moved)
+    cursor.execute(statement("apply/advance_next_offsets"), topic | moved)
 
 
 def forget(cursor: Cursor, topic_name: str) -> None:
     """Forget where the topic was applied to, so that the next run reads it from its first record."""
-    cursor.execute(statement("apply/forget_positions"), {"topic": topic_name})
+    cursor.execute(statement("apply/forget_next_offsets"), {"topic": topic_name})

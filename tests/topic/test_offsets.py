@@ -5,7 +5,7 @@ import pytest
 
 from conf.errors import GapError
 from topic.describe import Topic
-from topic.offsets import due_records, next_offsets, spanned, starting_offsets
+from topic.offsets import advanced, due_records, spanned, starting_offsets
 
 TOPIC = Topic("t", "id", first_offsets={0: 10, 1: 0}, end_offsets={0: 20, 1: 5})
 
@@ -15,7 +15,7 @@ def batch(*coordinates):
     return pa.table({"partition": pa.array(partitions, pa.int32()), "offset": pa.array(offsets, pa.int64())})
 
 
-def test_starts_at_the_marts_positions_and_new_partitions_at_their_first_record():
+def test_starts_at_the_marts_next_offsets_and_new_partitions_at_their_first_record():
     assert starting_offsets({0: 15}, TOPIC) == {0: 15, 1: 0}
     assert starting_offsets({0: 20, 1: 5}, TOPIC) == {0: 20, 1: 5}
     assert starting_offsets({}, TOPIC) == {0: 10, 1: 0}
@@ -27,12 +27,12 @@ def test_deleted_records_are_an_error_unless_accepted():
     assert starting_offsets({0: 7}, TOPIC, accept_gap=True) == {0: 10, 1: 0}
 
 
-def test_a_position_past_the_end_is_an_error_always():
+def test_a_next_offset_past_the_end_is_an_error_always():
     with pytest.raises(GapError, match="lost records"):
         starting_offsets({0: 21}, TOPIC, accept_gap=True)
 
 
-def test_due_records_are_those_at_or_after_the_positions():
+def test_due_records_are_those_at_or_after_the_next_offsets():
     rows = batch((0, 3), (0, 4), (1, 7), (0, 5), (1, 8))
     covered = {0: (3, 6), 1: (7, 9)}
     assert due_records(rows, covered, {0: 3, 1: 7}).num_rows == 5
@@ -44,11 +44,11 @@ def test_due_records_are_those_at_or_after_the_positions():
     assert due_records(batch(), {}, {0: 1}).num_rows == 0
 
 
-def test_a_range_that_begins_after_the_position_is_a_gap_with_or_without_a_record():
+def test_a_range_that_begins_after_the_next_offset_is_a_gap_with_or_without_a_record():
     rows = batch((0, 3), (1, 7))
     with pytest.raises(GapError, match="1 offsets would be lost"):
         due_records(rows, {0: (3, 4), 1: (7, 8)}, {0: 2, 1: 7})
-    with pytest.raises(GapError, match="partition 1: the batch starts at offset 7, the mart's position is 0"):
+    with pytest.raises(GapError, match="partition 1: the batch starts at offset 7, the mart's next offset is 0"):
         due_records(rows, {0: (3, 4), 1: (7, 8)}, {0: 3})
     with pytest.raises(GapError, match="partition 2"):
         due_records(rows, {0: (3, 4), 2: (5, 5)}, {0: 3, 2: 4})
@@ -59,15 +59,15 @@ def test_offsets_without_a_record_are_no_gap():
     rows = batch((0, 4), (0, 6))
     covered = {0: (3, 8)}
     assert due_records(rows, covered, {0: 3}).num_rows == 2
-    assert next_offsets(covered, {0: 3}) == {0: 8}
+    assert advanced(covered, {0: 3}) == {0: 8}
     assert due_records(rows, covered, {0: 7}).num_rows == 0
-    assert next_offsets(covered, {0: 7}) == {0: 8}
+    assert advanced(covered, {0: 7}) == {0: 8}
 
 
-def test_positions_move_to_the_ends_of_what_was_covered_and_never_back():
+def test_next_offsets_move_to_the_ends_of_what_was_covered_and_never_back():
     covered = {0: (3, 8), 1: (2, 2), 2: (0, 5), 3: (1, 4)}
-    assert next_offsets(covered, {0: 3, 1: 2, 2: 5, 3: 9}) == {0: 8}
-    assert next_offsets({0: (0, 3)}, {}) == {0: 3}
+    assert advanced(covered, {0: 3, 1: 2, 2: 5, 3: 9}) == {0: 8}
+    assert advanced({0: (0, 3)}, {}) == {0: 3}
 
 
 def test_a_batch_spans_its_rows():
