@@ -16,10 +16,11 @@ import pytest
 from batch_rules.main import RunOptions, run_in
 from jvm import java_home, spark_jars
 from stack.spark import Cluster, standalone_cluster
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]

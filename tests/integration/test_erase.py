@@ -16,10 +16,10 @@ from operations.erase import erase
 from operations.export import export
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 from topic.describe import describe_topic
 from torture.oracle import expected_customers
 

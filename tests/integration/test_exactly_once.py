@@ -15,9 +15,9 @@ from conf.errors import StreamingError, TopicChangedError
 from mart.connection import connect
 from mart.positions import forget
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.records import encode, event, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows, snapshot
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]

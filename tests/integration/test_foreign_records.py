@@ -10,9 +10,9 @@ from kafka import KafkaProducer
 
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
-from tests.integration.records import NOW_MS, event
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Line
+from tests.builders.records import NOW_MS, event
 from torture.pipeline import take_any_timestamp
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]

@@ -20,11 +20,12 @@ import pytest
 
 from jvm import java_home, spark_jars
 from mart.status import observe
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, random_events, send
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

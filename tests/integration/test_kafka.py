@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -24,10 +23,11 @@ from streaming import slices as slices_module
 from streaming.apply_job import ApplyJob
 from streaming.land_job import LandJob
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
+from tests.builders.waiting import until
 from topic.describe import describe_topic
 from torture.oracle import expected_customers
 
@@ -52,13 +52,6 @@ def positions(line: Line) -> tuple[dict[int, int], dict[int, int]]:
 def invoices(line: Line) -> int:
     [(count,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.invoice")
     return count
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 @contextmanager
@@ -130,7 +123,7 @@ def running(spark, line: Line, only: str | None = None, **changes) -> Iterator[t
 def test_a_partition_that_is_added_while_the_job_runs_is_read_from_its_first_record(spark, line):
     send(line.bootstrap_servers, line.topic, encode([event(f"{n}", "2025-03-01", f"c{n}") for n in range(10)]))
     with running(spark, line) as (job, stopping):
-        wait_until(lambda: invoices(line) == 10 or job.done())
+        until(lambda: invoices(line) == 10 or job.done())
         admin = KafkaAdminClient(bootstrap_servers=line.bootstrap_servers)
         admin.create_partitions({line.topic: 3})
         admin.close()
@@ -138,13 +131,13 @@ def test_a_partition_that_is_added_while_the_job_runs_is_read_from_its_first_rec
         for number in range(10, 15):
             value = json.dumps(event(f"{number}", "2025-03-02", "c1")).encode()
             producer.send(line.topic, value=value, partition=2).get(timeout=30)
-        wait_until(lambda: invoices(line) == 15 or job.done())
+        until(lambda: invoices(line) == 15 or job.done())
         send(line.bootstrap_servers, line.topic, encode([event(f"{n}", "2025-03-03", f"c{n}") for n in range(20, 25)]))
-        wait_until(lambda: invoices(line) == 20 or job.done())
+        until(lambda: invoices(line) == 20 or job.done())
         producer.close(timeout=5)
         ends = describe_topic(Brokers(line.bootstrap_servers, 10), line.topic).end_offsets
         assert ends[2] >= 5
-        wait_until(lambda: positions(line) == (ends, ends) or job.done())
+        until(lambda: positions(line) == (ends, ends) or job.done())
         stopping.set()
         job.result(timeout=60)
 
@@ -178,7 +171,7 @@ def test_a_topic_created_anew_while_the_job_runs_stops_it_before_anything_of_it_
     with running(spark, line, only) as (job, _):
         assert gate.reached.wait(60)
         stack.delete_topic(line.bootstrap_servers, line.topic)
-        wait_until(lambda: not _exists(line))
+        until(lambda: not _exists(line))
         stack.ensure_topic(line.bootstrap_servers, line.topic, 2)
         send(line.bootstrap_servers, line.topic, [(b"one", value) for _, value in encode(events[15 : 15 + again])])
         gate.open.set()

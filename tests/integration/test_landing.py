@@ -24,12 +24,12 @@ from bench.lake import landed, write_lake
 from conf.errors import GapError, StreamingError, TopicChangedError
 from lake.table import open_lake
 from streaming.main import RunOptions, stream
-from tests.batch_rules.conftest import sales
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.nightly import sales
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]

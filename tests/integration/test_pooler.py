@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -26,10 +25,11 @@ from operations.repair import repair
 from operations.verify import verify
 from streaming.main import RunOptions, stream
 from streaming.metrics import MartState
-from tests.conftest import Line, Mart, new_mart
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.pooler import pgbouncer, pooled
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line, Mart, new_mart
+from tests.builders.pooler import pgbouncer, pooled
+from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from torture.oracle import expected_customers
 
 pytestmark = [
@@ -135,13 +135,6 @@ def test_a_lock_is_told_and_a_stop_ends_the_wait(line: Line, through: Line):
         thread.join(60)
         assert failures == [psycopg2.errors.QueryCanceled]
     watch.close()
-
-
-def until(true) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_what_needs_a_session_says_so(line: Line, through: Line, servers, tmp_path):

@@ -16,10 +16,10 @@ import yaml
 
 from stack.command import wait_until
 from stack.process import free_port
-from tests.conf.expressions import PROMETHEUS, alert_rules
-from tests.conftest import Line
-from tests.integration.job import streaming_job
-from tests.integration.records import encode, event, send
+from tests.builders.expressions import PROMETHEUS, alert_rules
+from tests.builders.job import streaming_job
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, send
 
 pytestmark = [
     pytest.mark.stack,

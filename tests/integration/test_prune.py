@@ -15,10 +15,10 @@ from operations.prune import look, prune
 from operations.repair import repair
 from operations.verify import verify
 from stack.command import Command
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 from topic.describe import describe_topic
 from torture.oracle import expected_customers
 

@@ -12,9 +12,9 @@ from operations import redrive as redrive_module
 from operations.redrive import redrive
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

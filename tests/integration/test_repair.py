@@ -14,9 +14,9 @@ import pytest
 
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]

@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -31,9 +29,10 @@ from operations.verify import verify
 from streaming.apply_job import ApplyJob
 from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
-from tests.conftest import Line, Mart, new_mart
-from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows, snapshot
+from tests.builders.pipeline import Line, Mart, new_mart
+from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from topic.describe import Topic
 from torture.oracle import expected_customers
 
@@ -113,13 +112,6 @@ def is_there(mart: Mart) -> bool:
     others = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
     until(lambda: not rows(mart.owner_dsn, others))
     return bool(rows(mart.owner_dsn, "SELECT 1 FROM pg_class c WHERE c.relname IN ('invoice', 'migration')"))
-
-
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_restore_drill(line: Line, servers, spark, tmp_path):

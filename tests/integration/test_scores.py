@@ -16,9 +16,10 @@ from producer.csv_invoices import csv_files, read_invoices
 from producer.event import event, record_key
 from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
-from tests.conftest import UCI, Line, needs_uci
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, random_events, send
+from tests.builders.files import UCI, needs_uci
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]

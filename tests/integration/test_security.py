@@ -33,12 +33,13 @@ from operations.verify import verify
 from stack import process
 from streaming.lag import Lag
 from streaming.main import RunOptions, stream
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
-from tests.integration.secure import (
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
+from tests.builders.secure import (
     SASL_PASSWORD,
     SASL_USER,
     Certificates,

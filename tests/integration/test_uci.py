@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from streaming.main import RunOptions, stream
-from tests.conftest import UCI, Line, needs_uci
-from tests.integration.mart_rows import assert_mart_equals, rows
+from tests.builders.files import UCI, needs_uci
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Line
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, needs_uci]

@@ -14,8 +14,8 @@ import pytest
 from conf.errors import StreamingError
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.records import encode, event, random_events, send
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, event, random_events, send
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 

@@ -9,12 +9,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.command import wait_until
-from tests.conf.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
-from tests.conftest import Line
-from tests.dags.sinks import Sinks, listening
-from tests.integration.job import running, streaming_job
-from tests.integration.records import encode, random_events, send
-from tests.mart.nightly import record_run
+from tests.builders.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
+from tests.builders.job import running, streaming_job
+from tests.builders.pipeline import Line
+from tests.builders.records import encode, random_events, send
+from tests.builders.rule_runs import record_run
+from tests.builders.sinks import Sinks, listening
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from unittest.mock import MagicMock
 
 import psycopg2
@@ -21,8 +20,9 @@ from mart.locks import read_wait
 from streaming.apply_job import ApplyJob
 from streaming.job import RunOptions
 from streaming.metrics import Metrics
-from tests.integration.mart_rows import rows
-from tests.mart.silent import way
+from tests.builders.mart_rows import locked, rows
+from tests.builders.silent import way
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -30,13 +30,6 @@ _ASLEEP = (  # what another role's session waits for is not shown, its locks are
     "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
     " WHERE l.locktype = 'advisory' AND d.datname = current_database()"
 )
-
-
-@contextmanager
-def locked(dsn: str, table: str, application: str = "psql") -> Iterator[psycopg2.extensions.connection]:
-    with closing(psycopg2.connect(dsn, application_name=application)) as other, other.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        yield other
 
 
 @pytest.fixture
@@ -60,13 +53,6 @@ class InThread(threading.Thread):
                 cursor.execute(self.statement)
         except BaseException as failure:
             self.failure = failure
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def shown(job: ApplyJob) -> float | None:

@@ -16,10 +16,11 @@ from structlog.testing import capture_logs
 from mart import lock_watch
 from operations.backup import backup
 from operations.erase import erase
-from tests.conftest import ROOT, new_mart
-from tests.integration.mart_rows import rows
-from tests.mart.silent import way
-from tests.mart.test_locks import locked, until
+from tests.builders.files import ROOT
+from tests.builders.mart_rows import locked, rows
+from tests.builders.pipeline import new_mart
+from tests.builders.silent import way
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 

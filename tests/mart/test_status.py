@@ -19,8 +19,8 @@ from mart.quarantine import Rejected, quarantine
 from mart.reject_reason import RejectReason
 from mart.status import disks, observe
 from streaming.lag import Lag
-from tests.integration.records import send
-from tests.mart.nightly import record_run
+from tests.builders.records import send
+from tests.builders.rule_runs import record_run
 from topic.describe import describe_topic, written_at
 
 pytestmark = pytest.mark.stack

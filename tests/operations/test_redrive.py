@@ -20,9 +20,9 @@ from mart.reject_reason import RejectReason
 from operations import redrive as redrive_module
 from operations.redrive import Redriven, redrive
 from streaming.parse import RejectedError, parse_invoice
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
-from tests.integration.records import event
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Line
+from tests.builders.records import event
 from topic.describe import Topic
 
 pytestmark = pytest.mark.stack

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
 
 pytestmark = pytest.mark.stack
 

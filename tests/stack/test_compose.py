@@ -13,7 +13,7 @@ import yaml
 
 from conf.settings import Settings
 from stack.env_file import PASSWORDS, write_env_file
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,8 +14,9 @@ import pytest
 from streaming.apply_job import ApplyJob, _raw_values
 from streaming.job import RunOptions
 from streaming.metrics import Metrics
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Line
+from tests.builders.waiting import until
 
 
 @contextmanager
@@ -54,13 +54,6 @@ def test_a_job_that_comes_with_other_rules_has_taken_over_before_it_writes_them(
         taking_over.result(60)
     assert rows(line.mart.owner_dsn, shop) == [("ignore",)]
     assert rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(2,)]
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.spark

@@ -7,7 +7,7 @@ from kafka import KafkaProducer
 
 from conf.errors import UnavailableError
 from conf.kafka import Brokers
-from tests.integration.records import NOW_MS
+from tests.builders.records import NOW_MS
 from topic.consume import consume_range
 from torture.pipeline import take_any_timestamp
 

@@ -12,7 +12,7 @@ from stack.command import Command
 from stack.process import free_port
 from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
-from tests.conftest import Line
+from tests.builders.pipeline import Line
 
 
 def running(environment: Mapping[str, str], log: Path, *options: str, verb: str = "run") -> Command:
