@@ -18,7 +18,7 @@ from conf import masking
 from conf.settings import Settings
 from jvm.session import spark_session
 from mart.migrate import migrate
-from tests.builders.pipeline import Line, Mart, new_mart
+from tests.builders.pipeline import Mart, Pipeline, new_mart
 from tests.containers import servers_in_containers
 
 # A busy machine is not a failed property: no example has to end in time.
@@ -103,8 +103,8 @@ def spark() -> Iterator[SparkSession]:
 
 
 @pytest.fixture
-def line(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Path) -> Line:
-    """An empty line: producer's topic on one end, migrated mart on the other."""
+def pipeline(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Path) -> Pipeline:
+    """An empty pipeline: producer's topic on one end, migrated mart on the other."""
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner:
         migrate(owner)
     settings = Settings(
@@ -116,4 +116,4 @@ def line(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Pat
         mart_home=tmp_path / "home",
         outage_patience_seconds=90,
     )
-    return Line(settings, fresh_mart)
+    return Pipeline(settings, fresh_mart)

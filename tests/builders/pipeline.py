@@ -42,8 +42,8 @@ def new_mart(servers: stack.State) -> Iterator[Mart]:
 
 
 @dataclass(frozen=True)
-class Line:
-    """The line of one test: an empty topic, a migrated mart, and the settings that name both."""
+class Pipeline:
+    """The pipeline of one test: an empty topic, a migrated mart, and the settings that name both."""
 
     settings: Settings
     mart: Mart

@@ -31,7 +31,7 @@ from tests.builders import lake_rows
 from tests.builders.job import running
 from tests.builders.landed import batch, valid
 from tests.builders.mart_rows import assert_mart_equals, rows
-from tests.builders.pipeline import Line
+from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, event, random_events, send
 from tests.builders.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
 from tests.builders.verbs import run
@@ -58,9 +58,9 @@ def lake(port: int, monkeypatch) -> str:
 
 
 @pytest.fixture
-def on_s3(line: Line, lake: str) -> Line:
-    """The line with its lake on S3."""
-    return dataclasses.replace(line, settings=line.settings.model_copy(update={"lake_path": lake}))
+def on_s3(pipeline: Pipeline, lake: str) -> Pipeline:
+    """The pipeline with its lake on S3."""
+    return dataclasses.replace(pipeline, settings=pipeline.settings.model_copy(update={"lake_path": lake}))
 
 
 @pytest.fixture
