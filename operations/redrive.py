@@ -1,4 +1,4 @@
-"""Redrive: quarantined records that today's rules accept go onto the topic again, and with it through the whole line.
+"""Redrive: quarantined records that today's rules accept go onto the topic again, and through the whole pipeline.
 
 A redriven record is a new record with the same value: the stream applies it by its invoice number exactly once and
 lands it in the lake, by the same code as any other. So a redrive that was cut short is simply run again.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import hypothesis
 import psycopg2
@@ -20,7 +18,7 @@ from conf import masking
 from conf.settings import Settings
 from jvm.session import spark_session
 from mart.migrate import migrate
-from stack import database
+from tests.builders.pipeline import Mart, Pipeline, new_mart
 from tests.containers import servers_in_containers
 
 # A busy machine is not a failed property: no example has to end in time.
@@ -35,21 +33,6 @@ os.environ.setdefault("JDK_JAVA_OPTIONS", "-XX:TieredStopAtLevel=1")
 # No terminal stands behind a test, so the width of what commands print is said here.
 os.environ["COLUMNS"] = "200"
 
-ROOT = Path(__file__).parents[1]
-# UCI Online Retail by day: where UCI_ONLINE_RETAIL says, else in the project's data folder or one shared beside it.
-UCI = next(
-    (
-        folder
-        for folder in (
-            Path(os.environ.get("UCI_ONLINE_RETAIL") or "data/uci-online-retail"),
-            ROOT.parent / "shared" / "data" / "uci-online-retail",
-        )
-        if folder.is_dir()
-    ),
-    None,
-)
-needs_uci = pytest.mark.skipif(UCI is None, reason="no UCI Online Retail here: set UCI_ONLINE_RETAIL to its folder")
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -60,16 +43,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "testcontainers (needs Docker), or use the external ones that "
         "KAFKA_BOOTSTRAP_SERVERS, MART_DSN, MART_OWNER_DSN (may create databases) and MART_READER_DSN name.",
     )
-
-
-@dataclass(frozen=True)
-class Mart:
-    """A database of one test, by the DSNs of its three roles."""
-
-    name: str
-    owner_dsn: str
-    writer_dsn: str
-    reader_dsn: str
 
 
 @pytest.fixture(autouse=True)
@@ -113,23 +86,6 @@ def fresh_topic(servers: stack.State) -> Iterator[str]:
     stack.delete_topic(servers.kafka_bootstrap_servers, name)
 
 
-@contextmanager
-def new_mart(servers: stack.State) -> Iterator[Mart]:
-    """An empty database owned by mart_owner, dropped at the end whoever is still connected."""
-    assert servers.mart_dsn
-    owner = servers.mart_owner_dsn or servers.mart_dsn
-    admin = servers.superuser_dsn or owner
-    owner_name = urlsplit(owner).username or database.OWNER
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    with database.own_database(admin, name, owner_name):
-        yield Mart(
-            name,
-            owner_dsn=database.at(owner, name),
-            writer_dsn=database.at(servers.mart_dsn, name),
-            reader_dsn=database.at(servers.mart_reader_dsn or servers.mart_dsn, name),
-        )
-
-
 @pytest.fixture
 def fresh_mart(servers: stack.State) -> Iterator[Mart]:
     """An empty database of one test."""
@@ -146,39 +102,9 @@ def spark() -> Iterator[SparkSession]:
     session.stop()
 
 
-@dataclass(frozen=True)
-class Line:
-    """The line of one test: an empty topic, a migrated mart, and the settings that name both."""
-
-    settings: Settings
-    mart: Mart
-
-    @property
-    def bootstrap_servers(self) -> str:
-        return self.settings.require_kafka()
-
-    @property
-    def topic(self) -> str:
-        return self.settings.kafka_topic
-
-    def environment(self) -> dict[str, str]:
-        """The same settings as environment variables, for a job of its own process."""
-        return {
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": self.bootstrap_servers,
-            "KAFKA_TOPIC": self.topic,
-            "MART_DSN": self.mart.writer_dsn,
-            "MART_OWNER_DSN": self.mart.owner_dsn,
-            "MART_READER_DSN": self.mart.reader_dsn,
-            "MART_HOME": str(self.settings.mart_home),
-            "OUTAGE_PATIENCE_SECONDS": str(self.settings.outage_patience_seconds),
-            "MAX_INVOICES_PER_BATCH": str(self.settings.max_invoices_per_batch),
-        }
-
-
 @pytest.fixture
-def line(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Path) -> Line:
-    """An empty line: producer's topic on one end, migrated mart on the other."""
+def pipeline(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Path) -> Pipeline:
+    """An empty pipeline: producer's topic on one end, migrated mart on the other."""
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as owner:
         migrate(owner)
     settings = Settings(
@@ -190,4 +116,4 @@ def line(servers: stack.State, fresh_topic: str, fresh_mart: Mart, tmp_path: Pat
         mart_home=tmp_path / "home",
         outage_patience_seconds=90,
     )
-    return Line(settings, fresh_mart)
+    return Pipeline(settings, fresh_mart)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import date, datetime, time
 from pathlib import Path
 
 import psycopg2
@@ -16,33 +14,8 @@ from pyspark.sql import SparkSession
 from bench.lake import landed, write_lake
 from conf.settings import Settings
 from mart.migrate import migrate
-from producer.csv_invoices import Invoice, Line
-
-DAY = date(2026, 3, 10)
-
-
-def sale(number: str, *codes: str, day: date = DAY, quantity: int = 1, price: str = "2.50") -> Invoice:
-    """An invoice with one line a stock code, described as `Name of CODE`."""
-    lines = [Line(code, f"Name of {code}", quantity, price) for code in codes]
-    return Invoice(number, datetime.combine(day, time(10)), "C1", lines, 2)
-
-
-def sales(*baskets: str, day: date = DAY, prefix: str = "I") -> list[Invoice]:
-    """Invoices from texts such as "A B": an item is a stock code with a digit put behind it."""
-    return [sale(f"{prefix}{i}", *(f"{item}1" for item in basket.split()), day=day) for i, basket in enumerate(baskets)]
-
-
-@dataclass(frozen=True)
-class Shop:
-    """The settings of one test: an empty folder for the lake, and a migrated mart."""
-
-    settings: Settings
-    land: Callable[..., int]
-
-    def rows(self, query: str, *parameters: object, role: str = "owner") -> list[tuple]:
-        with closing(psycopg2.connect(self.settings.require_mart(role))) as connection, connection.cursor() as cursor:
-            cursor.execute(query, parameters)
-            return cursor.fetchall()
+from producer.csv_invoices import Invoice
+from tests.builders.nightly import Shop
 
 
 @pytest.fixture

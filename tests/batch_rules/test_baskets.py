@@ -9,7 +9,7 @@ from batch_rules.baskets import baskets_of, canonical_names, counting_lines, inv
 from batch_rules.landed import opened
 from batch_rules.sold import conflicting_in, sold_in
 from producer.csv_invoices import Line
-from tests.batch_rules.conftest import DAY, sale
+from tests.builders.nightly import DAY, sale
 
 pytestmark = pytest.mark.spark
 

@@ -14,9 +14,8 @@ from batch_rules.errors import RulesError
 from batch_rules.publish import APPLICATION
 from mart.session import session
 from sql import statement
-from tests.batch_rules.conftest import DAY, sales
-from tests.batch_rules.test_main import BREAKFAST, published
-from tests.integration.verbs import run
+from tests.builders.nightly import BREAKFAST, DAY, published, sales
+from tests.builders.verbs import run
 
 SOUND = Quality(2, DAY, 100, 9, 30, 20, 20, 0, 0, 0, 1, 100, 20, 4, 4)
 

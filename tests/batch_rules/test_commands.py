@@ -5,9 +5,8 @@ import pytest
 from batch_rules import main
 from batch_rules.errors import KeptBackError, RulesError
 from conf.errors import UnavailableError
-from tests.batch_rules.conftest import DAY, sales
-from tests.batch_rules.test_main import BREAKFAST, published
-from tests.integration import verbs
+from tests.builders import verbs
+from tests.builders.nightly import BREAKFAST, DAY, published, sales
 
 
 @pytest.fixture(autouse=True)

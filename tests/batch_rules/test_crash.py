@@ -12,8 +12,7 @@ from contextlib import closing
 import psycopg2
 import pytest
 
-from tests.batch_rules.conftest import DAY, sales
-from tests.batch_rules.test_main import BREAKFAST, current, published
+from tests.builders.nightly import BREAKFAST, DAY, current, published, sales
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, timedelta
 
-import psycopg2
 import pytest
 
 from batch_rules import landed as landing
 from batch_rules.errors import NotLandedError, RulesError
 from batch_rules.landed import Freshness, freshness, landed_invoices, newest_business_date, wait_until_landed
-from tests.batch_rules.conftest import DAY, sale, sales
-from tests.integration.verbs import run
+from tests.builders.nightly import DAY, insert_applied, sale, sales
+from tests.builders.verbs import run
 
 NEXT_DAY = DAY + timedelta(days=1)
-
-
-def insert_applied(dsn: str, *days: tuple[str, date]) -> None:
-    """Put (invoice, business date) into the mart as the stream would have."""
-    with closing(psycopg2.connect(dsn)) as connection, connection, connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO mart.invoice VALUES (%s, %s, 'C1', 1, 1, 2.50, 0, sha256('x'), 0, 0, now())""",
-            [(invoice, datetime.combine(day, time(23, 59, 59))) for invoice, day in days],
-        )
 
 
 def found(**more) -> Freshness:

@@ -9,31 +9,13 @@ import psycopg2
 import pytest
 
 from batch_rules.errors import KeptBackError, RulesError
-from batch_rules.main import RunOptions, run, run_in
+from batch_rules.main import run
 from batch_rules.publish import APPLICATION, roll_back
 from conf.errors import StreamingError, UnavailableError
 from mart.session import session
-from tests.batch_rules.conftest import DAY, sales
+from tests.builders.nightly import BREAKFAST, DAY, current, options, published, sales
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
-
-# bread 8 of 10 baskets, butter 5, both 5: butter → bread is sure.
-BREAKFAST = [
-    *("bread butter", "bread butter", "bread butter jam", "bread butter jam", "bread butter tea"),
-    *("bread tea", "bread tea", "bread jam", "milk tea", "milk jam"),
-]
-
-
-def options(**more) -> RunOptions:
-    return RunOptions(**({"business_date": DAY, "support": Decimal("0.2"), "confidence": Decimal("0.3")} | more))
-
-
-def published(shop, spark, **more) -> int:
-    return run_in(spark, shop.settings, options(**more)).run_id
-
-
-def current(shop):
-    return shop.rows("SELECT id, rules FROM mart.rule_run WHERE is_current")
 
 
 def rule_counts(shop):

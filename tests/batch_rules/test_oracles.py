@@ -19,7 +19,7 @@ from bench.lake import csv_invoices
 from conf.line_rules import admin_codes
 from producer.generate import Options, generate
 from producer.shop import PRODUCTS, RULES, ZERO_PRICE_SHARE
-from tests.conftest import UCI, needs_uci
+from tests.builders.files import UCI, needs_uci
 
 pytestmark = [pytest.mark.spark, pytest.mark.slow]
 

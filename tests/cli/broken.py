@@ -24,8 +24,8 @@ from mart.migrate import migrate
 from mart.next_offsets import advance, take_over
 from mart.shop_rules import adopt_rules
 from stack.process import free_port
-from tests.conftest import Mart, new_mart
-from tests.integration.verbs import Ended, run
+from tests.builders.pipeline import Mart, new_mart
+from tests.builders.verbs import Ended, run
 from topic.describe import describe_topic
 
 BREAKS = {

@@ -11,9 +11,9 @@ import re
 import pytest
 
 import stack
+from tests.builders.files import ROOT
+from tests.builders.verbs import verbs
 from tests.cli.broken import ASK_NOTHING, BREAKS, FIX, VERBS, WORKS, Outcome, Verb, outcomes, surrounding, table
-from tests.conftest import ROOT
-from tests.integration.verbs import verbs
 
 _DOCUMENT = ROOT / "docs" / "commands.md"
 _SECTION = re.compile(r"(?<=<!-- tests/cli/test_broken.py -->\n\n).*(?=\n\n<!-- end -->)", re.DOTALL)

@@ -10,7 +10,7 @@ import pytest
 
 from cli.errors import _WHEN_BACK
 from conf.settings import Settings
-from tests.integration.verbs import run
+from tests.builders.verbs import run
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.integration.verbs import run, verbs
+from tests.builders.files import ROOT
+from tests.builders.verbs import run, verbs
 
 _OURS = sorted(verb for verb in verbs() if verb.split()[0] not in ("bench", "torture"))
 linux = pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")

@@ -24,8 +24,16 @@ from conf.settings import Settings
 from operations.alerts import CONDITIONS, Alert
 from operations.prometheus_rules import prometheus_rules
 from streaming.metrics import Metrics
-from tests.conf.expressions import GRAFANA, OF_PROMETHEUS, PROMETHEUS, alert_rules, dashboard, expressions, metrics_of
-from tests.conftest import ROOT
+from tests.builders.expressions import (
+    GRAFANA,
+    OF_PROMETHEUS,
+    PROMETHEUS,
+    alert_rules,
+    dashboard,
+    expressions,
+    metrics_of,
+)
+from tests.builders.files import ROOT
 
 EXPRESSIONS = expressions()
 EXPOSITION = generate_latest(Metrics(Settings()).registry).decode()

@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 from conf.settings import Settings
-from tests.batch_rules.conftest import DAY, lake, sale, sales, shop  # noqa: F401  (fixtures)
-from tests.batch_rules.test_landed import insert_applied
-from tests.batch_rules.test_main import BREAKFAST
-from tests.dags.sinks import listening
+from tests.builders.nightly import BREAKFAST, DAY, insert_applied, sale, sales
+from tests.builders.sinks import listening
 
 pytestmark = pytest.mark.slow
 DAGS = Path(__file__).parents[2] / "dags"
@@ -80,7 +78,7 @@ def test_the_business_date_is_the_day_before_the_run_in_the_shops_zone(airflow):
 
 
 @pytest.fixture
-def night(airflow, shop, servers, tmp_path):  # noqa: F811
+def night(airflow, shop, servers, tmp_path):
     """A function that runs the DAG for DAY once: (exit code, log)."""
     current: Settings = shop.settings
     variables = {
@@ -106,7 +104,7 @@ def night(airflow, shop, servers, tmp_path):  # noqa: F811
     return run
 
 
-def open_for_business(shop, invoices):  # noqa: F811
+def open_for_business(shop, invoices):
     """The day's invoices, in the lake and in the mart."""
     shop.land(invoices)
     insert_applied(shop.settings.require_mart("owner"), *((invoice.number, DAY) for invoice in invoices))
@@ -116,13 +114,13 @@ def commands_run(log):
     return re.findall(r"Running command: \['[^']+', '-m', 'cli', '(\w+)'", log)
 
 
-def current_runs(shop):  # noqa: F811
+def current_runs(shop):
     return shop.rows("SELECT business_date, is_current, status FROM mart.rule_run ORDER BY id")
 
 
 @pytest.mark.stack
 @pytest.mark.spark
-def test_a_failure_is_told_after_the_last_try(airflow, shop, night):  # noqa: F811
+def test_a_failure_is_told_after_the_last_try(airflow, shop, night):
     with listening() as sinks:
         code, log = night(sinks.environment)
         assert code != 0
@@ -148,7 +146,7 @@ def test_a_failure_is_told_after_the_last_try(airflow, shop, night):  # noqa: F8
 
 @pytest.mark.stack
 @pytest.mark.spark
-def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, shop, night):  # noqa: F811
+def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, shop, night):
     open_for_business(shop, [sale(f"single{i}", "a1") for i in range(5)])
     with listening() as sinks:
         code, log = night(sinks.environment)
@@ -180,7 +178,7 @@ def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, 
     assert published == [(DAY, False, "published"), (DAY, True, "published")]
 
 
-def mart_passwords(shop, text):  # noqa: F811
+def mart_passwords(shop, text):
     """Of the mart's passwords those that stand in a text."""
     dsns = [shop.settings.require_mart(role) for role in ("writer", "owner", "reader")]
     return [dsn for dsn in dsns if dsn.split("@")[0].split(":")[-1] in text]

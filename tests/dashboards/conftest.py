@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from producer.csv_invoices import Invoice
-from tests.conftest import Mart
+from tests.builders.pipeline import Mart
+from tests.builders.served import served
 from tests.dashboards.browser import launched
-from tests.dashboards.served import served
 from tests.dashboards.shop import Shop, invoices
 
 DAYS = 6

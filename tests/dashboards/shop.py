@@ -24,7 +24,7 @@ from mart.shop_rules import apply_shop_rules
 from producer.csv_invoices import Invoice, csv_files, read_invoices
 from producer.generate import Options, generate
 from streaming.apply import apply_batch
-from tests.streaming.test_apply import SCHEMA
+from tests.builders.applied import SCHEMA
 from topic.describe import Topic
 
 TOPIC = Topic("invoices", "11111111-1111-1111-1111-111111111111", {0: 0}, {0: 0})

@@ -11,8 +11,8 @@ import pytest
 
 from dashboards.cards import Card, CardError, cards, parse_card
 from mart.migrate import migrate
-from tests.conftest import new_mart
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import new_mart
 
 CARDS = cards()
 by_name = pytest.mark.parametrize("card", CARDS, ids=lambda card: card.name)

@@ -11,19 +11,8 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.dashboards.served import served
-from tests.integration.mart_rows import rows
-
-REFUSED = "postgresql://analytics_reader:x@127.0.0.1:1/mart"
-
-
-def get(url: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    request = urllib.request.Request(url, headers=headers)
-    try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
-            return answer.status, dict(answer.headers), answer.read()
-    except urllib.error.HTTPError as error:
-        return error.code, dict(error.headers), error.read()
+from tests.builders.mart_rows import rows
+from tests.builders.served import REFUSED, get, served
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])

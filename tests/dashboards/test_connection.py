@@ -21,9 +21,8 @@ from hypothesis import strategies as st
 
 from dashboards.connection import BACKLOG, READ_SECONDS, REQUEST_SECONDS
 from mart.migrate import migrate
-from tests.conftest import new_mart
-from tests.dashboards.served import Page, served
-from tests.dashboards.test_commands import REFUSED, get
+from tests.builders.pipeline import new_mart
+from tests.builders.served import REFUSED, Page, get, served
 
 FILES = 200
 HALVES = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections import Counter
 from contextlib import closing
 
@@ -15,8 +14,9 @@ from conf.errors import UnavailableError
 from dashboards.cards import cards, parse_card
 from dashboards.live import Live
 from dashboards.reader import Reader, RefusedError
-from tests.dashboards.served import Wire
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
+from tests.builders.served import Wire
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -31,14 +31,6 @@ class Counting(Reader):
     def rows(self, question, parameters=None):
         self.asked[question] += 1
         return super().rows(question, parameters)
-
-
-def until(found, seconds: float = 60):
-    deadline = time.monotonic() + seconds
-    while not (result := found()):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    return result
 
 
 def names(events: list[str]) -> set[str]:

@@ -13,9 +13,9 @@ import pytest
 from dashboards.cards import GROUPS, cards
 from mart.connection import connect
 from mart.migrate import migrate
+from tests.builders.mart_rows import rows
+from tests.builders.served import Wire, served
 from tests.dashboards.browser import WIDTHS, tab
-from tests.dashboards.served import Wire, served
-from tests.integration.mart_rows import rows
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 _HERE = re.compile("live|no new invoice")  # a job is connected; which of the two is a matter of seconds

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from dashboards.cards import cards
+from tests.builders.mart_rows import rows
+from tests.builders.served import Wire, served
 from tests.dashboards.browser import Tab, tab
-from tests.dashboards.served import Wire, served
 from tests.dashboards.shop import Shop
-from tests.integration.mart_rows import rows
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 SIZES = [(1400, 900), (1100, 800), (390, 844)]

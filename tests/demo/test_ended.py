@@ -11,7 +11,8 @@ import pytest
 
 import stack
 from stack import children
-from tests.stack.started import started_command, wait_until
+from tests.builders.started import started_command
+from tests.builders.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
@@ -47,7 +48,7 @@ def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Sig
     code = started.wait(_SECONDS)
     if number == signal.SIGKILL:
         assert code == -number
-        wait_until(lambda: not of_home(home) and not running_servers(home), _SECONDS)
+        until(lambda: not of_home(home) and not running_servers(home), _SECONDS)
         return
     assert code in (-number, 128 + number)
     assert of_home(home) == []
@@ -58,7 +59,7 @@ def assert_ends(started: subprocess.Popen[bytes], home: Path, number: signal.Sig
 def test_servers_and_parts_end_with_the_command(tmp_path, number):
     home = tmp_path / "demo"
     with ended(home, "-c", _PIPELINE, str(home)) as started:
-        wait_until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), _SECONDS, started)
+        until(lambda: any(s.name == "retail-mart page" for s in stack.started(home)), _SECONDS, started)
         assert running_servers(home) == 2
         assert_ends(started, home, number)
 
@@ -67,14 +68,14 @@ def test_servers_and_parts_end_with_the_command(tmp_path, number):
 def test_a_start_that_is_cut_short_leaves_nothing(tmp_path, number):
     home = tmp_path / "demo"
     with ended(home, "-c", _PIPELINE, str(home)) as started:
-        wait_until(lambda: running_servers(home), _SECONDS, started)
+        until(lambda: running_servers(home), _SECONDS, started)
         assert_ends(started, home, number)
 
 
 def test_the_whole_demo_ends_when_it_is_killed(tmp_path):
     home = tmp_path / "demo"
     with ended(home, "-m", "cli", "demo", "--days", "1", "--rate", "5/s") as started:
-        wait_until(lambda: any(s.name == "retail-mart replay" for s in stack.started(home)), _SECONDS, started)
+        until(lambda: any(s.name == "retail-mart replay" for s in stack.started(home)), _SECONDS, started)
         names = {child.name() for child in children.children(home.resolve())}
         assert {
             "retail-mart page",

@@ -13,7 +13,7 @@ from typer.core import TyperGroup
 
 from cli.main import app
 from conf.table import settings_table
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 DOCUMENTS = [
     ROOT / name

@@ -16,10 +16,11 @@ import pytest
 from batch_rules.main import RunOptions, run_in
 from jvm import java_home, spark_jars
 from stack.spark import Cluster, standalone_cluster
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -33,10 +34,10 @@ def cluster(tmp_path_factory):
         yield started
 
 
-def environment(line: Line, **more: str) -> dict[str, str]:
+def environment(pipeline: Pipeline, **more: str) -> dict[str, str]:
     """As a user sets it for a cluster on this machine."""
     return {
-        **line.environment(),
+        **pipeline.environment(),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_EXECUTOR_MEMORY": "512m",
         "SPARK_DRIVER_MEMORY": "600m",
@@ -76,55 +77,55 @@ def newest_application(cluster: Cluster) -> str:
     return max(cluster.state()["completedapps"], key=lambda application: application["starttime"])["id"]
 
 
-def current_rules(line: Line) -> list[tuple]:
+def current_rules(pipeline: Pipeline) -> list[tuple]:
     return rows(
-        line.mart.owner_dsn,
+        pipeline.mart.owner_dsn,
         "SELECT antecedent_names, consequent_names, support, confidence, lift"
         " FROM mart.market_basket_analysis ORDER BY 1, 2",
     )
 
 
-def test_streaming_and_rules_on_two_workers(cluster, line, spark, tmp_path):
+def test_streaming_and_rules_on_two_workers(cluster, pipeline, spark, tmp_path):
     events = random_events(4000, customers=500, seed=60)
     for number in range(600):  # what is bought together: no rule comes from chance alone
         codes = [("A1", "B2"), ("C3", "D4"), ("A1", "B2", "E5")][number % 3]
         lines = [(code, 1, "2.50") for code in codes]
         events.append(event(f"T{number}", f"2025-11-{number % 28 + 1:02}", f"{number % 90}", *lines))
-    send(line.bootstrap_servers, line.topic, encode(events))
-    settings = environment(line, SPARK_MASTER=cluster.master)
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
+    settings = environment(pipeline, SPARK_MASTER=cluster.master)
 
     streaming = [sys.executable, "-m", "cli", *RUN, "--master", cluster.master]
-    at_work = run_on(cluster, streaming, environment(line), tmp_path / "streaming.log")
+    at_work = run_on(cluster, streaming, environment(pipeline), tmp_path / "streaming.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
     assert workers_that_ran_tasks(cluster, newest_application(cluster)) == 2
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
-    assert lake_rows.counts(line.settings.lake) == (4600, 4600)
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
+    assert lake_rows.counts(pipeline.settings.lake) == (4600, 4600)
 
     rules = [sys.executable, "-m", "cli", *RULES]
     at_work = run_on(cluster, rules, settings, tmp_path / "rules.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
-    on_cluster = current_rules(line)
+    on_cluster = current_rules(pipeline)
     assert len(on_cluster) >= 6
     everything = RunOptions(
         date(2025, 12, 31), window_days=365, support=Decimal("0.01"), max_items=3, engine="fpgrowth"
     )
-    run_in(spark, line.settings, everything)  # the same on this machine alone
-    [(runs,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.rule_run WHERE status = 'published'")
+    run_in(spark, pipeline.settings, everything)  # the same on this machine alone
+    [(runs,)] = rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.rule_run WHERE status = 'published'")
     assert runs == 2
-    assert current_rules(line) == on_cluster
+    assert current_rules(pipeline) == on_cluster
 
 
-def test_spark_submit_to_the_cluster(cluster, line, tmp_path):
+def test_spark_submit_to_the_cluster(cluster, pipeline, tmp_path):
     events = random_events(1500, customers=200, seed=61)
-    send(line.bootstrap_servers, line.topic, encode(events))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     home = Path(pyspark.__file__).parent
     command = [
         str(home / "bin" / "spark-submit"),
         *("--master", cluster.master, "--jars", ",".join(map(str, spark_jars()))),
         *("--executor-memory", "512m", "--driver-memory", "600m", "cli/__main__.py", *RUN),
     ]
-    settings = environment(line, SPARK_HOME=str(home), JAVA_HOME=str(java_home()), PYSPARK_PYTHON=sys.executable)
+    settings = environment(pipeline, SPARK_HOME=str(home), JAVA_HOME=str(java_home()), PYSPARK_PYTHON=sys.executable)
     settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     at_work = run_on(cluster, command, settings, tmp_path / "submit.log")
     assert [worker["coresused"] for worker in at_work] == [1, 1]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))

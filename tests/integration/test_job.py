@@ -20,30 +20,31 @@ import pytest
 
 from jvm import java_home, spark_jars
 from mart.status import observe
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, random_events, send
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
 
 
-def applied(line: Line) -> int:
-    [(count,)] = rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.invoice")
+def applied(pipeline: Pipeline) -> int:
+    [(count,)] = rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.invoice")
     return count
 
 
-def wait_until_applied(line: Line, count: int, seconds: float = 120) -> None:
+def wait_until_applied(pipeline: Pipeline, count: int, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while (now := applied(line)) < count:
+    while (now := applied(pipeline)) < count:
         assert time.monotonic() < deadline, f"{now} of {count} invoices applied after {seconds} s"
         time.sleep(0.1)
 
 
 @pytest.mark.timeout(1500)
-def test_killed_twenty_times_during_a_replay(line, tmp_path):
+def test_killed_twenty_times_during_a_replay(pipeline, tmp_path):
     """kill -9 of driver and JVM, at random moments from before the first batch on; the replay goes on meanwhile."""
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed {seed}")
@@ -51,9 +52,9 @@ def test_killed_twenty_times_during_a_replay(line, tmp_path):
     events = random_events(21 * 400, customers=800, seed=10)
     records = encode(events)
     for life in range(20):
-        send(line.bootstrap_servers, line.topic, records[life * 400 : (life + 1) * 400])
+        send(pipeline.bootstrap_servers, pipeline.topic, records[life * 400 : (life + 1) * 400])
         log = tmp_path / f"life-{life}.log"
-        with running(line.environment(), log, "--warm-up-rounds", "0", "--max-invoices-per-batch", "60") as job:
+        with running(pipeline.environment(), log, "--warm-up-rounds", "0", "--max-invoices-per-batch", "60") as job:
             if life % 4 == 0:  # before or in the first batch
                 job.wait_for('"event": "reading"')
                 time.sleep(rng.uniform(0, 3))
@@ -61,24 +62,24 @@ def test_killed_twenty_times_during_a_replay(line, tmp_path):
                 job.wait_for('"event": "applied"')
                 time.sleep(rng.uniform(0, 1))
             assert job.process.poll() is None, job.text()[-3000:]
-    assert 15 * 50 <= applied(line) < 20 * 400, "the kills came before or after all of the work: they prove nothing"
-    send(line.bootstrap_servers, line.topic, records[20 * 400 :])
-    with running(line.environment(), tmp_path / "last.log", "--available-now", "--warm-up-rounds", "0") as job:
+    assert 15 * 50 <= applied(pipeline) < 20 * 400, "the kills came before or after all of the work: they prove nothing"
+    send(pipeline.bootstrap_servers, pipeline.topic, records[20 * 400 :])
+    with running(pipeline.environment(), tmp_path / "last.log", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
-    [(recorded, duplicates)] = rows(line.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
+    [(recorded, duplicates)] = rows(pipeline.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
     assert (recorded, duplicates) == (len(events), 0)  # the next offsets let nothing be read twice
-    assert lake_rows.counts(line.settings.lake) == (len(events), len(events))
+    assert lake_rows.counts(pipeline.settings.lake) == (len(events), len(events))
 
 
 @pytest.mark.parametrize(
     ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGTERM, True)]
 )
-def test_signal_stops_it_cleanly(line, tmp_path, number, to_all):
+def test_signal_stops_it_cleanly(pipeline, tmp_path, number, to_all):
     """Also when it goes to Java as well, as from systemd: that ends first, and whatever speaks to it then fails."""
     events = random_events(500, customers=50, seed=11)
-    send(line.bootstrap_servers, line.topic, encode(events))
-    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
+    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
         job.wait_for('"event": "applied"')
         if to_all:
             os.killpg(job.process.pid, number)
@@ -89,61 +90,61 @@ def test_signal_stops_it_cleanly(line, tmp_path, number, to_all):
     assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
     assert {"parse", "copy", "insert", "customers", "score", "commit"} <= batch["ms"].keys()
     assert batch["batch"].startswith("apply-")
-    assert rows(line.mart.owner_dsn, "SELECT id FROM mart.batch") == [(batch["mart_batch"],)]
-    assert applied(line) == 500
+    assert rows(pipeline.mart.owner_dsn, "SELECT id FROM mart.batch") == [(batch["mart_batch"],)]
+    assert applied(pipeline) == 500
 
 
-def test_the_end_of_sparks_java_is_told_in_words(line, tmp_path):
+def test_the_end_of_sparks_java_is_told_in_words(pipeline, tmp_path):
     """Out of memory, or killed by the kernel for the machine's: it ended with several hundred lines of tracebacks."""
-    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
+    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
         job.wait_for('"event": "reading"', times=2)
         [java] = [child for child in psutil.Process(job.process.pid).children() if child.name() == "java"]
         java.kill()
-        send(line.bootstrap_servers, line.topic, encode(random_events(5, customers=5, seed=13)))
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(5, customers=5, seed=13)))
         assert job.process.wait(timeout=60) == 1
         assert "Spark's Java process has ended, exit code -9" in job.text().splitlines()[-1]
-    with running(line.environment(), tmp_path / "again", "--warm-up-rounds", "0", "--available-now") as job:
+    with running(pipeline.environment(), tmp_path / "again", "--warm-up-rounds", "0", "--available-now") as job:
         assert job.process.wait(timeout=120) == 0
-    assert applied(line) == 5
+    assert applied(pipeline) == 5
 
 
-def test_second_job_fences_the_first(line, tmp_path):
-    with running(line.environment(), tmp_path / "first", "--warm-up-rounds", "0") as first:
+def test_second_job_fences_the_first(pipeline, tmp_path):
+    with running(pipeline.environment(), tmp_path / "first", "--warm-up-rounds", "0") as first:
         first.wait_for('"event": "reading"')
-        with running(line.environment(), tmp_path / "second", "--warm-up-rounds", "0") as second:
+        with running(pipeline.environment(), tmp_path / "second", "--warm-up-rounds", "0") as second:
             second.wait_for('"event": "reading"')
             events = random_events(300, customers=50, seed=12)
-            send(line.bootstrap_servers, line.topic, encode(events))
+            send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
             assert first.process.wait(timeout=120) == 3
             assert "only one job may write" in first.text()
-            wait_until_applied(line, 300)
+            wait_until_applied(pipeline, 300)
             assert second.stop() == 0
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
-def test_terminated_backend_is_survived(line, tmp_path):
+def test_terminated_backend_is_survived(pipeline, tmp_path):
     events = random_events(600, customers=50, seed=13)
     records = encode(events)
-    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
-        send(line.bootstrap_servers, line.topic, records[:300])
-        wait_until_applied(line, 300)
-        with closing(psycopg2.connect(line.mart.owner_dsn)) as connection, connection.cursor() as cursor:
+    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
+        send(pipeline.bootstrap_servers, pipeline.topic, records[:300])
+        wait_until_applied(pipeline, 300)
+        with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as connection, connection.cursor() as cursor:
             # The writer's sessions are not the owner's to end; shutting the door on the table does as well.
             cursor.execute("LOCK TABLE mart.invoice IN ACCESS EXCLUSIVE MODE")
-            send(line.bootstrap_servers, line.topic, records[300:])
+            send(pipeline.bootstrap_servers, pipeline.topic, records[300:])
             time.sleep(2)
             assert job.process.poll() is None
             connection.rollback()
-        wait_until_applied(line, 600)
+        wait_until_applied(pipeline, 600)
         assert job.stop() == 0
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
 @contextmanager
-def held(line: Line, statement: str) -> Iterator[None]:
+def held(pipeline: Pipeline, statement: str) -> Iterator[None]:
     """A lock that somebody holds meanwhile: an analyst, a migration."""
     with (
-        closing(psycopg2.connect(line.mart.owner_dsn, application_name="a migration")) as other,
+        closing(psycopg2.connect(pipeline.mart.owner_dsn, application_name="a migration")) as other,
         other.cursor() as cursor,
     ):
         cursor.execute(statement)
@@ -151,55 +152,58 @@ def held(line: Line, statement: str) -> Iterator[None]:
         other.rollback()
 
 
-def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(line, tmp_path):
+def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(pipeline, tmp_path):
     """Read-only, as after a failover or where a service has run out of disk; then a table that somebody has locked."""
     events = random_events(400, customers=50, seed=15)
     records = encode(events)
-    with running(line.environment(), tmp_path / "first", "--warm-up-rounds", "0") as job:
-        send(line.bootstrap_servers, line.topic, records[:100])
-        wait_until_applied(line, 100)
-        make_read_only(line, True)
-        send(line.bootstrap_servers, line.topic, records[100:200])
+    with running(pipeline.environment(), tmp_path / "first", "--warm-up-rounds", "0") as job:
+        send(pipeline.bootstrap_servers, pipeline.topic, records[:100])
+        wait_until_applied(pipeline, 100)
+        make_read_only(pipeline, True)
+        send(pipeline.bootstrap_servers, pipeline.topic, records[100:200])
         job.wait_for("PostgreSQL is read-only", times=2)
-        assert applied(line) == 100
-        make_read_only(line, False)
-        wait_until_applied(line, 200)
-        with held(line, "LOCK TABLE mart.customer"):
-            send(line.bootstrap_servers, line.topic, records[200:])
+        assert applied(pipeline) == 100
+        make_read_only(pipeline, False)
+        wait_until_applied(pipeline, 200)
+        with held(pipeline, "LOCK TABLE mart.customer"):
+            send(pipeline.bootstrap_servers, pipeline.topic, records[200:])
             job.wait_for("waiting for a lock")
-            blocked = observe(line.settings).blocked
+            blocked = observe(pipeline.settings).blocked
             assert (blocked.relation, blocked.blockers[0].application) == ("mart.customer", "a migration")
             assert job.stop() == 0
         said = next(json.loads(text) for text in job.text().splitlines() if '"waiting for a lock"' in text)
         assert (said["relation"], said["held_by"][0].split(" of ")[1]) == ("mart.customer", "mart_owner (a migration)")
         assert "Traceback" not in job.text()
-    assert applied(line) == 200
-    with running(line.environment(), tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
+    assert applied(pipeline) == 200
+    with running(pipeline.environment(), tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
-def make_read_only(line: Line, read_only: bool) -> None:
+def make_read_only(pipeline: Pipeline, read_only: bool) -> None:
     """The database, for sessions from now on; and the writer's are ended."""
     setting = "SET default_transaction_read_only = on" if read_only else "RESET default_transaction_read_only"
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner:
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as owner:
         owner.autocommit = True
         owner.cursor().execute("SET default_transaction_read_only = off")
-        owner.cursor().execute(f"ALTER DATABASE {line.mart.name} {setting}")
+        owner.cursor().execute(f"ALTER DATABASE {pipeline.mart.name} {setting}")
     rows(
-        line.mart.writer_dsn,
+        pipeline.mart.writer_dsn,
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()",
     )
 
 
-def test_wrong_settings_end_with_one_clear_line(line, tmp_path):
-    environment = {**line.environment(), "MART_DSN": line.mart.writer_dsn.replace(line.mart.name, "nowhere")}
+def test_wrong_settings_end_with_one_clear_line(pipeline, tmp_path):
+    environment = {
+        **pipeline.environment(),
+        "MART_DSN": pipeline.mart.writer_dsn.replace(pipeline.mart.name, "nowhere"),
+    }
     with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 1
         assert 'database "nowhere" does not exist' in job.text()
         assert "Traceback" not in job.text()
-    unavailable = {**line.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
+    unavailable = {**pipeline.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
     unavailable["KAFKA_TIMEOUT_SECONDS"] = "2"
     with running(unavailable, tmp_path / "log2", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 4
@@ -207,13 +211,13 @@ def test_wrong_settings_end_with_one_clear_line(line, tmp_path):
         assert "Traceback" not in job.text()
 
 
-def test_runs_under_spark_submit(line, tmp_path):
+def test_runs_under_spark_submit(pipeline, tmp_path):
     events = random_events(300, customers=50, seed=14)
-    send(line.bootstrap_servers, line.topic, encode(events))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     submit = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit"), "--master", "local[1]"]
     command = ["cli/__main__.py", "run", "--available-now", "--warm-up-rounds", "0"]
     environment = {
-        **line.environment(),
+        **pipeline.environment(),
         "SPARK_HOME": str(Path(pyspark.__file__).parent),
         "JAVA_HOME": str(java_home()),
         "PYSPARK_PYTHON": sys.executable,
@@ -225,4 +229,4 @@ def test_runs_under_spark_submit(line, tmp_path):
     jars = ["--jars", ",".join(map(str, spark_jars()))]
     done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))

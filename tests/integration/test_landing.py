@@ -24,12 +24,12 @@ from bench.lake import landed, write_lake
 from conf.errors import GapError, StreamingError, TopicChangedError
 from lake.table import open_lake
 from streaming.main import RunOptions, stream
-from tests.batch_rules.conftest import sales
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
+from tests.builders import lake_rows
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.nightly import sales
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
@@ -38,31 +38,31 @@ BOTH, LAND = RunOptions(available_now=True), RunOptions(available_now=True, only
 
 
 @pytest.fixture
-def catch_up(spark, line: Line):
+def catch_up(spark, pipeline: Pipeline):
     """Apply and land all that is on the topic now; returns the number of batches of each query."""
 
     def run(options: RunOptions = BOTH, **changes) -> dict[str, int]:
-        return stream(spark, line.settings.model_copy(update=changes), options, threading.Event())
+        return stream(spark, pipeline.settings.model_copy(update=changes), options, threading.Event())
 
     return run
 
 
-def command(line: Line, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def command(pipeline: Pipeline, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-m", "cli", *arguments],
-        env={**line.environment(), "COLUMNS": "200", **environment},
+        env={**pipeline.environment(), "COLUMNS": "200", **environment},
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def test_the_lake_read_without_spark_equals_the_mart_in_count_and_sum(line, catch_up):
+def test_the_lake_read_without_spark_equals_the_mart_in_count_and_sum(pipeline, catch_up):
     events = random_events(3000, customers=400, seed=20)
-    send(line.bootstrap_servers, line.topic, encode(events))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     batches = catch_up(max_invoices_per_batch=700)
     assert min(batches["apply"], batches["land"]) > 3
-    lake, mart = line.settings.lake, line.mart.owner_dsn
+    lake, mart = pipeline.settings.lake, pipeline.mart.owner_dsn
     assert lake_rows.counts(lake) == (3000, 3000)
     in_lake = lake_rows.query(
         lake,
@@ -86,40 +86,40 @@ def test_the_lake_read_without_spark_equals_the_mart_in_count_and_sum(line, catc
     )
 
 
-def test_only_valid_invoices_land_and_the_days_are_the_shops(line, catch_up):
+def test_only_valid_invoices_land_and_the_days_are_the_shops(pipeline, catch_up):
     good = [event(str(n), f"2025-01-0{1 + n % 2}T23:59:59", f"c{n % 3}") for n in range(6)]
     bad = [(b"k", b"not json"), (b"k", None), (b"c1", json.dumps({**good[0], "version": 9}).encode())]
-    send(line.bootstrap_servers, line.topic, [bad[0], *encode(good), *bad[1:]])
+    send(pipeline.bootstrap_servers, pipeline.topic, [bad[0], *encode(good), *bad[1:]])
     catch_up()
     assert lake_rows.query(
-        line.settings.lake, "SELECT business_date, count(*) FROM invoices GROUP BY 1 ORDER BY 1"
+        pipeline.settings.lake, "SELECT business_date, count(*) FROM invoices GROUP BY 1 ORDER BY 1"
     ) == [
         (date(2025, 1, 1), 3),
         (date(2025, 1, 2), 3),
     ]
-    assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.rejected_invoice") == [(3,)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.rejected_invoice") == [(3,)]
 
 
-def test_each_query_runs_alone(line, catch_up):
+def test_each_query_runs_alone(pipeline, catch_up):
     events = random_events(100, customers=20, seed=21)
-    send(line.bootstrap_servers, line.topic, encode(events))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     assert catch_up(RunOptions(available_now=True, only="apply")) == {"apply": 1}
-    assert not Path(line.settings.lake).exists()
+    assert not Path(pipeline.settings.lake).exists()
     no_mart = {"mart_dsn": None, "mart_owner_dsn": None, "mart_reader_dsn": None}
     assert catch_up(LAND, **no_mart) == {"land": 1}
-    assert lake_rows.counts(line.settings.lake) == (100, 100)
+    assert lake_rows.counts(pipeline.settings.lake) == (100, 100)
 
 
-def test_an_invoice_sent_twice_lands_twice_and_its_readers_count_it_once(line, catch_up, spark):
+def test_an_invoice_sent_twice_lands_twice_and_its_readers_count_it_once(pipeline, catch_up, spark):
     events = random_events(500, customers=80, seed=22)
     records = encode(events)
-    send(line.bootstrap_servers, line.topic, records)
+    send(pipeline.bootstrap_servers, pipeline.topic, records)
     catch_up()
-    send(line.bootstrap_servers, line.topic, random.Random(23).sample(records, 100))
+    send(pipeline.bootstrap_servers, pipeline.topic, random.Random(23).sample(records, 100))
     catch_up()
-    assert lake_rows.counts(line.settings.lake) == (600, 500)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
-    lake = spark.read.format("delta").load(line.settings.lake)
+    assert lake_rows.counts(pipeline.settings.lake) == (600, 500)
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
+    lake = spark.read.format("delta").load(pipeline.settings.lake)
     assert invoices_of(lake, date(2024, 12, 31), date(2025, 12, 31)).count() == 500  # as the nightly rules read it
 
 
@@ -130,78 +130,78 @@ def test_the_benchmarks_lake_and_the_landed_one_are_the_same_table(spark, tmp_pa
     assert lake_rows.counts(path) == (2, 2)
 
 
-def test_rewind_lands_a_second_copy_of_each_invoice(line, catch_up):
+def test_rewind_lands_a_second_copy_of_each_invoice(pipeline, catch_up):
     events = random_events(200, customers=40, seed=24)
-    send(line.bootstrap_servers, line.topic, encode(events))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     catch_up()
-    done = command(line, "rewind")
+    done = command(pipeline, "rewind")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("from its first record again") == 2
     catch_up()
-    assert lake_rows.counts(line.settings.lake) == (400, 200)
+    assert lake_rows.counts(pipeline.settings.lake) == (400, 200)
     twice = 'SELECT DISTINCT n FROM (SELECT count(*) n FROM invoices GROUP BY topic, "partition", "offset")'
-    assert lake_rows.query(line.settings.lake, twice) == [(2,)]  # copies of the very same records
-    assert rows(line.mart.owner_dsn, "SELECT sum(duplicates) FROM mart.batch") == [(200,)]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
-    assert command(line, "rewind", "--only", "apply").stdout.count("landed") == 0
-    assert command(line, "rewind", "--only", "land").stdout.count("applied") == 0
+    assert lake_rows.query(pipeline.settings.lake, twice) == [(2,)]  # copies of the very same records
+    assert rows(pipeline.mart.owner_dsn, "SELECT sum(duplicates) FROM mart.batch") == [(200,)]
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
+    assert command(pipeline, "rewind", "--only", "apply").stdout.count("landed") == 0
+    assert command(pipeline, "rewind", "--only", "land").stdout.count("applied") == 0
 
 
-def test_recreated_topic_is_an_error_of_landing_too(line, catch_up, servers):
-    send(line.bootstrap_servers, line.topic, encode(random_events(10, customers=5, seed=25)))
+def test_recreated_topic_is_an_error_of_landing_too(pipeline, catch_up, servers):
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(10, customers=5, seed=25)))
     catch_up(LAND)
-    stack.delete_topic(line.bootstrap_servers, line.topic)
-    with pytest.raises(StreamingError, match=f"topic '{line.topic}' does not exist"):
+    stack.delete_topic(pipeline.bootstrap_servers, pipeline.topic)
+    with pytest.raises(StreamingError, match=f"topic '{pipeline.topic}' does not exist"):
         catch_up(LAND)
-    stack.ensure_topic(line.bootstrap_servers, line.topic, 2)
+    stack.ensure_topic(pipeline.bootstrap_servers, pipeline.topic, 2)
     more = [{**e, "invoice": f"new-{e['invoice']}"} for e in random_events(20, customers=5, seed=26)]
-    send(line.bootstrap_servers, line.topic, encode(more))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(more))
     with pytest.raises(TopicChangedError, match=r"the lake's next offsets are of .* `retail-mart rewind`"):
         catch_up(LAND)
-    assert lake_rows.counts(line.settings.lake) == (10, 10)
-    assert command(line, "rewind", "--only", "land").returncode == 0
+    assert lake_rows.counts(pipeline.settings.lake) == (10, 10)
+    assert command(pipeline, "rewind", "--only", "land").returncode == 0
     catch_up(LAND)
-    assert lake_rows.counts(line.settings.lake) == (30, 30)
+    assert lake_rows.counts(pipeline.settings.lake) == (30, 30)
 
 
-def test_records_that_the_broker_deleted_are_an_error_unless_accepted(line, catch_up):
-    send(line.bootstrap_servers, line.topic, encode(random_events(50, customers=9, seed=27)))
+def test_records_that_the_broker_deleted_are_an_error_unless_accepted(pipeline, catch_up):
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(50, customers=9, seed=27)))
     catch_up(LAND)
-    send(line.bootstrap_servers, line.topic, encode(random_events(80, customers=9, seed=28)))
-    admin = KafkaAdminClient(bootstrap_servers=line.bootstrap_servers)
-    [(end0,)] = lake_rows.query(line.settings.lake, 'SELECT max("offset") + 1 FROM invoices WHERE "partition" = 0')
-    admin.delete_records({TopicPartition(line.topic, 0): end0 + 3})
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(80, customers=9, seed=28)))
+    admin = KafkaAdminClient(bootstrap_servers=pipeline.bootstrap_servers)
+    [(end0,)] = lake_rows.query(pipeline.settings.lake, 'SELECT max("offset") + 1 FROM invoices WHERE "partition" = 0')
+    admin.delete_records({TopicPartition(pipeline.topic, 0): end0 + 3})
     admin.close()
     with pytest.raises(GapError, match=r"\(3 records\) were deleted by the broker before the lake had them"):
         catch_up(LAND)
     catch_up(RunOptions(available_now=True, only="land", accept_gap=True))
-    assert lake_rows.counts(line.settings.lake)[0] == 50 + 80 - 3
+    assert lake_rows.counts(pipeline.settings.lake)[0] == 50 + 80 - 3
 
 
 @pytest.mark.slow
-def test_landing_waits_for_a_full_batch_or_for_its_trigger(line, tmp_path):
-    environment = {**line.environment(), "LANDING_TRIGGER_SECONDS": "3600", "MAX_INVOICES_PER_BATCH": "100"}
+def test_landing_waits_for_a_full_batch_or_for_its_trigger(pipeline, tmp_path):
+    environment = {**pipeline.environment(), "LANDING_TRIGGER_SECONDS": "3600", "MAX_INVOICES_PER_BATCH": "100"}
     events = encode(random_events(360, customers=20, seed=29))
-    send(line.bootstrap_servers, line.topic, events[:10])
+    send(pipeline.bootstrap_servers, pipeline.topic, events[:10])
     with running(environment, tmp_path / "log", "--only", "land") as job:
         job.wait_for('"event": "landed"')  # what is there at the start lands at once
-        send(line.bootstrap_servers, line.topic, events[10:60])
+        send(pipeline.bootstrap_servers, pipeline.topic, events[10:60])
         time.sleep(4)
-        assert lake_rows.counts(line.settings.lake)[0] == 10
-        send(line.bootstrap_servers, line.topic, events[60:])
+        assert lake_rows.counts(pipeline.settings.lake)[0] == 10
+        send(pipeline.bootstrap_servers, pipeline.topic, events[60:])
         job.wait_for('"event": "landed"', times=4)
         assert job.stop() == 0
         # 3 full batches (Spark rounds each partition's share down); the rest waits for its hour.
-        assert 290 <= lake_rows.counts(line.settings.lake)[0] < 360
-    with running(line.environment(), tmp_path / "last", "--only", "land", "--available-now") as job:
+        assert 290 <= lake_rows.counts(pipeline.settings.lake)[0] < 360
+    with running(pipeline.environment(), tmp_path / "last", "--only", "land", "--available-now") as job:
         assert job.process.wait(timeout=60) == 0
-    assert lake_rows.counts(line.settings.lake) == (360, 360)
+    assert lake_rows.counts(pipeline.settings.lake) == (360, 360)
 
 
 @pytest.mark.slow
-def test_signal_ends_both_queries_cleanly(line, tmp_path):
-    send(line.bootstrap_servers, line.topic, encode(random_events(500, customers=50, seed=30)))
-    with running(line.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
+def test_signal_ends_both_queries_cleanly(pipeline, tmp_path):
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(500, customers=50, seed=30)))
+    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
         job.wait_for('"event": "applied"')
         job.wait_for('"event": "landed"')
         assert job.stop() == 0
@@ -212,28 +212,28 @@ def test_signal_ends_both_queries_cleanly(line, tmp_path):
     assert (landing["rows"], landing["rejected"], landing["skipped"]) == (500, 0, 0)
     assert sum(landing["next_offsets"].values()) == 500
     assert {"parse", "write"} <= landing["ms"].keys()
-    assert landing["version"] == DeltaTable(line.settings.lake).version()
-    assert lake_rows.counts(line.settings.lake) == (500, 500)
-    assert not list(Path(line.settings.checkpoints).rglob("land-*"))
+    assert landing["version"] == DeltaTable(pipeline.settings.lake).version()
+    assert lake_rows.counts(pipeline.settings.lake) == (500, 500)
+    assert not list(Path(pipeline.settings.checkpoints).rglob("land-*"))
 
 
 @pytest.mark.slow
-def test_landing_that_cannot_go_on_stops_the_job_and_says_why(line, tmp_path):
-    send(line.bootstrap_servers, line.topic, encode(random_events(100, customers=50, seed=31)))
+def test_landing_that_cannot_go_on_stops_the_job_and_says_why(pipeline, tmp_path):
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(100, customers=50, seed=31)))
     write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
-    environment = {**line.environment(), "LAKE_PATH": str(tmp_path / "other")}
+    environment = {**pipeline.environment(), "LAKE_PATH": str(tmp_path / "other")}
     with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 1
         assert "other columns than this version writes: found a int64" in job.text()
         assert "Traceback" not in job.text()
     with running(environment, tmp_path / "log2", "--warm-up-rounds", "0", "--only", "apply", "--available-now") as job:
         assert job.process.wait(timeout=120) == 0
-    assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.invoice") == [(100,)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.invoice") == [(100,)]
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
+def test_landing_killed_ten_times_during_a_replay(pipeline, tmp_path):
     """kill -9 of driver and JVM at random moments; between the lives the checkpoint is deleted, replaced by an older
     one or corrupted, and the lake is compacted. The replay goes on meanwhile."""
     seed = random.SystemRandom().randrange(10**6)
@@ -241,11 +241,11 @@ def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
     rng = random.Random(seed)
     events = random_events(11 * 600, customers=800, seed=32)
     records = encode(events)
-    checkpoints, older = Path(line.settings.checkpoints), tmp_path / "older"
-    environment = line.environment()
+    checkpoints, older = Path(pipeline.settings.checkpoints), tmp_path / "older"
+    environment = pipeline.environment()
     landed_before = 0
     for life in range(10):
-        send(line.bootstrap_servers, line.topic, records[life * 600 : (life + 1) * 600])
+        send(pipeline.bootstrap_servers, pipeline.topic, records[life * 600 : (life + 1) * 600])
         with running(environment, tmp_path / f"life-{life}", "--only", "land", "--available-now",
                      "--max-invoices-per-batch", "40") as job:  # fmt: skip
             if life % 3 == 0:  # before or in the first batch
@@ -266,51 +266,51 @@ def test_landing_killed_ten_times_during_a_replay(line, tmp_path):
             for file in checkpoints.rglob("offsets/*"):
                 file.write_text("{")
         if life == 5:
-            assert command(line, "compact").returncode == 0
-        now = lake_rows.counts(line.settings.lake)[0] if Path(line.settings.lake).exists() else 0
+            assert command(pipeline, "compact").returncode == 0
+        now = lake_rows.counts(pipeline.settings.lake)[0] if Path(pipeline.settings.lake).exists() else 0
         assert now >= landed_before
         landed_before = now
     assert older.exists()
     assert 6 * 2 * 30 <= landed_before < 10 * 600, "the kills came before or after all of the work: they prove nothing"
-    send(line.bootstrap_servers, line.topic, records[10 * 600 :])
+    send(pipeline.bootstrap_servers, pipeline.topic, records[10 * 600 :])
     with running(environment, tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
         assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert lake_rows.counts(line.settings.lake) == (len(events), len(events))  # nothing lost, nothing landed twice
+    assert lake_rows.counts(pipeline.settings.lake) == (len(events), len(events))  # nothing lost, nothing landed twice
     expected = expected_customers(events)
-    assert_mart_equals(line.mart.owner_dsn, expected)
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(lake_rows.events(line.settings.lake)))
+    assert_mart_equals(pipeline.mart.owner_dsn, expected)
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
 
 
 @pytest.mark.slow
-def test_two_landing_jobs_at_once_land_each_record_once(line, tmp_path):
-    environment = {**line.environment(), "LANDING_TRIGGER_SECONDS": "1"}
+def test_two_landing_jobs_at_once_land_each_record_once(pipeline, tmp_path):
+    environment = {**pipeline.environment(), "LANDING_TRIGGER_SECONDS": "1"}
     records = encode(random_events(2000, customers=100, seed=33))
     with running(environment, tmp_path / "first", "--only", "land", "--max-invoices-per-batch", "50") as first:
         first.wait_for('"event": "reading"')
         with running(environment, tmp_path / "second", "--only", "land", "--max-invoices-per-batch", "70") as second:
             second.wait_for('"event": "reading"')
             for start in range(0, 2000, 200):
-                send(line.bootstrap_servers, line.topic, records[start : start + 200])
+                send(pipeline.bootstrap_servers, pipeline.topic, records[start : start + 200])
                 time.sleep(0.5)
             deadline = time.monotonic() + 120
-            while lake_rows.counts(line.settings.lake)[0] < 2000:
+            while lake_rows.counts(pipeline.settings.lake)[0] < 2000:
                 assert time.monotonic() < deadline
                 time.sleep(0.5)
             assert first.stop() == second.stop() == 0
             rows_of = [text.count('"event": "landed"') for text in (first.text(), second.text())]
     assert min(rows_of) > 0, "one of them did not work at all: it proves nothing"
-    assert lake_rows.counts(line.settings.lake) == (2000, 2000)
+    assert lake_rows.counts(pipeline.settings.lake) == (2000, 2000)
 
 
-def test_compact_as_a_command(line, catch_up):
-    nothing = command(line, "compact")
+def test_compact_as_a_command(pipeline, catch_up):
+    nothing = command(pipeline, "compact")
     assert nothing.returncode == 1
     assert "no lake at" in nothing.stderr
     assert "Traceback" not in nothing.stderr
-    send(line.bootstrap_servers, line.topic, encode([event(str(n), "2025-01-01", "c") for n in range(40)]))
+    send(pipeline.bootstrap_servers, pipeline.topic, encode([event(str(n), "2025-01-01", "c") for n in range(40)]))
     catch_up(LAND, max_invoices_per_batch=10)
-    done = command(line, "compact")
+    done = command(pipeline, "compact")
     assert done.returncode == 0, done.stderr
     assert "4 files merged, 0 files" in done.stdout
-    assert lake_rows.counts(line.settings.lake) == (40, 40)
-    assert len(list(Path(line.settings.lake).glob("business_date=*/*.parquet"))) == 5
+    assert lake_rows.counts(pipeline.settings.lake) == (40, 40)
+    assert len(list(Path(pipeline.settings.lake).glob("business_date=*/*.parquet"))) == 5

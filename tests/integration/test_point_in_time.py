@@ -18,7 +18,7 @@ import stack
 from sql import statement
 from stack import database, privileges
 from stack.command import wait_until
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
 from torture.check import differences
 from torture.oracle import expected
 from torture.pipeline import Pipeline

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -26,10 +25,11 @@ from operations.repair import repair
 from operations.verify import verify
 from streaming.main import RunOptions, stream
 from streaming.metrics import MartState
-from tests.conftest import Line, Mart, new_mart
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.pooler import pgbouncer, pooled
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Mart, Pipeline, new_mart
+from tests.builders.pooler import pgbouncer, pooled
+from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from torture.oracle import expected_customers
 
 pytestmark = [
@@ -40,15 +40,15 @@ pytestmark = [
 
 
 @pytest.fixture
-def through(line: Line, tmp_path) -> Iterator[Line]:
-    """The line, with every DSN at the pooler."""
-    with pooled(line.mart, tmp_path / "pooler") as mart:
-        yield at(line, mart)
+def through(pipeline: Pipeline, tmp_path) -> Iterator[Pipeline]:
+    """The pipeline, with every DSN at the pooler."""
+    with pooled(pipeline.mart, tmp_path / "pooler") as mart:
+        yield at(pipeline, mart)
 
 
-def at(line: Line, mart: Mart) -> Line:
+def at(pipeline: Pipeline, mart: Mart) -> Pipeline:
     dsns = {"mart_dsn": mart.writer_dsn, "mart_owner_dsn": mart.owner_dsn, "mart_reader_dsn": mart.reader_dsn}
-    return Line(line.settings.model_validate(line.settings.model_dump() | dsns), mart)
+    return Pipeline(pipeline.settings.model_validate(pipeline.settings.model_dump() | dsns), mart)
 
 
 def sessions_are_as_they_were(mart: Mart) -> None:
@@ -65,7 +65,7 @@ def sessions_are_as_they_were(mart: Mart) -> None:
 
 
 @pytest.mark.spark
-def test_the_line_runs_through_it(line: Line, through: Line, spark):
+def test_the_line_runs_through_it(pipeline: Pipeline, through: Pipeline, spark):
     events = random_events(600, customers=60, seed=71)
     records = encode(events)
     settings, stop = through.settings, threading.Event()
@@ -83,13 +83,13 @@ def test_the_line_runs_through_it(line: Line, through: Line, spark):
     live = Live(reader, cards())
     mart_state = MartState(settings)
     try:
-        send(line.bootstrap_servers, line.topic, records[:300])
+        send(pipeline.bootstrap_servers, pipeline.topic, records[:300])
         stream(spark, small(settings), RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
         live.refresh()
         assert not reader.batch_came(0.01)
         [status] = reader.rows("SELECT invoices FROM mart.stream_status")
         assert status == [300]
-        send(line.bootstrap_servers, line.topic, records[300:])
+        send(pipeline.bootstrap_servers, pipeline.topic, records[300:])
         stream(spark, small(settings), RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
         assert observe(settings).mart_problem is None
         assert next(iter(mart_state.collect())).samples[0].value == 1  # mart_postgresql_up
@@ -99,7 +99,7 @@ def test_the_line_runs_through_it(line: Line, through: Line, spark):
         assert export(settings, customer)["invoices"]
         with closing(psycopg2.connect(through.mart.reader_dsn)) as connection:
             assert explain(connection, customer, 3).purchases
-        assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
+        assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
         erase(settings, customer)
         assert verify(settings, wait_seconds=0).equal
     finally:
@@ -115,7 +115,7 @@ def small(settings):
     return settings.model_copy(update={"max_invoices_per_batch": 30})
 
 
-def test_a_lock_is_told_and_a_stop_ends_the_wait(line: Line, through: Line):
+def test_a_lock_is_told_and_a_stop_ends_the_wait(pipeline: Pipeline, through: Pipeline):
     stopping, failures = threading.Event(), []
     watch = LockWatch(through.settings, stopping)
 
@@ -126,38 +126,31 @@ def test_a_lock_is_told_and_a_stop_ends_the_wait(line: Line, through: Line):
         except psycopg2.Error as error:
             failures.append(type(error))
 
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as other:
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other:
         other.cursor().execute("LOCK TABLE mart.invoice")
         thread = threading.Thread(target=wait)
         thread.start()
-        until(lambda: rows(line.mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+        until(lambda: rows(pipeline.mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
         stopping.set()
         thread.join(60)
         assert failures == [psycopg2.errors.QueryCanceled]
     watch.close()
 
 
-def until(true) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_what_needs_a_session_says_so(line: Line, through: Line, servers, tmp_path):
+def test_what_needs_a_session_says_so(pipeline: Pipeline, through: Pipeline, servers, tmp_path):
     with pytest.raises(StreamingError, match="set MART_OWNER_DSN to PostgreSQL's own address"):
         backup(through.settings, tmp_path / "backups")
     assert list((tmp_path / "backups").iterdir()) == []
-    dump = backup(line.settings, tmp_path / "backups")
+    dump = backup(pipeline.settings, tmp_path / "backups")
     with new_mart(servers) as empty, pooled(empty, tmp_path / "another") as mart:
-        restore(at(line, mart).settings, dump)  # one transaction, and nothing of its settings stays
+        restore(at(pipeline, mart).settings, dump)  # one transaction, and nothing of its settings stays
         sessions_are_as_they_were(mart)
         with closing(psycopg2.connect(mart.owner_dsn)) as owner:
             assert migrate(owner) == []
         sessions_are_as_they_were(mart)
 
 
-def test_a_pooler_that_has_no_server_is_unavailable(line: Line, through: Line):
+def test_a_pooler_that_has_no_server_is_unavailable(pipeline: Pipeline, through: Pipeline):
     with pytest.raises(UnavailableError):
         connect(through.mart.writer_dsn.replace("127.0.0.1", "localhost.invalid"))
     with pytest.raises(StreamingError, match=r"PostgreSQL refuses: .*authentication failed"):

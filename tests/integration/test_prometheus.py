@@ -16,10 +16,10 @@ import yaml
 
 from stack.command import wait_until
 from stack.process import free_port
-from tests.conf.expressions import PROMETHEUS, alert_rules
-from tests.conftest import Line
-from tests.integration.job import streaming_job
-from tests.integration.records import encode, event, send
+from tests.builders.expressions import PROMETHEUS, alert_rules
+from tests.builders.job import streaming_job
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, send
 
 pytestmark = [
     pytest.mark.stack,
@@ -82,8 +82,8 @@ def prometheus(folder: Path, metrics_port: int) -> Iterator[Prometheus]:
         process.wait(timeout=30)
 
 
-def test_an_alert_fires_and_clears(line: Line, spark, tmp_path):
-    with streaming_job(line, spark) as port, prometheus(tmp_path, port) as server:
+def test_an_alert_fires_and_clears(pipeline: Pipeline, spark, tmp_path):
+    with streaming_job(pipeline, spark) as port, prometheus(tmp_path, port) as server:
         wait_until(lambda: server.targets() == [("streaming", "up")], 60, "the job is scraped")
         wait_until(lambda: all(rule["health"] == "ok" for rule in server.rules()), 30, "each rule was evaluated")
         assert {rule["name"] for rule in server.rules()} == set(alert_rules())
@@ -95,9 +95,9 @@ def test_an_alert_fires_and_clears(line: Line, spark, tmp_path):
             "two samples",
         )
 
-        send(line.bootstrap_servers, line.topic, [(b"k", b"no invoice")] * 10)
+        send(pipeline.bootstrap_servers, pipeline.topic, [(b"k", b"no invoice")] * 10)
         wait_until(lambda: server.firing() == {"RejectsHigh"}, 60, "the alert fires")
 
         good = [event(f"{500000 + n}", "2025-03-01", f"{12000 + n}") for n in range(400)]
-        send(line.bootstrap_servers, line.topic, encode(good))
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(good))
         wait_until(lambda: server.firing() == set(), 60, "the alert is over")

@@ -14,9 +14,9 @@ import pytest
 
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, random_events, send
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
@@ -36,15 +36,15 @@ WRONGS = (
 APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.next_offset"
 
 
-def wait_until_applied(line: Line, invoices: int) -> None:
+def wait_until_applied(pipeline: Pipeline, invoices: int) -> None:
     deadline = time.monotonic() + 180
-    while rows(line.mart.owner_dsn, APPLIED) != [(invoices,)]:
+    while rows(pipeline.mart.owner_dsn, APPLIED) != [(invoices,)]:
         assert time.monotonic() < deadline, f"{invoices} are not applied after 3 minutes"
         time.sleep(0.1)
 
 
-def test_repair_beside_the_running_job(line: Line, spark):
-    settings = line.settings.model_copy(update={"landing_trigger_seconds": 1})
+def test_repair_beside_the_running_job(pipeline: Pipeline, spark):
+    settings = pipeline.settings.model_copy(update={"landing_trigger_seconds": 1})
     events = random_events(1200, customers=90, seed=81)
     for number, one in enumerate(events):  # of 12 days, so that a landing writes few files
         one["invoice_date"] = f"2025-03-{number * 7 % 12 + 1:02}T10:00:00"
@@ -59,41 +59,41 @@ def test_repair_beside_the_running_job(line: Line, spark):
     running = threading.Thread(target=job)
     running.start()
     try:
-        send(line.bootstrap_servers, line.topic, encode(events[:600]))
-        wait_until_applied(line, 600)
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(events[:600]))
+        wait_until_applied(pipeline, 600)
         for wrong in WRONGS:
-            with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+            with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
                 cursor.execute(wrong)
                 assert cursor.rowcount == 1
         # A batch with the spoilt cuts and scores comes in between.
-        send(line.bootstrap_servers, line.topic, encode(events[600:700]))
-        wait_until_applied(line, 700)
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(events[600:700]))
+        wait_until_applied(pipeline, 700)
         found = verify(settings, wait_seconds=180)
         assert found.differing["invoice"] == 2
         assert found.differing["customer"] >= 1
 
         repair = subprocess.Popen(
             [sys.executable, "-m", "cli", "verify", "--repair"],
-            env={**os.environ, **line.environment(), "LAKE_PATH": settings.lake},
+            env={**os.environ, **pipeline.environment(), "LAKE_PATH": settings.lake},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
         for first in range(700, 1000, 50):  # traffic meanwhile
-            send(line.bootstrap_servers, line.topic, encode(events[first : first + 50]))
+            send(pipeline.bootstrap_servers, pipeline.topic, encode(events[first : first + 50]))
             time.sleep(0.3)
         told, complaints = repair.communicate(timeout=120)
         assert repair.returncode == 0, complaints
         assert "equal now: every row, every column, to the cent" in told
 
-        send(line.bootstrap_servers, line.topic, encode([*events[1000:], *events[:100]]))
-        wait_until_applied(line, 1300)
+        send(pipeline.bootstrap_servers, pipeline.topic, encode([*events[1000:], *events[:100]]))
+        wait_until_applied(pipeline, 1300)
         assert running.is_alive(), failures
         assert verify(settings, wait_seconds=180).equal
     finally:
         stopping.set()
         running.join(60)
     assert not failures
-    assert rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(1,)]
-    assert_mart_equals(line.mart.owner_dsn, expected_customers(events))
-    assert rows(line.mart.reader_dsn, "SELECT invoices FROM mart.stream_status") == [(1200,)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(1,)]
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
+    assert rows(pipeline.mart.reader_dsn, "SELECT invoices FROM mart.stream_status") == [(1200,)]

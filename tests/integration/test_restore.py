@@ -9,8 +9,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -31,9 +29,10 @@ from operations.verify import verify
 from streaming.apply_job import ApplyJob
 from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
-from tests.conftest import Line, Mart, new_mart
-from tests.integration.mart_rows import assert_mart_equals, rows, snapshot
-from tests.integration.records import encode, random_events, send
+from tests.builders.mart_rows import assert_mart_equals, rows, snapshot
+from tests.builders.pipeline import Mart, Pipeline, new_mart
+from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from topic.describe import Topic
 from torture.oracle import expected_customers
 
@@ -115,36 +114,30 @@ def is_there(mart: Mart) -> bool:
     return bool(rows(mart.owner_dsn, "SELECT 1 FROM pg_class c WHERE c.relname IN ('invoice', 'migration')"))
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def test_restore_drill(line: Line, servers, spark, tmp_path):
+def test_restore_drill(pipeline: Pipeline, servers, spark, tmp_path):
     events = random_events(900, customers=80, seed=41)
     customer = next(e["customer_id"] for e in events if e["customer_id"])
-    send(line.bootstrap_servers, line.topic, encode(events[:500]))
-    run(spark, line.settings)
-    dump = backup(line.settings, tmp_path / "backups")
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events[:500]))
+    run(spark, pipeline.settings)
+    dump = backup(pipeline.settings, tmp_path / "backups")
     note = json.loads(dump.with_suffix(".json").read_text())
     assert note["invoices"] == sum(p["next_offset"] for p in note["next_offsets"]) == 500
     assert dump.stat().st_mode & 0o077 == 0
     noted = note["next_offsets"]
-    dump.with_suffix(".json").write_text(json.dumps(note | {"positions": note.pop("next_offsets")}))  # as of 0.1.0
-    of_then = snapshot(line.mart.owner_dsn)
+    of_0_1_0 = note | {"positions": note.pop("next_offsets")}
+    dump.with_suffix(".json").write_text(json.dumps(of_0_1_0))
+    of_then = snapshot(pipeline.mart.owner_dsn)
     # After the backup: more invoices, and an erasure. Then the mart is lost; the lake is ahead of its backup.
-    send(line.bootstrap_servers, line.topic, encode(events[500:800]))
-    run(spark, line.settings)
-    erase(line.settings, customer)
-    [(epoch,)] = rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer")
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(events[500:800]))
+    run(spark, pipeline.settings)
+    erase(pipeline.settings, customer)
+    [(epoch,)] = rows(pipeline.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer")
     with pytest.raises(StreamingError, match="holds a mart already"):
-        restore(line.settings, dump)
+        restore(pipeline.settings, dump)
 
     with new_mart(servers) as mart:
         dsns = {"mart_dsn": mart.writer_dsn, "mart_owner_dsn": mart.owner_dsn, "mart_reader_dsn": mart.reader_dsn}
-        settings = line.settings.model_validate(line.settings.model_dump() | dsns)
+        settings = pipeline.settings.model_validate(pipeline.settings.model_dump() | dsns)
         dump.write_bytes(dump.read_bytes() + b"x")
         with pytest.raises(StreamingError, match="is not the dump"):
             restore(settings, dump)
@@ -166,12 +159,12 @@ def test_restore_drill(line: Line, servers, spark, tmp_path):
             connection.cursor() as cursor,
             pytest.raises(FencedError),
         ):
-            check_fence(cursor, Writer(Topic(line.topic, "", {}, {}), epoch))
+            check_fence(cursor, Writer(Topic(pipeline.topic, "", {}, {}), epoch))
         verified = verify(settings, wait_seconds=0)  # the lake is ahead
         assert verified.equal, verified.first
         assert verified.rows["invoice"] == 500
 
-        send(line.bootstrap_servers, line.topic, encode(events[800:]))
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(events[800:]))
         run(spark, settings)
         verified = verify(settings, wait_seconds=0)
         assert verified.equal, verified.first
@@ -184,19 +177,19 @@ def test_restore_drill(line: Line, servers, spark, tmp_path):
             rows(mart.reader_dsn, "SELECT * FROM mart.invoice")
 
 
-def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
+def test_an_unfinished_backup_is_the_users_alone_and_goes(pipeline, tmp_path):
     """Stopped by a signal it clears away; what a kill -9 leaves is known by its name and goes the next time."""
     folder = tmp_path / "backups"
 
     def begun() -> tuple[subprocess.Popen[bytes], Path]:
         command = [sys.executable, "-m", "cli", "backup", str(folder)]
-        process = subprocess.Popen(command, env=line.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = subprocess.Popen(command, env=pipeline.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         until(lambda: list(folder.glob(f"*{process.pid}.partial")))
         [partial] = folder.glob(f"*{process.pid}.partial")
         assert partial.stat().st_mode & 0o077 == 0
         return process, partial
 
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as other, other.cursor() as cursor:
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other, other.cursor() as cursor:
         # Holds up pg_dump, in the middle: it has its file, and waits for the table.
         cursor.execute("LOCK TABLE mart.rule_run IN ACCESS EXCLUSIVE MODE")
         for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
@@ -215,7 +208,7 @@ def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
         other.rollback()
     done = subprocess.run(
         [sys.executable, "-m", "cli", "backup", str(folder)],
-        env=line.environment(),
+        env=pipeline.environment(),
         capture_output=True,
         text=True,
     )
@@ -227,8 +220,8 @@ def test_an_unfinished_backup_is_the_users_alone_and_goes(line, tmp_path):
     }
 
 
-def test_a_restore_that_cannot_be_done_changes_nothing(line, servers, tmp_path, monkeypatch):
-    dump = backup(line.settings, tmp_path)
+def test_a_restore_that_cannot_be_done_changes_nothing(pipeline, servers, tmp_path, monkeypatch):
+    dump = backup(pipeline.settings, tmp_path)
     with new_mart(servers) as mart:
         settings = Settings(mart_dsn=mart.owner_dsn, lake_path=str(tmp_path / "none"))
         with closing(psycopg2.connect(mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:

@@ -27,14 +27,14 @@ from operations.repair import repair
 from operations.verify import verify
 from streaming.land import land_batch
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
-from tests.integration.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
-from tests.integration.verbs import run
-from tests.streaming.test_land import batch, valid
+from tests.builders import lake_rows
+from tests.builders.job import running
+from tests.builders.landed import batch, valid
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, random_events, send
+from tests.builders.s3 import BUCKET, SECRET, Proxy, environment, refused, s3_server
+from tests.builders.verbs import run
 from topic.describe import Topic, describe_topic
 from torture.oracle import expected_customers
 
@@ -58,9 +58,9 @@ def lake(port: int, monkeypatch) -> str:
 
 
 @pytest.fixture
-def on_s3(line: Line, lake: str) -> Line:
-    """The line with its lake on S3."""
-    return dataclasses.replace(line, settings=line.settings.model_copy(update={"lake_path": lake}))
+def on_s3(pipeline: Pipeline, lake: str) -> Pipeline:
+    """The pipeline with its lake on S3."""
+    return dataclasses.replace(pipeline, settings=pipeline.settings.model_copy(update={"lake_path": lake}))
 
 
 @pytest.fixture

@@ -19,10 +19,10 @@ from psycopg2 import sql
 
 from conf.settings import Settings
 from stack.process import free_port
-from tests.conftest import ROOT
-from tests.dags.sinks import listening
-from tests.dashboards.served import served
-from tests.integration.verbs import Ended, run, verbs
+from tests.builders.files import ROOT
+from tests.builders.served import served
+from tests.builders.sinks import listening
+from tests.builders.verbs import Ended, run, verbs
 
 pytestmark = [pytest.mark.stack]
 

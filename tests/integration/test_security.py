@@ -1,4 +1,4 @@
-"""TLS, logins and secrets, on real servers: the whole line works with them, and nothing less is let in or let out."""
+"""TLS, logins and secrets, on real servers: the pipeline works with them, and lets in or out nothing less."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ from operations.verify import verify
 from stack import process
 from streaming.lag import Lag
 from streaming.main import RunOptions, stream
-from tests.conftest import ROOT, Line
-from tests.integration import lake_rows
-from tests.integration.job import running
-from tests.integration.mart_rows import assert_mart_equals, rows
-from tests.integration.records import encode, event, random_events, send
-from tests.integration.secure import (
+from tests.builders import lake_rows
+from tests.builders.files import ROOT
+from tests.builders.job import running
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, random_events, send
+from tests.builders.secure import (
     SASL_PASSWORD,
     SASL_USER,
     Certificates,
@@ -115,11 +116,11 @@ def fill(environment: dict[str, str], folder: Path) -> int:
     return sum(topic.end_offsets.values())
 
 
-def hold_back(line: Line, invoice: dict) -> None:
+def hold_back(pipeline: Pipeline, invoice: dict) -> None:
     """Quarantine a record that is right today: what `redrive` is for."""
     record = encode([invoice])[0][1]
     long_ago = datetime(2020, 1, 1, tzinfo=UTC)
-    with closing(psycopg2.connect(line.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
+    with closing(psycopg2.connect(pipeline.mart.writer_dsn)) as connection, connection, connection.cursor() as cursor:
         topic = Topic(TOPIC, "11111111-1111-1111-1111-111111111111", {}, {})
         quarantine(cursor, topic, [Rejected(0, 0, long_ago, RejectReason.TOO_LARGE, "too large then", record)])
 
@@ -150,15 +151,18 @@ def leaked(text: str, *secrets: str) -> list[str]:
     return [spelling for secret in secrets for spelling in spellings(secret) if spelling in text]
 
 
-def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_path):
+def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(pipeline: Pipeline, kafka, tmp_path):
     stack.ensure_topic(kafka["KAFKA_BOOTSTRAP_SERVERS"], TOPIC, 2, security=settings_of(kafka).kafka_security())
     ui_port = process.free_port()
-    environment = {**line.environment(), **kafka, "KAFKA_TOPIC": TOPIC, "LOG_LEVEL": "debug"}
+    environment = {**pipeline.environment(), **kafka, "KAFKA_TOPIC": TOPIC, "LOG_LEVEL": "debug"}
     environment |= {"SPARK_UI_PORT": str(ui_port), "LANDING_TRIGGER_SECONDS": "2"}
-    hold_back(line, event("redriven", "2025-06-01", "c1"))
+    hold_back(pipeline, event("redriven", "2025-06-01", "c1"))
     invoices = fill(environment, tmp_path / "shop")
     assert invoices > 500
-    secrets = (SASL_PASSWORD, *map(password, (line.mart.owner_dsn, line.mart.writer_dsn, line.mart.reader_dsn)))
+    secrets = (
+        SASL_PASSWORD,
+        *map(password, (pipeline.mart.owner_dsn, pipeline.mart.writer_dsn, pipeline.mart.reader_dsn)),
+    )
     assert len(set(secrets)) == 4  # each role has its own
     with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
         job.wait_for('"event": "applied"')
@@ -167,11 +171,11 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
         assert leaked(redriven.stdout, *secrets) == []
         deadline = time.monotonic() + 120
         applied = "SELECT count(*), count(*) FILTER (WHERE invoice = 'redriven') FROM mart.invoice"
-        while rows(line.mart.owner_dsn, applied) != [(invoices + 1, 1)]:
+        while rows(pipeline.mart.owner_dsn, applied) != [(invoices + 1, 1)]:
             assert time.monotonic() < deadline, job.text()[-3000:]
             time.sleep(0.2)
         job.wait_for('"event": "landed"')
-        while lake_rows.counts(line.settings.lake) != (invoices + 1, invoices + 1):
+        while lake_rows.counts(pipeline.settings.lake) != (invoices + 1, invoices + 1):
             assert time.monotonic() < deadline, job.text()[-3000:]
             time.sleep(0.2)
         shown = command_lines()
@@ -205,15 +209,15 @@ def test_the_whole_line_by_sasl_ssl_and_no_secret_shows(line: Line, kafka, tmp_p
         ({"KAFKA_SASL_PASSWORD": ""}, 1, "needs KAFKA_SASL_USERNAME and KAFKA_SASL_PASSWORD"),
     ],
 )
-def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, tmp_path, change, code, says):
+def test_who_may_not_is_refused_with_a_clear_message(pipeline, kafka, certificates, tmp_path, change, code, says):
     if change.get("KAFKA_SSL_CA_FILE"):
         change = {"KAFKA_SSL_CA_FILE": str(certificates.stranger)}
     security = {k: v for k, v in {**kafka, **change}.items() if v}
-    environment = {**line.environment(), **security, "KAFKA_TOPIC": TOPIC}
+    environment = {**pipeline.environment(), **security, "KAFKA_TOPIC": TOPIC}
     # A login that is refused may look like a hang-up: then the job tries again until it knows.
     environment |= {"KAFKA_TIMEOUT_SECONDS": "5", "OUTAGE_PATIENCE_SECONDS": "60" if code == 1 else "1"}
     shop = str(tmp_path / "shop")
-    command(line.environment(), "generate", "--lines", "1000", "--output", shop, "--no-progress")
+    command(pipeline.environment(), "generate", "--lines", "1000", "--output", shop, "--no-progress")
     tools = {
         ("run", "--warm-up-rounds", "0"): {code},
         ("rejected", "redrive", "--all"): {code, 4},  # one try: what looks like a hang-up stays one
@@ -225,7 +229,7 @@ def test_who_may_not_is_refused_with_a_clear_message(line, kafka, certificates, 
         assert done.returncode in codes, done.stdout
         assert says in " ".join(done.stdout.split())
         assert "Traceback" not in done.stdout
-        assert leaked(done.stdout, SASL_PASSWORD, "wr0ng-secret", password(line.mart.writer_dsn)) == []
+        assert leaked(done.stdout, SASL_PASSWORD, "wr0ng-secret", password(pipeline.mart.writer_dsn)) == []
 
 
 def test_the_other_clients_log_in_too(kafka):

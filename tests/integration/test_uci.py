@@ -1,4 +1,4 @@
-"""Real transactions through the whole line: UCI Online Retail, replayed as a user would, against the oracle."""
+"""Real transactions through the whole pipeline: UCI Online Retail, replayed as a user would, against the oracle."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import pandas as pd
 import pytest
 
 from streaming.main import RunOptions, stream
-from tests.conftest import UCI, Line, needs_uci
-from tests.integration.mart_rows import assert_mart_equals, rows
+from tests.builders.files import UCI, needs_uci
+from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.pipeline import Pipeline
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow, needs_uci]
@@ -38,21 +39,21 @@ def uci_events(files: list[Path]) -> list[dict]:
 
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("returns_policy", ["ignore", "net"])
-def test_mart_equals_the_oracle(line: Line, spark, returns_policy):
+def test_mart_equals_the_oracle(pipeline: Pipeline, spark, returns_policy):
     assert UCI is not None
     files = sorted(UCI.glob("*.csv.gz"))
     if returns_policy == "net":
         files = files[:60]
     replay = subprocess.run(
         [sys.executable, "-m", "cli", "replay", "--no-progress", *map(str, files)],
-        env=line.environment(),
+        env=pipeline.environment(),
         capture_output=True,
         text=True,
     )
     assert replay.returncode == 0, replay.stderr
-    settings = line.settings.model_copy(update={"returns_policy": returns_policy, "max_invoices_per_batch": 3000})
+    settings = pipeline.settings.model_copy(update={"returns_policy": returns_policy, "max_invoices_per_batch": 3000})
     assert stream(spark, settings, RunOptions(available_now=True), threading.Event())["apply"] >= len(files) // 50
     expected = expected_customers(uci_events(files), returns_policy)
     assert len(expected) > 500
-    assert_mart_equals(line.mart.owner_dsn, expected)
-    assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.rejected_invoice") == [(0,)]
+    assert_mart_equals(pipeline.mart.owner_dsn, expected)
+    assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.rejected_invoice") == [(0,)]

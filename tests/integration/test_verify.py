@@ -14,32 +14,32 @@ import pytest
 from conf.errors import StreamingError
 from operations.verify import verify
 from streaming.main import RunOptions, stream
-from tests.conftest import Line
-from tests.integration.records import encode, event, random_events, send
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, event, random_events, send
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
 
 
 @pytest.fixture
-def filled(line: Line, spark) -> Line:
-    """A line that has applied and landed 800 invoices, 100 of them twice, and one that conflicts."""
+def filled(pipeline: Pipeline, spark) -> Pipeline:
+    """A pipeline that has applied and landed 800 invoices, 100 of them twice, and one that conflicts."""
     events = random_events(800, customers=120, seed=21)
     conflicting = {**event(events[5]["invoice"], "2025-06-01", events[5]["customer_id"]), "lines": events[6]["lines"]}
-    send(line.bootstrap_servers, line.topic, encode([*events, *events[:100], conflicting]))
-    stream(spark, line.settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
-    return line
+    send(pipeline.bootstrap_servers, pipeline.topic, encode([*events, *events[:100], conflicting]))
+    stream(spark, pipeline.settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
+    return pipeline
 
 
-def spoil(line: Line, statement: str) -> None:
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as connection, connection, connection.cursor() as cursor:
+def spoil(pipeline: Pipeline, statement: str) -> None:
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement)
         assert cursor.rowcount == 1, "this must spoil one row"
 
 
 @pytest.mark.parametrize("returns_policy", ["ignore", "net"])
-def test_a_right_mart_is_equal(line, spark, returns_policy):
-    settings = line.settings.model_copy(update={"returns_policy": returns_policy})
-    send(line.bootstrap_servers, line.topic, encode(random_events(500, customers=60, seed=22)))
+def test_a_right_mart_is_equal(pipeline, spark, returns_policy):
+    settings = pipeline.settings.model_copy(update={"returns_policy": returns_policy})
+    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(500, customers=60, seed=22)))
     stream(spark, settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
     verified = verify(settings, wait_seconds=0)
     assert verified.equal

@@ -1,4 +1,4 @@
-"""The watch on the real line: one alert and one recovery each, over a restart of the watch; and the job's metrics."""
+"""The watch on a real pipeline: one alert and one recovery each, over its restart; and the job's metrics."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stack.command import wait_until
-from tests.conf.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
-from tests.conftest import Line
-from tests.dags.sinks import Sinks, listening
-from tests.integration.job import running, streaming_job
-from tests.integration.records import encode, random_events, send
-from tests.mart.nightly import record_run
+from tests.builders.expressions import LABELS_OF_PROMETHEUS, OF_PROMETHEUS, expressions, metrics_of
+from tests.builders.job import running, streaming_job
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import encode, random_events, send
+from tests.builders.rule_runs import record_run
+from tests.builders.sinks import Sinks, listening
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
@@ -22,9 +22,9 @@ STALE, BEHIND = "retail-mart: the stream has stalled", "retail-mart: the stream 
 OVER = {f"retail-mart: resolved: {subject.removeprefix('retail-mart: ')}" for subject in (STALE, BEHIND)}
 
 
-def wait_for_looks(line: Line, count: int) -> None:
+def wait_for_looks(pipeline: Pipeline, count: int) -> None:
     """Until the watch has looked so many times more."""
-    state = line.settings.mart_home / "watch.json"
+    state = pipeline.settings.mart_home / "watch.json"
     for _ in range(count):
         before = state.read_text()
         wait_until(lambda before=before: state.read_text() != before, 120, "another look")
@@ -52,34 +52,34 @@ def missing(port: int) -> set[str]:
     return lacking
 
 
-def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp_path):
+def test_one_alert_and_one_recovery_whatever_is_restarted(pipeline: Pipeline, spark, tmp_path):
     with listening() as sinks:
         environment = {
-            **line.environment(),
+            **pipeline.environment(),
             **sinks.environment,
             "ALERT_STALE_SECONDS": "2",
             "ALERT_LAG_RECORDS": "100",
             "ALERT_DISK_FREE_PERCENT": "0",  # the machine's disk is none of this test's business
         }
-        record_run(line.mart.owner_dsn, "published", hours_ago=1)
+        record_run(pipeline.mart.owner_dsn, "published", hours_ago=1)
         with running(environment, tmp_path / "first", "--every", "1", verb="watch") as watch:
             watch.wait_for('"event": "watching"')
-            wait_until((line.settings.mart_home / "watch.json").exists, 120, "the first look")
-            assert (sinks.mails, sinks.slack_texts) == ([], [])  # nothing to tell of an empty line
-            send(line.bootstrap_servers, line.topic, encode(random_events(300, customers=50, seed=21)))
+            wait_until((pipeline.settings.mart_home / "watch.json").exists, 120, "the first look")
+            assert (sinks.mails, sinks.slack_texts) == ([], [])  # nothing to tell of an empty pipeline
+            send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(300, customers=50, seed=21)))
             wait_until(lambda: len(sinks.mails) + len(sinks.slack_texts) == 4, 120, "two alerts by two channels")
-            wait_for_looks(line, 2)
+            wait_for_looks(pipeline, 2)
             assert watch.stop() == 0
         with running(environment, tmp_path / "second", "--every", "1", verb="watch") as watch:
-            wait_for_looks(line, 2)
+            wait_for_looks(pipeline, 2)
             assert sorted(subjects(sinks)) == sorted([STALE, BEHIND])
 
-            with streaming_job(line, spark) as port:
+            with streaming_job(pipeline, spark) as port:
                 wait_until(
                     lambda: len(sinks.mails) + len(sinks.slack_texts) == 8, 120, "two recoveries by two channels"
                 )
                 wait_until(lambda: missing(port) == set(), 120, f"the metrics {missing(port)}")
-                wait_for_looks(line, 3)
+                wait_for_looks(pipeline, 3)
             assert watch.stop() == 0
         assert len(sinks.mails) == len(sinks.slack_texts) == 4
         assert set(subjects(sinks)[:2]) == {STALE, BEHIND}
@@ -88,7 +88,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(line: Line, spark, tmp
         assert sinks.refused == []
         found = next(mail.get_content() for mail in sinks.mails if mail["Subject"] == BEHIND)
         assert "300 records are not applied; the limit is 100" in found
-    state = json.loads((line.settings.mart_home / "watch.json").read_text())
+    state = json.loads((pipeline.settings.mart_home / "watch.json").read_text())
     assert (state["firing"], state["told"]) == ({}, {"log": {}, "email": {}, "slack": {}})
     told = "".join((tmp_path / name).read_text() for name in ("first", "second"))
     assert told.count('"event": "alert"') == 4

@@ -8,7 +8,7 @@ import pytest
 from jvm import class_archive, spark_jars
 from jvm.class_archive import class_archive_options, keep_class_archive
 from jvm.java import java
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 _RUN = """
 import sys

@@ -21,7 +21,7 @@ from conf.settings import settings
 from jvm import certificates, jars
 from jvm.jars import Coordinate, JarDownloadError, JarSet, artifact_name, ivy_module, missing_from_spark
 from jvm.java import java
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 _CACHE = settings().mart_cache  # of the run: it has the jars
 

@@ -22,7 +22,7 @@ from operations.erase import erase_from_lake
 from operations.export import landed
 from streaming import land
 from streaming.land import land_batch
-from tests.streaming.test_land import BATCH_SCHEMA, TOPIC, batch, valid
+from tests.builders.landed import BATCH_SCHEMA, TOPIC, batch, valid
 
 TILL = pa.field("till", pa.string())
 NEWER = LAKE_SCHEMA.append(TILL)

@@ -14,7 +14,7 @@ from conf.errors import GapError
 from lake.files import compact
 from lake.table import open_lake
 from streaming.land import land_batch
-from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid
+from tests.builders.landed import TOPIC, batch, landed_coordinates, valid
 
 DAYS = ("2026-03-01", "2026-03-02")
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from unittest.mock import MagicMock
 
 import psycopg2
@@ -21,8 +20,9 @@ from mart.locks import read_wait
 from streaming.apply_job import ApplyJob
 from streaming.job import RunOptions
 from streaming.metrics import Metrics
-from tests.integration.mart_rows import rows
-from tests.mart.silent import way
+from tests.builders.mart_rows import locked, rows
+from tests.builders.silent import way
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -32,16 +32,9 @@ _ASLEEP = (  # what another role's session waits for is not shown, its locks are
 )
 
 
-@contextmanager
-def locked(dsn: str, table: str, application: str = "psql") -> Iterator[psycopg2.extensions.connection]:
-    with closing(psycopg2.connect(dsn, application_name=application)) as other, other.cursor() as cursor:
-        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
-        yield other
-
-
 @pytest.fixture
-def job(line) -> Iterator[ApplyJob]:
-    made = ApplyJob(line.settings, RunOptions(), threading.Event(), Metrics(line.settings))
+def job(pipeline) -> Iterator[ApplyJob]:
+    made = ApplyJob(pipeline.settings, RunOptions(), threading.Event(), Metrics(pipeline.settings))
     yield made
     made.close()
 
@@ -62,13 +55,6 @@ class InThread(threading.Thread):
             self.failure = failure
 
 
-def until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def shown(job: ApplyJob) -> float | None:
     return job.metrics.registry.get_sample_value("mart_lock_wait_seconds")
 
@@ -78,22 +64,22 @@ def waiting(dsn: str):
         return read_wait(cursor)
 
 
-def test_who_makes_it_wait_is_said_and_again(line, job, monkeypatch):
+def test_who_makes_it_wait_is_said_and_again(pipeline, job, monkeypatch):
     monkeypatch.setattr(lock_watch, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(lock_watch, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(lock_watch, "_SAY_SECONDS", 0.3)
     with capture_logs() as lines:
-        with locked(line.mart.owner_dsn, "mart.invoice", "a migration") as other:
+        with locked(pipeline.mart.owner_dsn, "mart.invoice", "a migration") as other:
             thread = InThread(job, "SELECT count(*) FROM mart.invoice")
             until(lambda: len([x for x in lines if x["event"] == "waiting for a lock"]) >= 2)
-            until(lambda: waiting(line.mart.reader_dsn) is not None)
-            by_reader = waiting(line.mart.reader_dsn)
+            until(lambda: waiting(pipeline.mart.reader_dsn) is not None)
+            by_reader = waiting(pipeline.mart.reader_dsn)
             assert shown(job) > 0
             pid = other.info.backend_pid
             other.rollback()
         thread.join(60)
     assert thread.failure is None
-    assert waiting(line.mart.reader_dsn) is None
+    assert waiting(pipeline.mart.reader_dsn) is None
     assert shown(job) == 0
     said = next(x for x in lines if x["event"] == "waiting for a lock")
     assert said["relation"] == by_reader.relation == "mart.invoice"
@@ -103,13 +89,16 @@ def test_who_makes_it_wait_is_said_and_again(line, job, monkeypatch):
     assert (by_reader.blockers[0].statement, by_reader.blockers[0].in_transaction_since) == (None, None)
 
 
-def test_of_a_statement_the_words_before_its_first_value(line, job):
-    with closing(psycopg2.connect(line.mart.writer_dsn, application_name="psql")) as other, other.cursor() as cursor:
+def test_of_a_statement_the_words_before_its_first_value(pipeline, job):
+    with (
+        closing(psycopg2.connect(pipeline.mart.writer_dsn, application_name="psql")) as other,
+        other.cursor() as cursor,
+    ):
         cursor.execute("INSERT INTO mart.stream_writer VALUES ('t', 1, 'x')")
         cursor.execute("UPDATE mart.stream_writer SET application = 'customer 4711' WHERE topic = 't'")
         thread = InThread(job, "INSERT INTO mart.stream_writer VALUES ('t', 2, 'y')")
-        until(lambda: waiting(line.mart.writer_dsn) is not None)
-        wait = waiting(line.mart.writer_dsn)
+        until(lambda: waiting(pipeline.mart.writer_dsn) is not None)
+        wait = waiting(pipeline.mart.writer_dsn)
         other.rollback()
         thread.join(60)
     assert thread.failure is None
@@ -121,41 +110,41 @@ def test_of_a_statement_the_words_before_its_first_value(line, job):
     assert "a row that another transaction has changed" in str(wait)
 
 
-def test_a_stop_ends_the_wait_and_nothing_of_it_stays(line, job):
-    with closing(psycopg2.connect(line.mart.writer_dsn)) as other, other.cursor() as cursor:
+def test_a_stop_ends_the_wait_and_nothing_of_it_stays(pipeline, job):
+    with closing(psycopg2.connect(pipeline.mart.writer_dsn)) as other, other.cursor() as cursor:
         cursor.execute("INSERT INTO mart.stream_writer VALUES ('held', 1, 'x')")
         insert = "INSERT INTO mart.stream_writer VALUES "
         thread = InThread(job, f"{insert} ('mine', 1, 'y'); {insert} ('held', 2, 'y')")
-        until(lambda: waiting(line.mart.writer_dsn) is not None)
+        until(lambda: waiting(pipeline.mart.writer_dsn) is not None)
         job.stopping.set()
         thread.join(60)  # while the lock is held
         assert not thread.is_alive()
         assert isinstance(thread.failure, UnavailableError)
-        assert waiting(line.mart.writer_dsn) is None
+        assert waiting(pipeline.mart.writer_dsn) is None
         other.commit()
-    assert rows(line.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("held",)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("held",)]
 
 
-def test_a_stop_ends_the_wait_of_a_start(line, job):
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+def test_a_stop_ends_the_wait_of_a_start(pipeline, job):
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("INSERT INTO mart.shop VALUES (true, 'ignore', 'event', 'Asia/Jakarta')")
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as other, other.cursor() as cursor:
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other, other.cursor() as cursor:
         cursor.execute("SELECT 1 FROM mart.shop FOR UPDATE")
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(job.run, MagicMock())  # of Spark it would need the reading of the topic, later
-            until(lambda: waiting(line.mart.writer_dsn) is not None)
+            until(lambda: waiting(pipeline.mart.writer_dsn) is not None)
             job.stopping.set()
             assert run.result(60) is None  # as any clean stop
-    assert rows(line.mart.owner_dsn, "SELECT count(*) FROM mart.stream_writer") == [(0,)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.stream_writer") == [(0,)]
 
 
-def test_a_stop_waits_for_no_server_that_has_fallen_silent(line, monkeypatch):
+def test_a_stop_waits_for_no_server_that_has_fallen_silent(pipeline, monkeypatch):
     monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 0.5)
-    with way(line.mart.writer_dsn) as to_server:
-        settings = line.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)})
+    with way(pipeline.mart.writer_dsn) as to_server:
+        settings = pipeline.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)})
         job = ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings))
         thread = InThread(job, "SELECT pg_advisory_xact_lock(1), pg_sleep(120)")
-        until(lambda: rows(line.mart.owner_dsn, _ASLEEP) == [(1,)])
+        until(lambda: rows(pipeline.mart.owner_dsn, _ASLEEP) == [(1,)])
         to_server.silent.set()
         job.stopping.set()
         thread.join(30)
@@ -164,23 +153,23 @@ def test_a_stop_waits_for_no_server_that_has_fallen_silent(line, monkeypatch):
         job.close()
 
 
-def test_a_stop_leaves_alone_what_does_not_wait(line, job):
+def test_a_stop_leaves_alone_what_does_not_wait(pipeline, job):
     job.stopping.set()
     thread = InThread(job, "INSERT INTO mart.stream_writer SELECT 'slow', 1, 'x' FROM pg_sleep(2)")
     thread.join(60)
     assert thread.failure is None
-    assert rows(line.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("slow",)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT topic FROM mart.stream_writer") == [("slow",)]
 
 
-def test_read_only_is_unavailable_and_passes(line, job):
-    database = line.mart.name
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner:
+def test_read_only_is_unavailable_and_passes(pipeline, job):
+    database = pipeline.mart.name
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as owner:
         owner.autocommit = True
         owner.cursor().execute(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
         with pytest.raises(UnavailableError, match="PostgreSQL is read-only"), job._mart():
             pass
         with pytest.raises(UnavailableError, match="PostgreSQL is read-only"):
-            connect(line.mart.owner_dsn)
+            connect(pipeline.mart.owner_dsn)
         owner.cursor().execute(f"ALTER DATABASE {database} RESET default_transaction_read_only")
     with job._mart() as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO mart.stream_writer VALUES ('t', 1, 'x')")
@@ -193,6 +182,6 @@ def test_read_only_is_unavailable_and_passes(line, job):
     assert job._connection is None  # the next try asks anew, maybe another server
 
 
-def test_a_wrong_password_is_for_good(line):
+def test_a_wrong_password_is_for_good(pipeline):
     with pytest.raises(StreamingError, match=r"PostgreSQL refuses: .*authentication failed"):
-        connect(line.mart.writer_dsn.replace("mart_writer:", "mart_writer:wrong"))
+        connect(pipeline.mart.writer_dsn.replace("mart_writer:", "mart_writer:wrong"))

@@ -16,8 +16,8 @@ from conf.segments import segment_scores
 from mart.migrate import Migration, migrate, migrations
 from mart.reject_reason import MEANING
 from operations.backup import _tool
-from tests.conftest import new_mart
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import new_mart
 
 
 @pytest.fixture

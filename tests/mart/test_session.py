@@ -16,10 +16,11 @@ from structlog.testing import capture_logs
 from mart import lock_watch
 from operations.backup import backup
 from operations.erase import erase
-from tests.conftest import ROOT, new_mart
-from tests.integration.mart_rows import rows
-from tests.mart.silent import way
-from tests.mart.test_locks import locked, until
+from tests.builders.files import ROOT
+from tests.builders.mart_rows import locked, rows
+from tests.builders.pipeline import new_mart
+from tests.builders.silent import way
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -46,25 +47,25 @@ _WAITING = (
 @pytest.mark.parametrize(
     ("number", "verbs"), [(signal.SIGINT, list(_VERBS)), (signal.SIGTERM, ["migrate", "erase c1 --yes", "backup"])]
 )
-def test_a_signal_ends_every_command_that_waits(line, number, verbs):
-    with ExitStack() as held, closing(psycopg2.connect(line.mart.owner_dsn)) as other:
+def test_a_signal_ends_every_command_that_waits(pipeline, number, verbs):
+    with ExitStack() as held, closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other:
         other.cursor().execute(f"LOCK TABLE {', '.join(sorted(set(_VERBS.values())))} IN ACCESS EXCLUSIVE MODE")
-        started = {verb: held.enter_context(_started(line.environment(), *verb.split())) for verb in verbs}
-        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(len(verbs),)])
+        started = {verb: held.enter_context(_started(pipeline.environment(), *verb.split())) for verb in verbs}
+        until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(len(verbs),)])
         for process in started.values():
             process.send_signal(number)
         ended = {verb: (process.wait(60), process.stderr.read()) for verb, process in started.items()}
         # While the lock is held: no session is left in its queue, before which others would wait.
-        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(0,)])
+        until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(0,)])
     assert {verb: code for verb, (code, _) in ended.items()} == dict.fromkeys(verbs, 128 + number), ended
     assert not [said for _, said in ended.values() if "Traceback" in said]
 
 
-def test_a_signal_ends_a_command_whose_server_has_fallen_silent(line):
-    with way(line.mart.owner_dsn) as to_server, locked(line.mart.owner_dsn, "mart.stream_writer"):
-        environment = {**line.environment(), "MART_OWNER_DSN": to_server.dsn}
+def test_a_signal_ends_a_command_whose_server_has_fallen_silent(pipeline):
+    with way(pipeline.mart.owner_dsn) as to_server, locked(pipeline.mart.owner_dsn, "mart.stream_writer"):
+        environment = {**pipeline.environment(), "MART_OWNER_DSN": to_server.dsn}
         with _started(environment, "erase", "c1", "--yes") as process:
-            until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(1,)])
+            until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(1,)])
             to_server.silent.set()
             process.send_signal(signal.SIGTERM)
             try:
@@ -75,23 +76,23 @@ def test_a_signal_ends_a_command_whose_server_has_fallen_silent(line):
     assert "Traceback" not in said
 
 
-def test_a_repair_answers_too(line):
+def test_a_repair_answers_too(pipeline):
     """Of a mart that has applied nothing: `verify` itself waits for nothing here."""
     with (
-        locked(line.mart.owner_dsn, "mart.stream_writer"),
-        _started(line.environment(), "verify", "--repair") as process,
+        locked(pipeline.mart.owner_dsn, "mart.stream_writer"),
+        _started(pipeline.environment(), "verify", "--repair") as process,
     ):
-        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(1,)])
+        until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(1,)])
         process.send_signal(signal.SIGINT)
         assert process.wait(60) == 130, process.stderr.read()
-        until(lambda: rows(line.mart.owner_dsn, _WAITING) == [(0,)])
+        until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(0,)])
 
 
-def test_a_restore_answers_too_and_leaves_nothing(line, servers, tmp_path):
-    dump = backup(line.settings, tmp_path)
+def test_a_restore_answers_too_and_leaves_nothing(pipeline, servers, tmp_path):
+    dump = backup(pipeline.settings, tmp_path)
     with new_mart(servers) as empty, closing(psycopg2.connect(empty.owner_dsn)) as other:
         other.cursor().execute("CREATE SCHEMA mart")
-        environment = {**line.environment(), "MART_OWNER_DSN": empty.owner_dsn}
+        environment = {**pipeline.environment(), "MART_OWNER_DSN": empty.owner_dsn}
         with _started(environment, "restore", str(dump)) as process:
             until(lambda: rows(empty.owner_dsn, _WAITING) == [(1,)])
             process.send_signal(signal.SIGINT)
@@ -100,11 +101,11 @@ def test_a_restore_answers_too_and_leaves_nothing(line, servers, tmp_path):
         assert rows(empty.owner_dsn, "SELECT count(*) FROM pg_namespace WHERE nspname = 'mart'") == [(0,)]
 
 
-def test_who_makes_a_command_wait_is_said(line, monkeypatch):
+def test_who_makes_a_command_wait_is_said(pipeline, monkeypatch):
     monkeypatch.setattr(lock_watch, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(lock_watch, "_LOOK_SECONDS", 0.1)
-    with capture_logs() as lines, locked(line.mart.owner_dsn, "mart.stream_writer", "a migration") as other:
-        thread = threading.Thread(target=erase, args=(line.settings, "c1"))
+    with capture_logs() as lines, locked(pipeline.mart.owner_dsn, "mart.stream_writer", "a migration") as other:
+        thread = threading.Thread(target=erase, args=(pipeline.settings, "c1"))
         thread.start()
         until(lambda: any(x["event"] == "waiting for a lock" for x in lines))
         pid = other.info.backend_pid
@@ -116,9 +117,9 @@ def test_who_makes_a_command_wait_is_said(line, monkeypatch):
     assert f"pid {pid} of mart_owner (a migration)" in holder
 
 
-def test_the_signals_are_as_before_after_it(line):
+def test_the_signals_are_as_before_after_it(pipeline):
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    erase(line.settings, "c1")
+    erase(pipeline.settings, "c1")
     assert {number: signal.getsignal(number) for number in before} == before
     wakeup = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(wakeup)

@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from datetime import timedelta
 
 import pytest
 
 from conf.settings import Settings
 from mart.locks import Blocker, LockWait
-from mart.status import Batches, Disk, Nightly, Observed
+from mart.status import Observed
 from operations.alerts import CONDITIONS, Alert, Notice, compose, due, judge
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
+from tests.builders.looks import AT, LIMITS, MART_UNAVAILABLE, batches, disk, look, nightly
 
-AT = datetime(2026, 3, 11, 12, tzinfo=UTC)
-LIMITS = Settings(
-    alert_stale_seconds=60,
-    alert_lag_records=1000,
-    alert_reject_percent=5,
-    alert_reject_minutes=10,
-    alert_nightly_hours=26,
-    alert_disk_free_percent=10,
-)
 NEVER = Settings(
     alert_stale_seconds=0,
     alert_lag_records=0,
@@ -32,32 +23,6 @@ NEVER = Settings(
 )
 
 
-def batches(since=1.0, records=1000, rejected=0):
-    return Batches(None if since is None else AT, since, records, rejected)
-
-
-def nightly(hours=5.0, status="published", reason=None, published=True):
-    return Nightly(status, reason, date(2026, 3, 10), AT, AT if published else None, AT, hours)
-
-
-def disk(free_percent, folder="lake"):
-    return Disk(folder, Path("/data"), free_percent * 1000, 100_000)
-
-
-def look(**what):
-    fine = {
-        "batches": batches(),
-        "nightly": nightly(),
-        "lag": 0,
-        "waiting": 0,
-        "held": 0,
-        "failed": 0,
-        "disks": (disk(50),),
-    }
-    return Observed(**{**fine, **what})
-
-
-MART_UNAVAILABLE = Observed(mart_problem="no route to host", disks=(disk(50),))
 BROKER_UNAVAILABLE = look(broker_problem="timed out", lag=None, waiting=None, held=None)
 
 BLOCKED = LockWait(AT, 12.4, "mart.invoice", "RowExclusiveLock", (Blocker(7, "anna", "DBeaver", None, None),))

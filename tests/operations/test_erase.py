@@ -33,9 +33,9 @@ from sql import statement
 from streaming import land
 from streaming.apply import apply_batch
 from streaming.land import land_batch
-from tests.integration.mart_rows import rows
-from tests.streaming.test_apply import SCHEMA, Mart, cleaned, wrong
-from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid
+from tests.builders.applied import SCHEMA, Mart, cleaned, wrong
+from tests.builders.landed import TOPIC, batch, landed_coordinates, valid
+from tests.builders.mart_rows import rows
 
 pytestmark = pytest.mark.stack
 DAY = "2025-03-0{}T10:00:00"

@@ -16,8 +16,8 @@ from conf.errors import StreamingError
 from conf.postgres import answering
 from conf.settings import settings
 from operations.explain import describe, explain, ways_up
-from tests.integration.verbs import run
-from tests.streaming.test_apply import Mart, cleaned
+from tests.builders.applied import Mart, cleaned
+from tests.builders.verbs import run
 from torture.oracle import quintiles
 
 pytestmark = pytest.mark.stack

@@ -7,7 +7,7 @@ from deltalake.fs import DeltaStorageHandler
 from lake.table import open_lake
 from operations.export import landed
 from streaming.land import land_batch
-from tests.streaming.test_land import TOPIC, batch, valid
+from tests.builders.landed import TOPIC, batch, valid
 
 
 def test_no_file_is_left_to_threads_that_outlive_the_last_row(tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ from operations import notify
 from operations.alerts import Message
 from operations.notify import Email, NotDeliveredError, Slack, channels
 from stack.process import free_port
-from tests.dags.sinks import listening
+from tests.builders.sinks import listening
 
 MESSAGE = Message("lag_high.20260311T120000.firing", "retail-mart: <far> behind", "5 > 3 & 2 < 4\n", True)
 

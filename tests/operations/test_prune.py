@@ -30,9 +30,9 @@ from operations.prune import Bounds, Old, look, prune
 from sql import statement
 from streaming import apply as apply_module
 from streaming.land import land_batch
-from tests.integration.mart_rows import rows, snapshot
-from tests.streaming.test_apply import Mart, cleaned, wrong
-from tests.streaming.test_land import TOPIC, batch, landed_coordinates, valid
+from tests.builders.applied import Mart, cleaned, wrong
+from tests.builders.landed import TOPIC, batch, landed_coordinates, valid
+from tests.builders.mart_rows import rows, snapshot
 
 pytestmark = pytest.mark.stack
 NOTHING = Old(0, 0, 0, 0, 0, 0, None)

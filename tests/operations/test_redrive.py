@@ -20,9 +20,9 @@ from mart.reject_reason import RejectReason
 from operations import redrive as redrive_module
 from operations.redrive import Redriven, redrive
 from streaming.parse import RejectedError, parse_invoice
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
-from tests.integration.records import event
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.records import event
 from topic.describe import Topic
 
 pytestmark = pytest.mark.stack
@@ -35,17 +35,17 @@ def invoice(number: str, customer: str | None = "c1", date: str = "2025-03-01", 
 
 
 class Quarantine:
-    """The quarantine of a line, filled by hand, and what its topic holds."""
+    """The quarantine of a pipeline, filled by hand, and what its topic holds."""
 
-    def __init__(self, line: Line) -> None:
-        self.line = line
-        self.connection = psycopg2.connect(line.mart.writer_dsn)
-        self.topic = Topic(line.topic, TOPIC_ID, {}, {})
+    def __init__(self, pipeline: Pipeline) -> None:
+        self.pipeline = pipeline
+        self.connection = psycopg2.connect(pipeline.mart.writer_dsn)
+        self.topic = Topic(pipeline.topic, TOPIC_ID, {}, {})
 
     def put(self, offset: int, raw: bytes | None, partition: int = 0, at: datetime = LONG_AGO) -> None:
         """A record with the reason that the parser gave it, or as a conflict if the parser takes it."""
         try:
-            parse_invoice(raw, at, self.line.settings.zone, 1000)
+            parse_invoice(raw, at, self.pipeline.settings.zone, 1000)
             reason, detail = RejectReason.CONFLICTING_DUPLICATE, "conflict"
         except RejectedError as error:
             reason, detail = error.reason, error.detail
@@ -53,19 +53,19 @@ class Quarantine:
             quarantine(cursor, self.topic, [Rejected(partition, offset, at, reason, detail, raw)])
 
     def redrive(self, *reasons: RejectReason, coordinates=(), dry_run: bool = False) -> Redriven:
-        return redrive(self.line.settings, self.connection, reasons, coordinates, dry_run)
+        return redrive(self.pipeline.settings, self.connection, reasons, coordinates, dry_run)
 
     def states(self) -> dict[str, tuple[str, str | None]]:
         found = rows(
-            self.line.mart.owner_dsn, 'SELECT "partition", "offset", reason, outcome FROM mart.rejected_invoice'
+            self.pipeline.mart.owner_dsn, 'SELECT "partition", "offset", reason, outcome FROM mart.rejected_invoice'
         )
         return {f"{partition}:{offset}": (reason, outcome) for partition, offset, reason, outcome in found}
 
     def sent(self) -> list[tuple[bytes, bytes]]:
         """(key, value) of every record on the topic, sorted."""
-        consumer = KafkaConsumer(bootstrap_servers=self.line.bootstrap_servers, enable_auto_commit=False)
+        consumer = KafkaConsumer(bootstrap_servers=self.pipeline.bootstrap_servers, enable_auto_commit=False)
         with closing(consumer):
-            partitions = [TopicPartition(self.line.topic, n) for n in (0, 1)]
+            partitions = [TopicPartition(self.pipeline.topic, n) for n in (0, 1)]
             consumer.assign(partitions)
             ends = consumer.end_offsets(partitions)
             consumer.seek_to_beginning(*partitions)
@@ -77,8 +77,8 @@ class Quarantine:
 
     def apply(self, raw: bytes) -> None:
         """The invoice stands in the mart, as the stream would have applied it."""
-        parsed = parse_invoice(raw, datetime.now(UTC), self.line.settings.zone)
-        with closing(psycopg2.connect(self.line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+        parsed = parse_invoice(raw, datetime.now(UTC), self.pipeline.settings.zone)
+        with closing(psycopg2.connect(self.pipeline.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
             cursor.execute(
                 "INSERT INTO mart.invoice VALUES (%s, %s, %s, 1, 1, 2.00, 0, decode(%s, 'hex'), 1, 99, now())",
                 (parsed.invoice, parsed.invoice_date, parsed.customer_id, parsed.content_sha256),
@@ -86,8 +86,8 @@ class Quarantine:
 
 
 @pytest.fixture
-def shelf(line: Line):
-    shelf = Quarantine(line)
+def shelf(pipeline: Pipeline):
+    shelf = Quarantine(pipeline)
     yield shelf
     shelf.connection.close()
 
@@ -122,7 +122,7 @@ def test_what_is_wrong_for_another_reason_now_says_so(shelf):
     shelf.put(2, None)
     done = shelf.redrive()
     assert dict(done.stay) == {"not_json": 1, "no_value": 1}
-    found = find(shelf.connection, shelf.line.topic, "0:1")
+    found = find(shelf.connection, shelf.pipeline.topic, "0:1")
     assert (found.reason, found.raw, found.outcome) == (RejectReason.NOT_JSON, b"x" * 2000, None)
     assert "line 1 column 1" in found.detail
     assert shelf.sent() == []
@@ -142,7 +142,7 @@ def test_an_invoice_that_the_mart_has_is_not_sent(shelf):
         "0:2": ("conflicting_duplicate", None),
         "0:3": ("conflicting_duplicate", None),
     }
-    assert find(shelf.connection, shelf.line.topic, "0:2").detail == (
+    assert find(shelf.connection, shelf.pipeline.topic, "0:2").detail == (
         "invoice '2' was applied from partition 1 offset 99"
     )
     assert shelf.sent() == []
@@ -161,12 +161,12 @@ def test_chosen_by_reason_by_record_and_tried_before(shelf):
     assert shelf.redrive(coordinates=["0:1", "1:1"]).sent == 1
     assert shelf.redrive(RejectReason.FUTURE_DATE).sent == 2
     assert [key for key, _ in shelf.sent()] == [b"c1"] * 3
-    assert [(c.reason, c.records) for c in count(shelf.connection, shelf.line.topic, [])] == [("not_json", 1)]
-    assert {(c.outcome, c.records) for c in count(shelf.connection, shelf.line.topic, [], settled=True)} == {
+    assert [(c.reason, c.records) for c in count(shelf.connection, shelf.pipeline.topic, [])] == [("not_json", 1)]
+    assert {(c.outcome, c.records) for c in count(shelf.connection, shelf.pipeline.topic, [], settled=True)} == {
         (None, 1),
         ("redriven", 3),
     }
-    assert [r.coordinates for r in newest(shelf.connection, shelf.line.topic, [], settled=True, limit=2)] == [
+    assert [r.coordinates for r in newest(shelf.connection, shelf.pipeline.topic, [], settled=True, limit=2)] == [
         "0:3",
         "0:2",
     ]
@@ -183,7 +183,7 @@ def test_more_records_than_a_page(shelf, monkeypatch):
 
 def test_a_broker_that_is_unavailable_leaves_them_in_quarantine(shelf):
     shelf.put(1, invoice("1", date="2024-06-01"))
-    unavailable = shelf.line.settings.model_copy(
+    unavailable = shelf.pipeline.settings.model_copy(
         update={"kafka_bootstrap_servers": "127.0.0.1:1", "kafka_timeout_seconds": 1.0}
     )
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 is unavailable"):
@@ -191,8 +191,8 @@ def test_a_broker_that_is_unavailable_leaves_them_in_quarantine(shelf):
     assert shelf.states() == {"0:1": ("future_date", None)}
 
 
-def command(line: Line, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    environment = {**line.environment(), "COLUMNS": "160", "MAX_MESSAGE_BYTES": "1000000"}
+def command(pipeline: Pipeline, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    environment = {**pipeline.environment(), "COLUMNS": "160", "MAX_MESSAGE_BYTES": "1000000"}
     return subprocess.run(
         [sys.executable, "-m", "cli", "rejected", *arguments],
         env={**os.environ, **environment},
@@ -202,24 +202,24 @@ def command(line: Line, *arguments: str) -> subprocess.CompletedProcess[bytes]:
 
 @pytest.mark.slow
 def test_commands(shelf):
-    line = shelf.line
-    assert b"is empty" in command(line, "list").stdout
+    pipeline = shelf.pipeline
+    assert b"is empty" in command(pipeline, "list").stdout
     shelf.put(4, invoice("1", date="2024-06-01"))
     shelf.put(5, b"\x1b[31mnot \xff json")
-    listed = command(line, "list", "--reason", "not_utf8")
+    listed = command(pipeline, "list", "--reason", "not_utf8")
     assert listed.returncode == 0
     # The whole first cell: "0:4" alone is also in a time of day, like 20:41.
     assert re.findall(r"^│ (\d+:\d+) ", listed.stdout.decode(), re.MULTILINE) == ["0:5"]
-    shown = command(line, "show", "0:5")
+    shown = command(pipeline, "show", "0:5")
     assert rb"\x1b[31mnot \xff json" in shown.stdout
     assert b"\x1b[31m" not in shown.stdout
-    assert command(line, "show", "0:5", "--raw").stdout == b"\x1b[31mnot \xff json"
-    missing = command(line, "show", "0:6")
+    assert command(pipeline, "show", "0:5", "--raw").stdout == b"\x1b[31mnot \xff json"
+    missing = command(pipeline, "show", "0:6")
     assert (missing.returncode, missing.stdout) == (1, b"")
     assert b"no record 0:6" in missing.stderr
-    assert command(line, "redrive").returncode == 2
-    assert b"nothing was changed" in command(line, "redrive", "--all", "--dry-run").stdout
-    done = command(line, "redrive", "0:4")
+    assert command(pipeline, "redrive").returncode == 2
+    assert b"nothing was changed" in command(pipeline, "redrive", "--all", "--dry-run").stdout
+    done = command(pipeline, "redrive", "0:4")
     assert b"sent to the topic again" in done.stdout
     assert len(shelf.sent()) == 1
 

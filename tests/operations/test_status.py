@@ -12,7 +12,7 @@ from rich.console import Console
 from conf.settings import Settings
 from mart.status import Batches, Disk, Nightly, Observed
 from operations.status import Status, Writer, describe
-from tests.integration.verbs import run
+from tests.builders.verbs import run
 
 NOON = datetime(2026, 3, 10, 12, tzinfo=UTC)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streaming import parse, parse_plain
-from tests.integration.records import event
-from tests.operations.test_repair import Shop
+from tests.builders.records import event
+from tests.builders.shop import Shop
 
 pytestmark = pytest.mark.stack
 

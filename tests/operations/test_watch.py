@@ -17,8 +17,8 @@ from operations.alerts import Alert
 from operations.notify import NotDeliveredError
 from operations.watch import State, Watch, read_state, write_state
 from stack.process import free_port
-from tests.conftest import ROOT
-from tests.operations.test_alerts import LIMITS, MART_UNAVAILABLE, batches, look
+from tests.builders.files import ROOT
+from tests.builders.looks import LIMITS, MART_UNAVAILABLE, batches, look
 
 FINE = look()
 BEHIND = look(lag=5000)

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +26,7 @@ import stack
 from producer.csv_invoices import csv_files, read_invoices
 from producer.generate import Options, generate
 from producer.shop import FIRST_CUSTOMER, customers, generator
+from tests.builders.waiting import until
 
 GOLDEN = Path(__file__).parent / "golden"
 SCHEMA = json.loads((Path(conf.__file__).parent / "invoice_event.schema.json").read_text())
@@ -101,13 +102,6 @@ def invoice_numbers(folder: Path) -> set[str]:
     return {i.number for file in csv_files([folder]) for i in read_invoices(file)[0]}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
-
-
 def saved_invoices(shell: Shell) -> int:
     """How far into its file the replay's saved position is."""
     files = list((shell.home / "producer").glob("replay-*.json"))
@@ -149,7 +143,7 @@ def test_one_customers_invoices_stay_in_order(shell: Shell, shop: Path) -> None:
 @pytest.mark.stack
 def test_a_killed_replay_resumes_and_loses_nothing(shell: Shell, shop: Path) -> None:
     process = shell.start("replay", shop, "--rate", "300/s")
-    wait_until(lambda: saved_invoices(shell) >= 100)
+    until(lambda: saved_invoices(shell) >= 100)
     process.kill()
     process.communicate()
     sent_before = sum(shell.invoices().values())
@@ -168,7 +162,7 @@ def test_a_killed_replay_resumes_and_loses_nothing(shell: Shell, shop: Path) -> 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_replay_says_what_was_sent(shell: Shell, shop: Path, number: int) -> None:
     process = shell.start("replay", shop, "--rate", "300/s")
-    wait_until(lambda: saved_invoices(shell) >= 50)
+    until(lambda: saved_invoices(shell) >= 50)
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
@@ -183,7 +177,7 @@ def test_an_interrupted_replay_says_what_was_sent(shell: Shell, shop: Path, numb
 @pytest.mark.stack
 def test_a_replay_that_waits_for_the_shops_clock_can_be_stopped(shell: Shell, shop: Path) -> None:
     process = shell.start("replay", shop, "--speed", "1x")
-    wait_until(lambda: saved_invoices(shell) >= 1)
+    until(lambda: saved_invoices(shell) >= 1)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -254,7 +248,7 @@ def broker(servers: stack.State) -> Iterator[psutil.Process]:
 def test_a_broker_that_becomes_unavailable_in_the_middle(shell: Shell, shop: Path, broker: psutil.Process) -> None:
     shell.environment["KAFKA_TIMEOUT_SECONDS"] = "2"
     process = shell.start("replay", shop, "--rate", "300/s")
-    wait_until(lambda: saved_invoices(shell) >= 50)
+    until(lambda: saved_invoices(shell) >= 50)
     broker.suspend()
     out, err = process.communicate(timeout=60)
     broker.resume()
@@ -320,7 +314,7 @@ def test_live_sells_now_with_bursts_of_the_lapsed(shell: Shell) -> None:
 @pytest.mark.stack
 def test_live_until_interrupted(shell: Shell) -> None:
     process = shell.start("live", "--rate", "20/s", "--no-rhythm")
-    wait_until(lambda: bool(shell.records()))
+    until(lambda: bool(shell.records()))
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err

@@ -16,7 +16,7 @@ import conf
 from producer.csv_invoices import Invoice, Line, csv_files, parse_invoices, read_invoices
 from producer.event import event, record_key
 from producer.generate import Options, generate
-from tests.conftest import UCI, needs_uci
+from tests.builders.files import UCI, needs_uci
 
 SCHEMA = json.loads((Path(conf.__file__).parent / "invoice_event.schema.json").read_text())
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)

@@ -13,7 +13,7 @@ import pytest
 
 from conf.settings import Settings
 from mart.shop_rules import apply_shop_rules
-from tests.streaming.test_apply import Mart, cleaned, wrong
+from tests.builders.applied import Mart, cleaned, wrong
 
 pytestmark = pytest.mark.stack
 

@@ -9,7 +9,7 @@ import psycopg2
 import pytest
 from psycopg2.errors import InsufficientPrivilege
 
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
 
 pytestmark = pytest.mark.stack
 
@@ -45,29 +45,29 @@ def assert_refused(dsn: str, statement: str) -> None:
         cursor.execute(statement)
 
 
-def test_writer(line):
+def test_writer(pipeline):
     for statement in WRITER_MUST_NOT:
-        assert_refused(line.mart.writer_dsn, statement)
-    with closing(psycopg2.connect(line.mart.writer_dsn)) as writer, writer, writer.cursor() as cursor:
+        assert_refused(pipeline.mart.writer_dsn, statement)
+    with closing(psycopg2.connect(pipeline.mart.writer_dsn)) as writer, writer, writer.cursor() as cursor:
         cursor.execute("GRANT SELECT ON mart.invoice TO analytics_reader")  # a warning only: nothing is granted
-    assert_refused(line.mart.reader_dsn, "SELECT * FROM mart.invoice")
+    assert_refused(pipeline.mart.reader_dsn, "SELECT * FROM mart.invoice")
 
 
-def test_reader_reads_no_table_and_changes_nothing(line):
-    tables = rows(line.mart.owner_dsn, "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'mart'")
+def test_reader_reads_no_table_and_changes_nothing(pipeline):
+    tables = rows(pipeline.mart.owner_dsn, "SELECT quote_ident(tablename) FROM pg_tables WHERE schemaname = 'mart'")
     assert len(tables) > 10
     for (table,) in tables:
-        assert_refused(line.mart.reader_dsn, f"SELECT * FROM mart.{table}")
-        assert_refused(line.mart.reader_dsn, f"DELETE FROM mart.{table}")
-    assert_refused(line.mart.reader_dsn, "CREATE TABLE mart.mine (n int)")
-    assert rows(line.mart.reader_dsn, "SELECT count(*) FROM mart.customer_segmentation") == [(0,)]
+        assert_refused(pipeline.mart.reader_dsn, f"SELECT * FROM mart.{table}")
+        assert_refused(pipeline.mart.reader_dsn, f"DELETE FROM mart.{table}")
+    assert_refused(pipeline.mart.reader_dsn, "CREATE TABLE mart.mine (n int)")
+    assert rows(pipeline.mart.reader_dsn, "SELECT count(*) FROM mart.customer_segmentation") == [(0,)]
 
 
-def test_owner_is_no_superuser_and_each_has_a_password_of_its_own(line):
-    dsns = (line.mart.owner_dsn, line.mart.writer_dsn, line.mart.reader_dsn)
+def test_owner_is_no_superuser_and_each_has_a_password_of_its_own(pipeline):
+    dsns = (pipeline.mart.owner_dsn, pipeline.mart.writer_dsn, pipeline.mart.reader_dsn)
     assert len({urlsplit(dsn).password for dsn in dsns}) == 3
-    assert_refused(line.mart.owner_dsn, "SELECT passwd FROM pg_shadow")
-    assert_refused(line.mart.owner_dsn, "CREATE ROLE mine")
+    assert_refused(pipeline.mart.owner_dsn, "SELECT passwd FROM pg_shadow")
+    assert_refused(pipeline.mart.owner_dsn, "CREATE ROLE mine")
     for dsn in dsns:
         assert rows(dsn, "SELECT rolsuper FROM pg_roles WHERE rolname = current_user") == [(False,)]
 
@@ -176,16 +176,16 @@ GROUP BY object
     ],
     ids=["writer", "reader", "everyone"],
 )
-def test_grants_are_exactly_these(line, grantee, expected):
+def test_grants_are_exactly_these(pipeline, grantee, expected):
     """A new grant is to be written down here, and to be asked for its reason."""
-    found = {row for (row,) in rows(line.mart.owner_dsn, GRANTS, (grantee,))}
+    found = {row for (row,) in rows(pipeline.mart.owner_dsn, GRANTS, (grantee,))}
     assert found == set(expected.split("\n")) - {""}
 
 
-def test_one_more_grant_is_seen(line):
-    before = set(rows(line.mart.owner_dsn, GRANTS, ("analytics_reader",)))
-    with closing(psycopg2.connect(line.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
+def test_one_more_grant_is_seen(pipeline):
+    before = set(rows(pipeline.mart.owner_dsn, GRANTS, ("analytics_reader",)))
+    with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as owner, owner, owner.cursor() as cursor:
         cursor.execute("GRANT SELECT (customer_id) ON mart.invoice TO analytics_reader")
         cursor.execute("GRANT DELETE ON mart.rule_run TO analytics_reader")
-    more = set(rows(line.mart.owner_dsn, GRANTS, ("analytics_reader",))) - before
+    more = set(rows(pipeline.mart.owner_dsn, GRANTS, ("analytics_reader",))) - before
     assert more == {("column mart.invoice.customer_id: SELECT",), ("table mart.rule_run: DELETE",)}

@@ -10,7 +10,7 @@ import pytest
 
 from mart.migrate import migrate
 from sql import FOLDER, line_condition, literals, modules, statement, statements
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
 
 ROOT = FOLDER.parent
 

@@ -20,7 +20,7 @@ from conf.settings import Settings
 from stack.airflow import airflow_python, environment
 from stack.children import children
 from stack.state import StackError
-from tests.dags.conftest import needed_airflow_python
+from tests.builders.airflow import needed_airflow_python
 
 
 def test_a_missing_environment_is_named_with_the_fix(tmp_path):

@@ -14,7 +14,8 @@ import pytest
 
 import stack
 from stack import children
-from tests.stack.started import started_command, wait_until
+from tests.builders.started import started_command
+from tests.builders.waiting import until
 
 _SECONDS = 120  # to wait in, none is asserted
 _SLEEP = "import time; time.sleep(600)"
@@ -40,7 +41,7 @@ def command(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A command that has started a process, which has started another."""
     with subprocess.Popen([sys.executable, "-c", _COMMAND, str(home)]) as started:
         try:
-            wait_until(lambda: len(children.children(home.resolve())) == 2, _SECONDS)
+            until(lambda: len(children.children(home.resolve())) == 2, _SECONDS)
             yield started
         finally:
             started.kill()
@@ -60,8 +61,8 @@ def test_all_that_a_killed_command_started_ends(tmp_path, number):
         guard.terminate()  # who ends a whole container or service sends it to the guard as well
         started.send_signal(number)
         assert started.wait() == -number
-        wait_until(lambda: not children.children(tmp_path.resolve()), _SECONDS)
-        wait_until(lambda: not guard.is_running(), _SECONDS)
+        until(lambda: not children.children(tmp_path.resolve()), _SECONDS)
+        until(lambda: not guard.is_running(), _SECONDS)
 
 
 def test_what_was_left_is_shown_and_ended_by_the_next_command(tmp_path, monkeypatch):
@@ -86,7 +87,7 @@ def with_servers(home: Path, program: str, trap: str = "") -> Iterator[subproces
     """A program with servers that are up for it, once it runs; whatever a failure leaves is ended."""
     command = ("-m", "cli", "with-servers", "sh", "-c", f'{trap}touch "$STARTED"; {program}')
     with started_command(home, *command, MART_HOME=str(home), STARTED=str(home / "started")) as started:
-        wait_until((home / "started").exists, _SECONDS)
+        until((home / "started").exists, _SECONDS)
         yield started
 
 
@@ -109,7 +110,7 @@ def test_servers_end_with_the_program_that_they_were_started_for(tmp_path, numbe
 def test_servers_end_when_the_command_is_killed(tmp_path):
     with with_servers(tmp_path, "sleep 600") as started:
         started.kill()
-        wait_until(lambda: running(tmp_path) == [False, False] and not children.children(tmp_path.resolve()), _SECONDS)
+        until(lambda: running(tmp_path) == [False, False] and not children.children(tmp_path.resolve()), _SECONDS)
 
 
 @pytest.mark.stack

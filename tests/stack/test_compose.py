@@ -13,7 +13,7 @@ import yaml
 
 from conf.settings import Settings
 from stack.env_file import PASSWORDS, write_env_file
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 TEXT = (ROOT / "docker-compose.yml").read_text()
 COMPOSE = yaml.safe_load(TEXT)
@@ -108,7 +108,7 @@ def test_metabase_takes_every_login_that_the_settings_know():
     assert logins <= set(SERVICES["metabase-cards"]["environment"])
 
 
-# Settings that are not of the whole line: a service's own, with the test or the line above that holds it.
+# Settings that are not of the whole pipeline: a service's own, with the test or the line above that holds it.
 OF_ONE_SERVICE = {
     *("MART_DSN", "MART_OWNER_DSN", "MART_READER_DSN", "LAKE_PATH"),
     *("METRICS_PORT", "METRICS_HOST", "SPARK_MASTER", "SPARK_DRIVER_MEMORY", "SPARK_EXECUTOR_MEMORY"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -15,13 +14,14 @@ import pytest
 from streaming.apply_job import ApplyJob, _raw_values
 from streaming.job import RunOptions
 from streaming.metrics import Metrics
-from tests.conftest import Line
-from tests.integration.mart_rows import rows
+from tests.builders.mart_rows import rows
+from tests.builders.pipeline import Pipeline
+from tests.builders.waiting import until
 
 
 @contextmanager
-def job(line: Line, returns_policy: str) -> Iterator[ApplyJob]:
-    settings = line.settings.model_copy(update={"returns_policy": returns_policy})
+def job(pipeline: Pipeline, returns_policy: str) -> Iterator[ApplyJob]:
+    settings = pipeline.settings.model_copy(update={"returns_policy": returns_policy})
     made = ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings))
     yield made
     made.close()
@@ -33,34 +33,27 @@ def start(job: ApplyJob) -> None:
 
 
 @pytest.mark.stack
-def test_a_job_that_comes_with_other_rules_has_taken_over_before_it_writes_them(line):
+def test_a_job_that_comes_with_other_rules_has_taken_over_before_it_writes_them(pipeline):
     """Else a batch of the older job could commit in between, after the rules and before the fence."""
     shop = "SELECT returns_policy FROM mart.shop"
-    with job(line, "net") as older:
+    with job(pipeline, "net") as older:
         start(older)
     with (
-        job(line, "ignore") as newer,
+        job(pipeline, "ignore") as newer,
         ThreadPoolExecutor(1) as pool,
-        closing(psycopg2.connect(line.mart.owner_dsn)) as other,
+        closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other,
     ):
         other.cursor().execute(f"{shop} FOR UPDATE")
         taking_over = pool.submit(start, newer)
-        until(lambda: rows(line.mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
+        until(lambda: rows(pipeline.mart.owner_dsn, "SELECT 1 FROM pg_locks WHERE NOT granted"))
         # It has not written its rules yet, and no batch of the older one begins any more.
         with pytest.raises(psycopg2.errors.LockNotAvailable):
-            rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer FOR UPDATE NOWAIT")
-        assert rows(line.mart.owner_dsn, shop) == [("net",)]
+            rows(pipeline.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer FOR UPDATE NOWAIT")
+        assert rows(pipeline.mart.owner_dsn, shop) == [("net",)]
         other.rollback()
         taking_over.result(60)
-    assert rows(line.mart.owner_dsn, shop) == [("ignore",)]
-    assert rows(line.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(2,)]
-
-
-def until(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    assert rows(pipeline.mart.owner_dsn, shop) == [("ignore",)]
+    assert rows(pipeline.mart.owner_dsn, "SELECT epoch FROM mart.stream_writer") == [(2,)]
 
 
 @pytest.mark.spark

@@ -14,7 +14,7 @@ from sql import line_condition
 from streaming import clean as clean_module
 from streaming.clean import clean, parse_and_clean, parse_to_land
 from streaming.parse import PARSED_SCHEMA, parse_records
-from tests.streaming.test_parse import LINE, PRODUCED_AT, event, kafka_records
+from tests.builders.values import LINE, PRODUCED_AT, event, kafka_records
 
 CODES = admin_codes()
 COLUMNS = ["line_count", "counting_lines", "purchased", "returned"]

@@ -12,7 +12,7 @@ import pytest
 
 from streaming.executors import _packing, collect
 from streaming.parse import PARSED_SCHEMA, parse_records
-from tests.streaming.test_parse import PRODUCED_AT, event
+from tests.builders.values import PRODUCED_AT, event
 from topic.record import RECORD_SCHEMA
 
 STEP = partial(parse_records, zone=ZoneInfo("Asia/Jakarta"), max_bytes=1_000_000)

@@ -11,7 +11,7 @@ from kafka.admin import KafkaAdminClient
 from conf.kafka import Brokers
 from stack import delete_topic
 from streaming.lag import Lag
-from tests.integration.records import send
+from tests.builders.records import send
 from topic.describe import Topic, describe_topic
 
 pytestmark = pytest.mark.stack

@@ -20,8 +20,8 @@ from streaming import scraped
 from streaming.apply import Applied
 from streaming.land import Landed
 from streaming.metrics import Latencies, MartState, Metrics
-from tests.mart.nightly import record_run
-from tests.streaming.test_apply import Mart, cleaned
+from tests.builders.applied import Mart, cleaned
+from tests.builders.rule_runs import record_run
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

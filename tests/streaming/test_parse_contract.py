@@ -21,7 +21,7 @@ from mart.reject_reason import RejectReason
 from streaming.invoice import Invoice
 from streaming.parse import RejectedError, parse_invoice, parse_records
 from streaming.parse_plain import parse_plain
-from tests.streaming.test_parse import EVENT, LINE, kafka_records
+from tests.builders.values import EVENT, LINE, kafka_records
 from torture.mutation import mutated, mutated_bytes
 from torture.oracle import read
 

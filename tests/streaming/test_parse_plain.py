@@ -15,7 +15,7 @@ from producer.event import event as message
 from streaming import parse
 from streaming.parse import RejectedError, parse_invoice, parse_records
 from streaming.parse_plain import parse_plain
-from tests.streaming.test_parse import EVENT, LINE, WRONG, event, line
+from tests.builders.values import EVENT, LINE, WRONG, event, line
 
 ZONE = ZoneInfo("Asia/Jakarta")
 PRODUCED_AT = datetime(2010, 12, 1, 3, 0, tzinfo=UTC)

@@ -6,7 +6,7 @@ import pytest
 from streaming import slices as slices_module
 from streaming.executors import Collected, UnreadableError
 from streaming.slices import slices
-from tests.topic.test_offsets import batch
+from tests.builders.coordinates import batch
 from topic.record import RECORD_SCHEMA
 
 

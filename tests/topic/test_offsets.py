@@ -1,18 +1,13 @@
 """Where to start and what is due, without a database."""
 
-import pyarrow as pa
 import pytest
 
 from conf.errors import GapError
+from tests.builders.coordinates import batch
 from topic.describe import Topic
 from topic.offsets import advanced, due_records, spanned, starting_offsets
 
 TOPIC = Topic("t", "id", first_offsets={0: 10, 1: 0}, end_offsets={0: 20, 1: 5})
-
-
-def batch(*coordinates):
-    partitions, offsets = zip(*coordinates, strict=True) if coordinates else ((), ())
-    return pa.table({"partition": pa.array(partitions, pa.int32()), "offset": pa.array(offsets, pa.int64())})
 
 
 def test_starts_at_the_marts_next_offsets_and_new_partitions_at_their_first_record():

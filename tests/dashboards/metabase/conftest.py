@@ -1,26 +1,14 @@
 """A fake Metabase, and the command line against it."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from conf.settings import settings
-from dashboards.cards import Card
+from tests.builders.metabase import READER, card
+from tests.builders.verbs import run
 from tests.dashboards.metabase.fake import FakeMetabase, serving
-from tests.integration.verbs import run
-
-READER = {"host": "10.0.0.5", "port": 5433, "user": "analytics_reader", "password": "sec/ret", "dbname": "mart"}
-EMAIL = "admin@mart.example"
-
-
-def card(name: str, chart: str = "bar", columns: str = "customer_segment text, customers bigint", **more: Any) -> Card:
-    """A card as read from a file; `columns` as in its header."""
-    parsed = tuple((column.split()[0], " ".join(column.split()[1:])) for column in columns.split(", "))
-    known = {"title": name.capitalize(), "description": "One row a thing.", "sql": f"SELECT * FROM mart.{name}"}
-    return Card(**{"name": name, "chart": chart, "columns": parsed, "refresh_seconds": 1, "units": {}, **known, **more})
 
 
 class CommandLine:
@@ -73,7 +61,3 @@ def metabase(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeMetaba
         monkeypatch.setenv("METABASE_URL", url)
         yield fake
     assert fake.violations == []
-
-
-def kept_accounts(home: Path) -> dict[str, Any]:
-    return json.loads((home / "metabase.json").read_text())

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from conf.settings import Settings
 from dashboards.metabase import account
-from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
+from tests.builders.metabase import BUILDER, EMAIL, NATIVE, READER, applied, card, kept_accounts, numbers, ours
 from tests.dashboards.metabase.fake import ADMINISTRATORS, COMMON_PASSWORDS, EVERYONE
-from tests.dashboards.metabase.test_commands import BUILDER, NATIVE, applied, numbers, ours
 
 KEY = "mb_3kZ+secret/key="
 

@@ -7,28 +7,8 @@ import pytest
 
 from conf.settings import Settings
 from dashboards.cards import cards
-from tests.dashboards.metabase.conftest import EMAIL, READER, card, kept_accounts
+from tests.builders.metabase import EMAIL, NATIVE, READER, applied, card, dashboard_of, kept_accounts, numbers, ours
 from tests.dashboards.metabase.fake import EVERYONE, FakeMetabase, RefusalError, serving
-
-NATIVE, BUILDER = "query-builder-and-native", "query-builder"
-
-
-def applied(command_line):
-    code, output = command_line("apply")
-    assert code == 0, output
-    return output
-
-
-def dashboard_of(metabase):
-    (found,) = metabase.dashboards.values()
-    return found
-
-
-def numbers(metabase):
-    """Ids of our database and of our collection."""
-    (database,) = (number for number, one in metabase.databases.items() if one["name"] == "Retail mart")
-    (collection,) = metabase.collections
-    return database, collection
 
 
 def test_a_fresh_metabase_is_set_up_and_filled(metabase, command_line, home):
@@ -184,10 +164,6 @@ def test_what_was_edited_in_metabase_is_shown_and_put_back(metabase, command_lin
     applied(command_line)
     assert command_line("diff") == (0, "no changes\n")
     assert (len(metabase.cards), len(metabase.dashboards), len(metabase.collections)) == (3, 1, 1)
-
-
-def ours(metabase):
-    return next(one for one in metabase.databases.values() if one["name"] == "Retail mart")
 
 
 def test_what_others_keep_in_the_collection_is_left_alone(metabase, command_line):

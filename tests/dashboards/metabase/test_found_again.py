@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from dashboards.metabase.identity import MARK, find, is_ours
 from dashboards.metabase.questions import key_of, questions
-from tests.dashboards.metabase.conftest import card
-from tests.dashboards.metabase.test_commands import applied, dashboard_of
+from tests.builders.metabase import applied, card, dashboard_of
 
 
 def old_installation(metabase, runs):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from dashboards.cards import CHARTS, CardError
 from dashboards.cards import cards as kept_cards
 from dashboards.metabase.questions import GRID_WIDTH, SEGMENT, questions, used_filters
-from tests.dashboards.metabase.conftest import card
+from tests.builders.metabase import card
 
 SERIES = "minute timestamptz, customer_segment text, customers bigint"
 VALUES = "moment timestamptz, slowest numeric, fastest numeric"

@@ -12,7 +12,7 @@ import pytest
 
 from dashboards.cards import Card, cards
 from dashboards.metabase.questions import questions
-from tests.conftest import Mart
+from tests.builders.pipeline import Mart
 from tests.dashboards.shop import Shop
 
 

@@ -15,7 +15,7 @@ import psycopg2
 
 from stack.privileges import owner_for, run_as
 from stack.process import free_port
-from tests.conftest import Mart
+from tests.builders.pipeline import Mart
 
 
 def pgbouncer() -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 
 import psycopg2
 
@@ -38,3 +39,10 @@ def snapshot(dsn: str) -> dict[str, list[tuple]]:
         ),
         "segment_count": rows(dsn, "SELECT * FROM mart.segment_count ORDER BY 1"),
     }
+
+
+@contextmanager
+def locked(dsn: str, table: str, application: str = "psql") -> Iterator[psycopg2.extensions.connection]:
+    with closing(psycopg2.connect(dsn, application_name=application)) as other, other.cursor() as cursor:
+        cursor.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        yield other

@@ -12,7 +12,7 @@ from stack.command import Command
 from stack.process import free_port
 from streaming.main import RunOptions, stream
 from streaming.metrics import Metrics
-from tests.conftest import Line
+from tests.builders.pipeline import Pipeline
 
 
 def running(environment: Mapping[str, str], log: Path, *options: str, verb: str = "run") -> Command:
@@ -22,9 +22,9 @@ def running(environment: Mapping[str, str], log: Path, *options: str, verb: str 
 
 
 @contextmanager
-def streaming_job(line: Line, spark) -> Iterator[int]:
+def streaming_job(pipeline: Pipeline, spark) -> Iterator[int]:
     """The job, run by the tests' own Spark, with its metrics on the port that is given."""
-    settings = line.settings.model_copy(update={"metrics_port": free_port(), "landing_trigger_seconds": 1})
+    settings = pipeline.settings.model_copy(update={"metrics_port": free_port(), "landing_trigger_seconds": 1})
     stopping = threading.Event()
     metrics = Metrics(settings)
     with metrics.serving(), ThreadPoolExecutor(1) as pool:

@@ -6,8 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import stack
@@ -24,12 +23,3 @@ def started_command(home: Path, *arguments: str, **variables: str) -> Iterator[s
             started.kill()
             started.wait()
             stack.down(home)
-
-
-def wait_until(holds: Callable[[], object], seconds: float, started: subprocess.Popen[bytes] | None = None) -> None:
-    """Fails if it does not hold after so long, or if `started` ends before."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        assert started is None or started.poll() is None
-        time.sleep(0.1)

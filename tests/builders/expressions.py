@@ -8,7 +8,7 @@ from typing import Any
 import promql_parser
 import yaml
 
-from tests.conftest import ROOT
+from tests.builders.files import ROOT
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
