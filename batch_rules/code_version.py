@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def code_version() -> str:
-    """The package's version, and in a checkout the commit: `0.1.0 (1a2b3c4)`, `…+` with local changes."""
+    """The package's version, and in a checkout the commit: `0.2.0 (1a2b3c4)`, `…+` with local changes."""
     try:
         package = version("retail-mart")
     except PackageNotFoundError:

@@ -1,10 +1,15 @@
-"""What the documents say: links lead somewhere, commands parse, every setting and every verb is there."""
+"""What the documents say: links lead somewhere, commands parse, every setting, verb and option is there.
+
+WRITE_DOCS=1 writes docs/reference.md anew from the commands' own help.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -134,6 +139,24 @@ def test_the_settings_are_those_of_the_code():
     assert settings_table() in (ROOT / "docs" / "settings.md").read_text(), (
         "put the output of `retail-mart settings` into docs/settings.md"
     )
+
+
+def _reference() -> str:
+    """All help texts as Markdown, by typer's own command; without its lists of verbs, which it cuts at 45 letters."""
+    command = [sys.executable, "-m", "typer", "cli.main", "utils", "docs", "--name", "retail-mart"]
+    environment = os.environ | {"COLUMNS": "80", "NO_COLOR": "1"}
+    written = subprocess.run(
+        [*command, "--title", "Every command and option"],
+        cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return re.sub(r"\*\*Commands\*\*:\n\n(\* .*\n)+\n", "", written)
+
+
+def test_the_reference_is_that_of_the_code():
+    page = ROOT / "docs" / "reference.md"
+    if os.environ.get("WRITE_DOCS"):
+        page.write_text(_reference())
+    assert page.read_text() == _reference(), "WRITE_DOCS=1 python -m pytest tests/docs writes it anew"
 
 
 def test_every_verb_is_in_the_commands():
