@@ -18,6 +18,7 @@ from conf import masking
 from conf.settings import Settings
 from jvm.session import spark_session
 from mart.migrate import migrate
+from tests.builders.case_ids import case_id
 from tests.builders.pipeline import Mart, Pipeline, new_mart
 from tests.containers import servers_in_containers
 
@@ -43,6 +44,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "testcontainers (needs Docker), or use the external ones that "
         "KAFKA_BOOTSTRAP_SERVERS, MART_DSN, MART_OWNER_DSN (may create databases) and MART_READER_DSN name.",
     )
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    return case_id(val)
 
 
 @pytest.fixture(autouse=True)

@@ -34,3 +34,13 @@ def test_what_the_tour_names_is_there():
     named = re.findall(r"`([a-z_]+/[a-z_/]*(?:\.\w+)?)`", tour)
     assert len(named) > 40
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_each_case_has_an_id_that_reads_like_it(request):
+    """Of those that were collected: in a whole run, all."""
+    for item in request.session.items:
+        case = getattr(item, "callspec", None)
+        if case is not None:
+            numbered = [name for name, index in case.indices.items() if f"{name}{index}" in case.id.split("-")]
+            assert not numbered, f"{item.nodeid}: give the cases ids, or teach tests/builders/case_ids.py their type"
+            assert not re.search(r"<lambda>|<\w+ object| at 0x", case.id), f"{item.nodeid}: an object's repr"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, is_dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 from conf.settings import Settings
 from mart.status import Batches, Disk, Nightly, Observed
+from tests.builders.case_ids import case_id
 
 AT = datetime(2026, 3, 11, 12, tzinfo=UTC)
 LIMITS = Settings(
@@ -45,3 +47,17 @@ def look(**what):
 
 
 MART_UNAVAILABLE = Observed(mart_problem="no route to host", disks=(disk(50),))
+
+
+def unusual(seen: object, usual: object = None) -> str | None:
+    """The id of a case: what is seen that is not as usual."""
+    if not is_dataclass(seen):
+        return None
+    usual = usual or look()
+    found = []
+    for name in (field.name for field in fields(seen)):
+        one, other = getattr(seen, name), getattr(usual, name)
+        if one != other:
+            is_alike = is_dataclass(one) and type(one) is type(other)
+            found.append(f"{name}: {unusual(one, other)}" if is_alike else f"{name} {case_id(one)}")
+    return ", ".join(found) or "all as usual"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from mart.reject_reason import RejectReason
+from tests.builders.case_ids import case_id
 
 PRODUCED_AT = datetime(2010, 12, 1, 3, 0, tzinfo=UTC)  # 10:00 in the shop
 LINE = {"stock_code": "85123A", "description": "HOLDER", "quantity": 6, "price": "2.55"}
@@ -157,3 +159,31 @@ def kafka_records(values, milliseconds=None) -> pa.RecordBatch:
             "timestamp": micros.cast(pa.timestamp("us", "UTC")),
         }
     )
+
+
+def changed(value: object) -> str | None:
+    """The id of a case: what of its value is not as in EVENT."""
+    if not isinstance(value, bytes):
+        return None
+    try:
+        differing = ", ".join(_differing(json.loads(value), EVENT))
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        differing = ""
+    return case_id(differing or _from_the_first_difference(value))
+
+
+def _differing(document: dict, usual: dict) -> Iterator[str]:
+    for name in {**usual, **document}:
+        if name == "lines" and isinstance(document.get(name), list):
+            lines = [line if isinstance(line, dict) else {"line": line} for line in document[name]]
+            yield from (f"lines {len(lines)}" for _ in [0] if len(lines) not in (1, 2))
+            yield from (one for line in lines[-2:] for one in _differing(line, LINE))
+        elif name not in document:
+            yield f"no {name}"
+        elif document[name] != usual.get(name):
+            yield f"{name}={document[name]!r}"
+
+
+def _from_the_first_difference(value: bytes) -> str:
+    same = next((n for n, (one, other) in enumerate(zip(value, event(), strict=False)) if one != other), 0)
+    return value[max(0, same - 20) :].decode("ascii", "backslashreplace") or "nothing"

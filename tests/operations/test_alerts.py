@@ -12,7 +12,7 @@ from mart.locks import Blocker, LockWait
 from mart.status import Observed
 from operations.alerts import CONDITIONS, Alert, Notice, compose, due, judge
 from tests.builders.files import ROOT
-from tests.builders.looks import AT, LIMITS, MART_UNAVAILABLE, batches, disk, look, nightly
+from tests.builders.looks import AT, LIMITS, MART_UNAVAILABLE, batches, disk, look, nightly, unusual
 
 NEVER = Settings(
     alert_stale_seconds=0,
@@ -87,7 +87,7 @@ WHAT_FIRES = [
 ]
 
 
-@pytest.mark.parametrize(("seen", "fires", "unknown"), WHAT_FIRES)
+@pytest.mark.parametrize(("seen", "fires", "unknown"), WHAT_FIRES, ids=unusual)
 def test_what_fires(seen, fires, unknown):
     judged = judge(seen, LIMITS)
     assert list(judged.firing) == fires.split()
@@ -122,6 +122,7 @@ def test_zero_switches_an_alert_off():
         (Alert.REJECTS_HIGH, look(batches=batches(rejected=41)), look(batches=batches(rejected=40))),
         (Alert.DISK_LOW, look(disks=(disk(12),)), look(disks=(disk(12.5),))),
     ],
+    ids=unusual,
 )
 def test_what_fires_is_over_a_fifth_below_its_limit(alert, still, over):
     """So that a value about its limit does not come and go."""

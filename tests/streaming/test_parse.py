@@ -16,7 +16,7 @@ from mart.reject_reason import MEANING, RejectReason
 from streaming import parse as parse_module
 from streaming.invoice import Line
 from streaming.parse import RejectedError, parse_invoice, parse_records
-from tests.builders.values import EVENT, LINE, PRODUCED_AT, WRONG, event, kafka_records, line
+from tests.builders.values import EVENT, LINE, PRODUCED_AT, WRONG, changed, event, kafka_records, line
 
 ZONE = ZoneInfo("Asia/Jakarta")  # UTC+7, no summer time
 SCHEMA = json.loads(Path("conf/invoice_event.schema.json").read_text(encoding="utf-8"))
@@ -26,7 +26,7 @@ def parse(value: bytes | None, **limits):
     return parse_invoice(value, PRODUCED_AT, ZONE, **limits)
 
 
-@pytest.mark.parametrize(("value", "reason"), WRONG, ids=lambda v: v.name if isinstance(v, RejectReason) else None)
+@pytest.mark.parametrize(("value", "reason"), WRONG, ids=changed)
 def test_wrong_record_is_rejected_with_its_reason(value, reason):
     with pytest.raises(RejectedError) as caught:
         parse(value)
@@ -82,6 +82,7 @@ def test_valid_record():
         line(description="🧺 keranjang"),
         event(invoice="C536379"),
     ],
+    ids=changed,
 )
 def test_unusual_but_valid(value):
     parse(value)

@@ -15,7 +15,7 @@ from producer.event import event as message
 from streaming import parse
 from streaming.parse import RejectedError, parse_invoice, parse_records
 from streaming.parse_plain import parse_plain
-from tests.builders.values import EVENT, LINE, WRONG, event, line
+from tests.builders.values import EVENT, LINE, WRONG, changed, event, line
 
 ZONE = ZoneInfo("Asia/Jakarta")
 PRODUCED_AT = datetime(2010, 12, 1, 3, 0, tzinfo=UTC)
@@ -47,6 +47,7 @@ def strict(value: bytes):
         event(invoice_date="2010-12-01T08:26:00.1234560+03:30"),
         message(Sale("7", datetime(2025, 1, 2, 3, 4, 5), "c", [Sold("A1", "x, y; é", 1, "2.50")], 2)),
     ],
+    ids=changed,
 )
 def test_plain_record_is_read_as_by_the_strict_parser(value):
     read = parse_plain(value, ZONE)
@@ -54,7 +55,7 @@ def test_plain_record_is_read_as_by_the_strict_parser(value):
     assert read == strict(value)
 
 
-@pytest.mark.parametrize("value", [value for value, _ in WRONG if value is not None])
+@pytest.mark.parametrize("value", [value for value, _ in WRONG if value is not None], ids=changed)
 def test_wrong_record_is_left_to_the_strict_parser(value):
     """But for a date in the future, which it does not compare."""
     read = parse_plain(value, ZONE)
@@ -75,6 +76,7 @@ def test_wrong_record_is_left_to_the_strict_parser(value):
         event().replace(b'"lines"', b'"lines": [], "lines"'),
         event().replace(b'"quantity": 6', b'"quantity": 7, "quantity": 6'),
     ],
+    ids=changed,
 )
 def test_unusual_record_is_left_to_the_strict_parser(value):
     assert parse_plain(value, ZONE) is None

@@ -122,37 +122,37 @@ def test_a_card_put_before_others_keeps_their_tiles(metabase, command_line):
     assert "no changes" in applied(command_line)
 
 
-@pytest.mark.parametrize(
-    ("edit", "note"),
-    [
-        (lambda m: m.card_named("Trend").update(display="bar"), 'display: "bar" → "line"'),
-        (lambda m: m.card_named("Trend")["visualization_settings"].update({"graph.colors": ["red"]}), "graph.colors"),
-        (lambda m: m.card_named("Trend").update(collection_id=None), "is in another collection"),
-        (lambda m: m.trash(m.card_named("Trend")), "is in the trash"),
-        (lambda m: m.card_named("Trend").update(description="Ours"), 'description: "Ours" → "One row a thing'),
-        (lambda m: m.card_named("Trend").update(description=None), 'description: nothing → "One row a thing'),
-        (lambda m: m.trash(dashboard_of(m)), "is in the trash"),
-        (lambda m: m.trash_collection(next(iter(m.collections))), "is in the trash"),
-        (
-            lambda m: m.data_rights[EVERYONE, numbers(m)[0]].update({"create-queries": NATIVE}),
-            "All Users: may send SQL",
-        ),
-        (
-            lambda m: m.collection_rights[EVERYONE].update({numbers(m)[1]: "write"}),
-            "All Users: may edit the collection",
-        ),
-        (lambda m: m.card_named("Trend").update(parameters=[]), "has other filters"),
-        (lambda m: m.card_named("Trend")["dataset_query"].update(database=1), "asks another database"),
-        (lambda m: dashboard_of(m).update(name="Ours"), 'name: "Ours" → "Retail mart, live"'),
-        (lambda m: dashboard_of(m)["dashcards"][0].update(col=3), "Segments: lies elsewhere"),
-        (lambda m: dashboard_of(m)["dashcards"].pop(), "Trend: is not on it"),
-        (lambda m: dashboard_of(m)["dashcards"].append({**dashboard_of(m)["dashcards"][0], "id": 900}), "on it twice"),
-        (lambda m: dashboard_of(m).update(tabs=[{"id": 1, "name": "A tab"}]), "has tabs"),
-        (lambda m: dashboard_of(m)["parameters"].pop(), "has other filters"),
-        (lambda m: next(iter(m.collections.values())).update(name="Renamed"), 'name: "Renamed" → "Retail mart"'),
-        (lambda m: ours(m)["details"].update({"schema-filters-patterns": "public"}), '"public" → "mart"'),
-    ],
-)
+EDITS = [
+    (lambda m: m.card_named("Trend").update(display="bar"), 'display: "bar" → "line"'),
+    (lambda m: m.card_named("Trend")["visualization_settings"].update({"graph.colors": ["red"]}), "graph.colors"),
+    (lambda m: m.card_named("Trend").update(collection_id=None), "is in another collection"),
+    (lambda m: m.trash(m.card_named("Trend")), "is in the trash"),
+    (lambda m: m.card_named("Trend").update(description="Ours"), 'description: "Ours" → "One row a thing'),
+    (lambda m: m.card_named("Trend").update(description=None), 'description: nothing → "One row a thing'),
+    (lambda m: m.trash(dashboard_of(m)), "is in the trash"),
+    (lambda m: m.trash_collection(next(iter(m.collections))), "is in the trash"),
+    (
+        lambda m: m.data_rights[EVERYONE, numbers(m)[0]].update({"create-queries": NATIVE}),
+        "All Users: may send SQL",
+    ),
+    (
+        lambda m: m.collection_rights[EVERYONE].update({numbers(m)[1]: "write"}),
+        "All Users: may edit the collection",
+    ),
+    (lambda m: m.card_named("Trend").update(parameters=[]), "has other filters"),
+    (lambda m: m.card_named("Trend")["dataset_query"].update(database=1), "asks another database"),
+    (lambda m: dashboard_of(m).update(name="Ours"), 'name: "Ours" → "Retail mart, live"'),
+    (lambda m: dashboard_of(m)["dashcards"][0].update(col=3), "Segments: lies elsewhere"),
+    (lambda m: dashboard_of(m)["dashcards"].pop(), "Trend: is not on it"),
+    (lambda m: dashboard_of(m)["dashcards"].append({**dashboard_of(m)["dashcards"][0], "id": 900}), "on it twice"),
+    (lambda m: dashboard_of(m).update(tabs=[{"id": 1, "name": "A tab"}]), "has tabs"),
+    (lambda m: dashboard_of(m)["parameters"].pop(), "has other filters"),
+    (lambda m: next(iter(m.collections.values())).update(name="Renamed"), 'name: "Renamed" → "Retail mart"'),
+    (lambda m: ours(m)["details"].update({"schema-filters-patterns": "public"}), '"public" → "mart"'),
+]
+
+
+@pytest.mark.parametrize(("edit", "note"), EDITS, ids=[note for _, note in EDITS])
 def test_what_was_edited_in_metabase_is_shown_and_put_back(metabase, command_line, edit, note):
     applied(command_line)
     edit(metabase)
