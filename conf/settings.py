@@ -71,19 +71,19 @@ class Settings(BaseSettings):
     )
     kafka_topic: str = Field("invoices", description="Topic of the invoices.")
     kafka_topic_partitions: int = Field(
-        2, ge=1, le=1024, description="Partitions of the topic when `stack` creates it."
+        2, ge=1, le=1024, description="Partitions of the topic when `retail-mart up` creates it."
     )
     kafka_timeout_seconds: float = Field(
         30, gt=0, description="How long producer and job wait for the broker before they say that it is unavailable."
     )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="How to talk to the brokers: SSL is TLS, SASL is a login by name and password."
+        "PLAINTEXT", description="Protocol of the brokers' listener: SSL is TLS, SASL is a login by name and password."
     )
     kafka_sasl_mechanism: Literal["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"] = Field(
-        "SCRAM-SHA-512", description="How to log in, with SASL_SSL or SASL_PLAINTEXT."
+        "SCRAM-SHA-512", description="Login mechanism, with SASL_SSL or SASL_PLAINTEXT."
     )
     kafka_sasl_username: str | None = Field(None, description="Name to log in with.")
-    kafka_sasl_password: SecretStr | None = Field(None, description="Its password.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Password to log in with.")
     kafka_ssl_ca_file: Path | None = Field(
         None, description="Certificates (PEM) that sign the brokers' own. Default: those that the system trusts."
     )
@@ -111,7 +111,7 @@ class Settings(BaseSettings):
         description="Delta table of the invoices: a folder, or s3://bucket/path. Default: MART_HOME/lake/invoices.",
     )
     lake_retention_hours: int = Field(
-        168, ge=1, description="`compact` deletes files that left the lake's newest version longer ago (hours)."
+        168, ge=1, description="`compact` deletes files that no version of the lake within this time needs (hours)."
     )
     landing_trigger_seconds: float = Field(
         60, ge=1, description="The lake is at most this far behind the topic; a full batch lands sooner."
@@ -127,9 +127,11 @@ class Settings(BaseSettings):
     recency_clock: Literal["event", "wall"] = Field(
         "event", description="As-of date of recency: newest `event` (replays) or `wall` clock (live shop)."
     )
-    max_invoices_per_batch: int = Field(40_000, ge=1, description="Upper bound of invoices in one micro-batch.")
+    max_invoices_per_batch: int = Field(40_000, ge=1, description="Most invoices in one micro-batch.")
     max_message_bytes: int = Field(
-        1_000_000, ge=1_000, description="A larger message is quarantined as too_large (bytes)."
+        1_000_000,
+        ge=1_000,
+        description="Largest message that is read (bytes); a larger one is quarantined as too_large.",
     )
     outage_patience_seconds: float = Field(
         600,
@@ -139,13 +141,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port of the streaming job's metrics for Prometheus; 0: none."
     )
-    metrics_host: str = Field("127.0.0.1", description="Address that they are served on.")
+    metrics_host: str = Field("127.0.0.1", description="Address that the metrics are served on.")
     history_minutes_days: int = Field(
-        2, ge=1, description="Days that the segments' history keeps by the minute; older: the last of each hour."
+        2, ge=1, description="Days of the segments' history kept by the minute; then the last of each hour."
     )
-    history_hours_days: int = Field(
-        60, ge=1, description="Days that it keeps by the hour; older: the last of each day."
-    )
+    history_hours_days: int = Field(60, ge=1, description="Days of it kept by the hour; then the last of each day.")
     rule_runs_kept: int = Field(30, ge=1, description="Published runs of association rules that the mart keeps.")
     invoices_kept_days: int = Field(
         0,
@@ -177,7 +177,8 @@ class Settings(BaseSettings):
         "admin@mart.example", description="Metabase's administrator; `metabase apply` creates the first one."
     )
     metabase_admin_password: SecretStr | None = Field(
-        None, description="Its password. Default: the one kept in MART_HOME/metabase.json, else a generated one."
+        None,
+        description="The administrator's password. Default: the one in MART_HOME/metabase.json, else a generated one.",
     )
     metabase_api_key: SecretStr | None = Field(
         None, description="An API key of Metabase's group Administrators, in place of e-mail and password."
@@ -204,12 +205,12 @@ class Settings(BaseSettings):
     smtp_host: str | None = Field(
         None, description="Mail server of `watch`. Default: none, no e-mail. (Airflow: AIRFLOW_CONN_SMTP_DEFAULT.)"
     )
-    smtp_port: int = Field(587, ge=1, le=65535, description="Its port; usual with tls: 465.")
+    smtp_port: int = Field(587, ge=1, le=65535, description="Port of the mail server; with tls usually 465.")
     smtp_security: Literal["starttls", "tls", "none"] = Field(
-        "starttls", description="How to talk to it; certificates must be ones that the system trusts."
+        "starttls", description="Encryption of the connection to it; the system must trust its certificate."
     )
     smtp_username: str | None = Field(None, description="Name to log in with. Default: no login.")
-    smtp_password: SecretStr | None = Field(None, description="Its password.")
+    smtp_password: SecretStr | None = Field(None, description="Password to log in with.")
     smtp_from: str | None = Field(None, description="Sender of the e-mails. Default: SMTP_USERNAME.")
     slack_webhook_url: SecretStr | None = Field(
         None, description="Slack's incoming webhook of `watch`, a secret. (Airflow: AIRFLOW_CONN_SLACK_DEFAULT.)"
@@ -219,9 +220,9 @@ class Settings(BaseSettings):
     )
     alert_lag_records: int = Field(100_000, ge=0, description="Alert: more records than this are not applied yet.")
     alert_reject_percent: float = Field(
-        5, ge=0, le=100, description="Alert: more than this share of the last minutes' records were rejected."
+        5, ge=0, le=100, description="Alert: more than this share of the newest records was quarantined (percent)."
     )
-    alert_reject_minutes: int = Field(10, ge=1, description="How many minutes those are.")
+    alert_reject_minutes: int = Field(10, ge=1, description="Minutes that ALERT_REJECT_PERCENT looks back.")
     alert_nightly_hours: float = Field(
         26, ge=0, description="Alert: no rules were published for this long; and: the newest run was kept back."
     )
