@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,11 @@ from cli.console import configured, console, errors
 from cli.errors import NOT_EQUAL, OPERATOR, UNAVAILABLE
 from cli.stream import Query
 from conf.counted import counted
+from conf.terminal import Table, number
 from mart.reject_reason import RejectReason
+
+if TYPE_CHECKING:
+    from lake.files import Compacted
 
 app = typer.Typer()
 rejected = typer.Typer(
@@ -95,22 +99,25 @@ def compact() -> None:
 
     Safe while the stream runs, and to run again.
     """
-    from rich.filesize import decimal
-    from rich.table import Table
-
     from lake.files import compact as compact_lake
 
     current = configured()
     with errors.status(f"compacting {current.lake}"):
         done = compact_lake(current.lake, current.lake_retention_hours)
-    table = Table("lake", "files", "size")
-    table.add_row("before", f"{done.files_before:,}", decimal(done.bytes_before))
-    table.add_row("after", f"{done.files_after:,}", decimal(done.bytes_after))
-    console.print(table)
+    console.print(compacted(done))
     console.print(
-        f"{done.merged:,} files merged, {done.deleted:,} files that left the lake more than "
-        f"{current.lake_retention_hours} hours ago deleted, in {done.seconds:.1f} s; version {done.version}"
+        f"{counted(done.merged, 'file')} merged; {counted(done.deleted, 'file')} deleted that left the lake more than "
+        f"{counted(current.lake_retention_hours, 'hour')} ago; in {done.seconds:.1f} s, version {done.version}"
     )
+
+
+def compacted(done: Compacted) -> Table:
+    from rich.filesize import decimal
+
+    table = Table("lake", number("files"), number("size"))
+    table.add("before", f"{done.files_before:,}", decimal(done.bytes_before))
+    table.add("after", f"{done.files_after:,}", decimal(done.bytes_after))
+    return table
 
 
 @app.command()
@@ -172,10 +179,12 @@ def restore(
     Jobs that ran against the lost mart are fenced, and customers on the lake's erasure list are erased again.
     """
     from operations.backup import restore as restore_mart
+    from topic.offsets import in_words
 
     done = restore_mart(configured(), file)
-    at = ", ".join(f"{p['topic']} {p['partition']}:{p['next_offset']}" for p in done.note["next_offsets"])
-    console.print(f"restored {done.note['invoices']:,} invoices of {done.note['created_at']}; next offsets: {at}")
+    goes_on = in_words((p["topic"], p["partition"], p["next_offset"]) for p in done.note["next_offsets"])
+    console.print(f"restored {counted(done.note['invoices'], 'invoice')} of {done.note['created_at']}")
+    console.print(f"the stream goes on in {goes_on}", markup=False)
     if done.erased_again is not None:
         console.print(f"re-erased since the backup: {counted(done.erased_again, 'customer')}")
     console.print("next: retail-mart run, then retail-mart verify")

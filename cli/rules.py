@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
+from rich.text import Text
 
 from batch_rules.errors import QualityError
 from cli.console import configured, console
+from conf.counted import counted
+from conf.terminal import Table, number, prose
+
+if TYPE_CHECKING:
+    from batch_rules.check import Check
 
 app = typer.Typer()
 _MOST_DECIMALS = 6
@@ -140,13 +146,14 @@ def mine(
     published = run_job(current, options)
     done = published.run
     console.print(
-        f"run {published.run_id}: {done.rules:,} rules from {done.itemsets:,} itemsets of {done.baskets:,} baskets "
-        f"({done.products:,} products, {done.engine}), lake version {done.lake_version}"
+        f"run {published.run_id}: {counted(done.rules or 0, 'rule')} from {counted(done.itemsets or 0, 'itemset')} of "
+        f"{counted(done.baskets or 0, 'basket')} ({counted(done.products or 0, 'product')}, {done.engine}), lake "
+        f"version {done.lake_version}"
     )
     if done.conflicting:
         console.print(
-            f"{done.conflicting:,} invoices of the window have copies of other content in the lake: the earliest "
-            "counts here, in the mart the one applied first (`retail-mart rejected list`)"
+            f"{counted(done.conflicting, 'invoice')} of the window with copies of other content in the lake: the "
+            "earliest copy counts here, in the mart the one applied first (`retail-mart rejected list`)"
         )
     _show_top(top)
 
@@ -198,12 +205,16 @@ def check(
     with session(configured().require_mart(), APPLICATION) as connection:
         run = quality(connection)
     made = checks(run, max_drift, business_date)
-    table = Table("check", "found", "result", title=f"run {run.run_id}")
-    for one in made:
-        table.add_row(one.name, one.found, "good" if one.good else "[red]BAD[/red]")
-    console.print(table)
+    console.print(check_table(run.run_id, made))
     if bad := [one for one in made if not one.good]:
         raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))
+
+
+def check_table(run_id: int, made: Iterable[Check]) -> Table:
+    table = Table(prose("check"), prose("found"), "result", title=f"Run {run_id}")
+    for one in made:
+        table.add(one.name, one.found, "OK" if one.good else Text("FAILED", "red"))
+    return table
 
 
 @app.command()
@@ -211,19 +222,24 @@ def recommend(
     codes: Annotated[list[str], typer.Argument(metavar="CODE…", help="Stock codes of what is in the basket.")],
     n: Annotated[int, typer.Option("-n", min=1, help="At most so many products.")] = 5,
 ) -> None:
-    """What customers who buy these also take, by the current rules (highest confidence x lift first)."""
-    from batch_rules.publish import APPLICATION, rows
+    """What customers who buy these also take, by the current rules (highest confidence x lift first).
+
+    Small letters will do.
+    """
+    from batch_rules.publish import APPLICATION
+    from batch_rules.recommend import recommend as ask
     from mart.session import session
 
     with session(configured().require_mart("reader"), APPLICATION) as connection:
-        found = rows(connection, "recommend", {"stock_codes": codes, "n": n})
-        if not found:
-            typer.echo(f"no current rule begins with {', '.join(codes)}: is it a stock code, and was there a run?")
-            return
-        table = Table("code", "product", "because of", "confidence", "lift")
-        for code, name, because, confidence, lift, _support in found:
-            table.add_row(code, name, " + ".join(because), f"{confidence:.1%}", f"{lift:.2f}")
-        console.print(table)
+        found = ask(connection, codes, n)
+    console.print(found.why_nothing or recommendation_table(found.rows), markup=False)
+
+
+def recommendation_table(rows: Iterable[tuple[Any, ...]]) -> Table:
+    table = Table("code", prose("product"), prose("because of"), number("confidence"), number("lift"))
+    for code, name, because, confidence, lift, _support in rows:
+        table.add(code, name, " + ".join(because), f"{confidence:.1%}", f"{lift:.2f}")
+    return table
 
 
 @app.command()
@@ -233,19 +249,25 @@ def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")
     from mart.session import session
 
     with session(configured().require_mart(), APPLICATION) as connection:
-        table = Table("run", "window", "thresholds", "lake", "baskets", "rules")
-        table.add_column("status", overflow="fold")
-        for row in rows(connection, "select_runs", {"n": n}):
-            run_id, day, days, support, confidence, items, version, baskets, count, status, is_current, reason = row
-            table.add_row(
-                f"{'*' if is_current else ''}{run_id}",
-                f"{days}d to {day}",
-                f"{support} / {confidence}" + (f" / ≤ {items} items" if items else ""),
-                f"v{version}",
-                *("" if number is None else f"{number:,}" for number in (baskets, count)),
-                f"{status}: {reason}" if reason else status,
-            )
-        console.print(table)
+        found = rows(connection, "select_runs", {"n": n})
+    console.print(runs_table(found) if found else "no runs yet: `retail-mart mine` makes the first", markup=False)
+
+
+def runs_table(rows: Iterable[tuple[Any, ...]]) -> Table:
+    table = Table(
+        "run", prose("window"), prose("thresholds"), "lake", number("baskets"), number("rules"), prose("status")
+    )
+    for row in rows:
+        run_id, day, days, support, confidence, items, version, baskets, count, status, is_current, reason = row
+        table.add(
+            f"{'*' if is_current else ''}{run_id}",
+            f"{days}d to {day}",
+            f"{support} / {confidence}" + (f" / ≤ {items} items" if items else ""),
+            f"v{version}",
+            *("" if figure is None else f"{figure:,}" for figure in (baskets, count)),
+            f"{status}: {reason}" if reason else status,
+        )
+    return table
 
 
 @app.command()
@@ -266,9 +288,11 @@ def _show_top(n: int) -> None:
     with session(configured().require_mart(), APPLICATION) as connection:
         found = rows(connection, "top", {"n": n})
     if found:
-        table = Table("who buys", "also takes", "support", "confidence", "lift")
-        for antecedent, consequent, support, confidence, lift in found:
-            table.add_row(
-                " + ".join(antecedent), " + ".join(consequent), f"{support:.2%}", f"{confidence:.1%}", f"{lift:.2f}"
-            )
-        console.print(table)
+        console.print(top_table(found))
+
+
+def top_table(rows: Iterable[tuple[Any, ...]]) -> Table:
+    table = Table(prose("who buys"), prose("also takes"), number("support"), number("confidence"), number("lift"))
+    for antecedent, consequent, support, confidence, lift in rows:
+        table.add(" + ".join(antecedent), " + ".join(consequent), f"{support:.2%}", f"{confidence:.1%}", f"{lift:.2f}")
+    return table

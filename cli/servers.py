@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import console, errors, say
+from conf.terminal import Table, prose
+
+if TYPE_CHECKING:
+    from stack.lifecycle import ServerStatus, Started
 
 _NOT_RUNNING = 3
 
@@ -48,9 +53,6 @@ def env_file(
 @app.command()
 def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Show what runs where, and what a command has started for itself. Exit code 3 if a server of the stack is down."""
-    from rich.filesize import decimal
-    from rich.table import Table
-
     from conf.settings import external_servers, settings
     from stack import lifecycle
 
@@ -61,24 +63,26 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     if as_json:
         typer.echo(json.dumps([s._asdict() for s in servers] + [p._asdict() for p in parts], default=str, indent=2))
     else:
-        table = Table("server", "state")
-        for name in ("address", "pid", "data"):
-            table.add_column(name, no_wrap=True)
-        table.add_column("log", overflow="fold")
-        for name, address in external.items():
-            if address:
-                table.add_row(name, "external")
-        for s in servers:
-            state = "running" if s.running else "down"
-            table.add_row(s.name, state, s.address, str(s.pid or ""), decimal(s.data_bytes), str(s.log))
-        for part in parts:
-            of = "left by a command that is gone" if part.left else f"until command {part.command_pid} ends"
-            table.add_row(part.name, of, None, str(part.pid))
-        console.print(table)
+        console.print(server_table([name for name, address in external.items() if address], servers, parts))
         if any(part.left for part in parts):
             say("What is left is ended by `retail-mart up` or `down`.")
     if not all(s.running for s in servers):
         raise typer.Exit(_NOT_RUNNING)
+
+
+def server_table(external: Iterable[str], servers: Iterable[ServerStatus], parts: Iterable[Started]) -> Table:
+    from rich.filesize import decimal
+
+    table = Table("server", prose("state"), "address", "pid", "data", "log")
+    for name in external:
+        table.add(name, "external", "", "", "", "")
+    for s in servers:
+        state = "running" if s.running else "down"
+        table.add(s.name, state, s.address or "", str(s.pid or ""), decimal(s.data_bytes), str(s.log))
+    for part in parts:
+        of = "left by a command that is gone" if part.left else f"until command {part.command_pid} ends"
+        table.add(part.name, of, "", str(part.pid), "", "")
+    return table
 
 
 @app.command()

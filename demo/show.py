@@ -13,10 +13,10 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from conf.kafka import Brokers
 from conf.settings import mart_home
+from conf.terminal import Table, number
 from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from demo.recompute import Comparison, compare, read_lines, recompute, split_unsendable
 from demo.watch import Screen, Snapshot, Watcher, one_line
@@ -165,18 +165,18 @@ def _rejected_lines(home: Path) -> int:
 
 
 def _summary(comparison: Comparison, last: Snapshot, seconds: float, unsendable: int, recompute_seconds: float) -> None:
-    table = Table(title="The mart against a batch recompute of the CSV files", title_justify="left", show_header=False)
-    table.add_row("invoices applied", f"{last.invoices:,}")
-    table.add_row("records rejected", f"{last.rejected:,}")
-    table.add_row("CSV lines that no event can carry", f"{unsendable:,}")
-    table.add_row("replay until all applied", f"{seconds:,.1f} s")
+    table = Table("what", number("found"), title="The mart against a batch recompute of the CSV files", headed=False)
+    table.add("invoices applied", f"{last.invoices:,}")
+    table.add("records rejected", f"{last.rejected:,}")
+    table.add("CSV lines that no event can carry", f"{unsendable:,}")
+    table.add("replay until all applied", f"{seconds:,.1f} s")
     if last.p50 is not None and last.p99 is not None:
-        table.add_row("latency at the end, p50 / p99", f"{last.p50:,.0f} / {last.p99:,.0f} ms")
-    table.add_row("recompute with DuckDB", f"{recompute_seconds:,.1f} s")
-    table.add_row("customers compared", f"{comparison.customers:,}")
-    table.add_row("missing in the mart", f"{len(comparison.missing):,}")
-    table.add_row("unexpected in the mart", f"{len(comparison.unexpected):,}")
-    table.add_row("differing values", f"{len(comparison.different):,}")
+        table.add("latency at the end, p50 / p99", f"{last.p50:,.0f} / {last.p99:,.0f} ms")
+    table.add("recompute with DuckDB", f"{recompute_seconds:,.1f} s")
+    table.add("customers compared", f"{comparison.customers:,}")
+    table.add("missing in the mart", f"{len(comparison.missing):,}")
+    table.add("unexpected in the mart", f"{len(comparison.unexpected):,}")
+    table.add("differing values", f"{len(comparison.different):,}")
     console.print(table)
     if comparison.equal:
         console.print("[bold green]equal[/]: every customer, every column, to the cent")

@@ -22,13 +22,13 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from conf.counted import counted
 from conf.errors import StreamingError
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
+from conf.terminal import Table, number, prose
 from lake.erasure_list import copy_to_lake, lake_list
 from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
 from mart.connection import as_owner, connect
@@ -174,8 +174,7 @@ def erase_from_lake(path: str, listed: ErasureList, only: ErasureList) -> Erased
 def describe(erased: Erased) -> RenderableType:
     """The receipt, for a terminal and for the files: it names nobody."""
     mart, lake = erased.mart, erased.lake
-    table = Table("where", "what", "rows", "done", title="receipt of an erasure", title_justify="left")
-    table.columns[2].justify = "right"
+    table = Table("where", prose("what"), number("rows"), "done", title="Receipt of an erasure")
     for what, rows in (
         ("invoices: customer and digest removed", mart.invoices),
         ("customer, with scores and segment: deleted", mart.customers),
@@ -183,11 +182,11 @@ def describe(erased: Erased) -> RenderableType:
         ("quarantined records: value and detail removed", mart.quarantined),
         ("erasure list: customer added", mart.listed),
     ):
-        table.add_row("mart", what, f"{rows:,}", f"{mart.at:%Y-%m-%d %H:%M:%S} UTC")
+        table.add("mart", what, f"{rows:,}", f"{mart.at:%Y-%m-%d %H:%M:%S} UTC")
     if lake is not None:
         done = f"{lake.at:%Y-%m-%d %H:%M:%S} UTC"
-        table.add_row("lake", "invoices: customer and digest removed", f"{lake.rows:,}", done)
-        table.add_row("lake", f"files of older versions deleted; now version {lake.version}", f"{lake.files:,}", done)
+        table.add("lake", "invoices: customer and digest removed", f"{lake.rows:,}", done)
+        table.add("lake", f"files of older versions deleted; now version {lake.version}", f"{lake.files:,}", done)
     notes = [f"{counted(mart.moved, 'other customer')} changed segment"]
     if lake is None:
         notes.append("there is no lake")

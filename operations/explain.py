@@ -10,10 +10,11 @@ from typing import NamedTuple
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.errors import StreamingError
+from conf.terminal import Table, number, prose
 from sql import statement
 
 _METRIC = {"r": "recency", "f": "frequency", "m": "monetary"}
@@ -41,10 +42,10 @@ class Customer(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One metric's score and place: `rank` of `customers` (1 lowest), within a quintile of the ranks `quintile_begins`
-    to `quintile_ends`. `next_value` is the least value that reaches the quintile above, `more_to_next` how much more
-    that is (days, invoices, currency), `places_to_next` the places to climb; all null where there is no quintile above.
-    """
+    """One metric's score and place: `rank` among `customers` (1 is the best), within a quintile of the ranks
+    `quintile_begins` to `quintile_ends`. `next_value` is the least value that reaches the quintile above,
+    `more_to_next` how much more that is (days, invoices, currency), `places_to_next` the places to climb; all null
+    where there is no quintile above."""
 
     metric: str
     score: int
@@ -152,7 +153,7 @@ def describe(explanation: Explanation) -> RenderableType:
         since = f" until {carried.last_purchase:%Y-%m-%d}" if carried.last_purchase else ""
         parts.append(
             Text(
-                f"and {_count(carried.frequency, 'older invoice')}{since}, {carried.purchased:,.2f} in all, pruned: "
+                f"and {counted(carried.frequency, 'older invoice')}{since}, {carried.purchased:,.2f} in all, pruned: "
                 "counted, and no longer kept one by one\n"
             )
         )
@@ -164,7 +165,7 @@ def describe(explanation: Explanation) -> RenderableType:
 def ways_up(scores: list[Score]) -> list[str]:
     """One sentence a metric that has a quintile above: what is missing to it, if the others stay where they are."""
     return [
-        f"{score.metric}={score.score + 1}: {_more(score)}, or {_count(score.places_to_next or 0, 'place')} up"
+        f"{score.metric}={score.score + 1}: {_more(score)}, or {counted(score.places_to_next or 0, 'place')} up"
         for score in scores
         if score.more_to_next is not None
     ]
@@ -174,12 +175,8 @@ def _more(score: Score) -> str:
     if score.metric == "r":
         return f"a purchase on or after {score.next_value}"
     if score.metric == "f":
-        return f"{_count(int(score.more_to_next or 0), 'more invoice')}"
+        return f"{counted(int(score.more_to_next or 0), 'more invoice')}"
     return f"{score.more_to_next:,.2f} more spent"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _heading(explanation: Explanation) -> Text:
@@ -189,7 +186,7 @@ def _heading(explanation: Explanation) -> Text:
         return heading.append(": no invoice of theirs counts (only returns, charges or free lines), so no score.\n")
     return heading.append(
         f": {customer.segment} (r={customer.r} f={customer.f} m={customer.m})\n"
-        f"{_count(customer.frequency, 'invoice')}, {customer.monetary:,.2f} spent, last purchase "
+        f"{counted(customer.frequency, 'invoice')}, {customer.monetary:,.2f} spent, last purchase "
         f"{customer.last_purchase:%Y-%m-%d %H:%M}, {_distance(customer)}\n"
     )
 
@@ -199,28 +196,23 @@ def _distance(customer: Customer) -> str:
     if customer.as_of_date is None:
         return "later than the clock, as every invoice is"
     if (ahead := (customer.last_purchase.date() - customer.as_of_date).days) > 0:
-        return f"{_count(ahead, 'day')} after {customer.as_of_date}, to which recency is measured: it counts as 0 days"
-    return f"{_count(customer.recency, 'day')} before {customer.as_of_date}"
+        return f"{counted(ahead, 'day')} after {customer.as_of_date}, to which recency is measured: it counts as 0 days"
+    return f"{counted(customer.recency, 'day')} before {customer.as_of_date}"
 
 
 def _scores(explanation: Explanation) -> Table:
-    table = Table(title="Scores", title_justify="left")
-    for heading in (
-        "metric",
-        "score",
-        "value",
-        "rank",
-        "quintile's ranks",
-        "quintile below ends at",
-        "quintile above begins at",
-    ):
-        table.add_column(heading, justify="left" if heading == "metric" else "right", no_wrap=True)
+    [customers] = {score.customers for score in explanation.scores}
+    table = Table(
+        "metric", number("score"), number("value"), number("rank"), number("ranks of the quintile"),
+        number("quintile below ends at"), number("quintile above begins at"),
+        title=f"Scores among {counted(customers, 'customer')}; rank 1 is the best",
+    )  # fmt: skip
     for score in explanation.scores:
-        table.add_row(
+        table.add(
             f"{score.metric} {_METRIC[score.metric]}",
             str(score.score),
             _value(score.value),
-            f"{score.rank:,} of {score.customers:,}",
+            f"{score.rank:,}",
             f"{score.quintile_begins:,}-{score.quintile_ends:,}",
             _value(score.value_below),
             _value(score.value_above),
@@ -238,42 +230,36 @@ def _value(value: str | None) -> str:
 def _purchases(explanation: Explanation) -> Table:
     shown, customer = len(explanation.purchases), explanation.customer
     total = f"; {customer.frequency:,} in total, {customer.monetary:,.2f}" if customer else ""
-    table = Table(title=f"Newest {_count(shown, 'invoice')}{total}", title_justify="left")
-    table.add_column("date", no_wrap=True)
-    table.add_column("invoice", overflow="fold")
-    for heading in ("lines", "counting", "purchased", "returned"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = Table(
+        "date", "invoice", number("lines"), number("counting"), number("purchased"), number("returned"),
+        title=f"Newest {counted(shown, 'invoice')}{total}",
+    )  # fmt: skip
     for p in explanation.purchases:
-        style = None if p.counting_lines else "dim"
-        table.add_row(
+        table.add(
             f"{p.invoice_date:%Y-%m-%d %H:%M}",
             p.invoice,
-            str(p.line_count),
-            str(p.counting_lines),
+            f"{p.line_count:,}",
+            f"{p.counting_lines:,}",
             f"{p.purchased:,.2f}",
             f"{p.returned:,.2f}" if p.returned else "",
-            style=style,
+            style="" if p.counting_lines else "dim",
         )
     return table
 
 
 def _moves(moves: list[Move]) -> Table:
-    table = Table(title=f"Newest {_count(len(moves), 'move')} between segments", title_justify="left")
-    table.add_column("applied (UTC)", no_wrap=True)
-    table.add_column("as of", no_wrap=True)
-    for heading in ("from", "to"):
-        table.add_column(heading, no_wrap=True)
-    table.add_column("r f m", no_wrap=True)
-    table.add_column("cause", overflow="fold")
+    table = Table(
+        prose("applied (UTC)"), "as of", prose("from"), prose("to"), "r f m", prose("cause"),
+        title=f"Newest {counted(len(moves), 'move')} between segments",
+    )  # fmt: skip
     for move in moves:
-        before = f"{move.from_r} {move.from_f} {move.from_m}" if move.from_segment else "new  "
-        cause = _CAUSE.get(move.cause, f"{move.cause}: invoice {move.invoice}")
-        table.add_row(
+        before = f"{move.from_r} {move.from_f} {move.from_m}" if move.from_segment else "new"
+        table.add(
             f"{move.changed_at.astimezone(UTC):%Y-%m-%d %H:%M:%S}",
             f"{move.event_time:%Y-%m-%d}",
             move.from_segment or "-",
             move.to_segment,
             f"{before} → {move.to_r} {move.to_f} {move.to_m}",
-            cause,
+            _CAUSE.get(move.cause, f"{move.cause}: invoice {move.invoice}"),
         )
     return table

@@ -14,11 +14,12 @@ from datetime import date, datetime, timedelta
 import pyarrow.dataset as ds
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
+from conf.terminal import Table, number, prose
 from lake.files import delete_before, delete_old_files
 from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
 from mart.connection import as_owner
@@ -155,8 +156,7 @@ def _owner(settings: Settings) -> Iterator[Connection]:
 
 def describe(settings: Settings, bounds: Bounds, old: Old, done: bool = False) -> RenderableType:
     """What is older than the settings keep, or what went, for a terminal."""
-    table = Table("what", "setting", "stays", "removed" if done else "older")
-    table.columns[-1].justify = "right"
+    table = Table(prose("what"), "setting", prose("kept"), number("removed" if done else "older"))
     for what, name, since, rows in (
         ("invoices in the mart", "invoices_kept_days", bounds.invoices, old.invoices),
         ("moves between segments", "moves_kept_days", bounds.moves, old.moves),
@@ -164,15 +164,12 @@ def describe(settings: Settings, bounds: Bounds, old: Old, done: bool = False) -
         ("quarantined records", "quarantine_kept_days", bounds.quarantine, old.quarantined),
         ("batches in the log", "batches_kept_days", bounds.batches, old.batches),
     ):
-        stays = "all" if since is None else f"since {since:%Y-%m-%d}"
-        table.add_row(
-            what, f"{name.upper()}={getattr(settings, name)}", stays, "no lake" if rows is None else f"{rows:,}"
-        )
-    table.add_row(
-        "rule runs", f"RULE_RUNS_KEPT={bounds.rule_runs}", f"the newest {bounds.rule_runs}", f"{old.rule_runs:,}"
-    )
+        kept = "all" if since is None else f"since {since:%Y-%m-%d}"
+        table.add(what, f"{name.upper()}={getattr(settings, name)}", kept, "no lake" if rows is None else f"{rows:,}")
+    table.add("rule runs", f"RULE_RUNS_KEPT={bounds.rule_runs}", f"the newest {bounds.rule_runs}", f"{old.rule_runs:,}")
     if old.waiting:
         return Group(
-            table, Text(f"of the quarantined records {old.waiting:,} still wait: redrive them before", "yellow")
+            table,
+            Text(f"{counted(old.waiting, 'record')} of those in quarantine not settled: redrive them first", "yellow"),
         )
     return table

@@ -17,12 +17,12 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from conf.errors import UnavailableError
 from conf.kafka import Brokers
 from conf.settings import Settings
+from conf.terminal import Table, number, prose
 from mart.quarantine import Quarantined, quarantined
 from mart.reject_reason import MEANING, RejectReason
 from producer.send import Sender
@@ -192,14 +192,13 @@ def describe(done: Redriven, dry_run: bool) -> RenderableType:
     """What was done, for a terminal."""
     if not done.seen:
         return Text("no matching records in quarantine")
-    table = Table("records", "outcome")
-    table.columns[0].justify = "right"
+    table = Table(number("records"), prose("outcome"))
     if done.sent:
-        table.add_row(f"{done.sent:,}", "would be sent again" if dry_run else "sent to the topic again")
+        table.add(f"{done.sent:,}", "would be sent again" if dry_run else "sent to the topic again")
     if done.in_the_mart:
-        table.add_row(f"{done.in_the_mart:,}", "not needed: the mart has the invoice with this content")
+        table.add(f"{done.in_the_mart:,}", "not needed: the mart has the invoice with this content")
     for reason, records in done.stay.most_common():
-        table.add_row(f"{records:,}", f"{'would stay' if dry_run else 'stay'}: {reason}, {MEANING[reason]}")
+        table.add(f"{records:,}", f"still rejected: {reason}, {MEANING[reason]}")
     if dry_run:
         return Group(table, Text("nothing was changed (--dry-run)", style="dim"))
     return table

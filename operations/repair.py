@@ -21,14 +21,15 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.errors import StreamingError
 from conf.kafka import Brokers
 from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
+from conf.terminal import Table, number
 from lake.erasure_list import lake_list
 from lake.files import kept_since
 from lake.table import existing_lake
@@ -55,6 +56,7 @@ from operations.verify import (
 )
 from sql import one_row, statement
 from topic.describe import Topic, describe_topic
+from topic.offsets import in_words
 
 # A lake that lacks a larger share of the mart's invoices than this is taken for the wrong one.
 _MOST_REMOVED_SHARE = 0.01
@@ -149,8 +151,8 @@ def _repair(
         verified = _with_conflicts_settled(found, quarantined, phases)
         if not verified.equal:
             raise StreamingError(
-                f"the rebuilt mart would not equal the lake ({_in_words(verified)}), so nothing was changed. This is a "
-                "bug: please report it, with what `retail-mart verify` prints"
+                f"the rebuilt mart would not equal the lake ({_differences(verified)}), so nothing was changed. This "
+                "is a bug: please report it, with what `retail-mart verify` prints"
             )
         record_check(cursor)  # what the check before found is over, and the alert with it
         cursor.execute(statement("erase/tell_pages"))
@@ -274,25 +276,22 @@ def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pin
     return quarantined
 
 
-def _in_words(verified: Verified) -> str:
+def _differences(verified: Verified) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in verified.differing.items() if count)
 
 
 def describe(done: Repaired) -> RenderableType:
     """What was done, for a terminal."""
-    table = Table("", "removed", "corrected", "added", title="repair of the mart", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table("what", number("removed"), number("corrected"), number("added"), title="Repair of the mart")
     replaced = done.replaced
     for name, removed in replaced.removed.items():
-        table.add_row(f"{name}s", f"{removed:,}", f"{replaced.corrected[name]:,}", f"{replaced.added[name]:,}")
-    next_offsets = ", ".join(f"{p.topic} {p.partition}:{p.next_offset}" for p in done.next_offsets)
+        table.add(f"{name}s", f"{removed:,}", f"{replaced.corrected[name]:,}", f"{replaced.added[name]:,}")
     notes = [
-        f"every customer scored anew, cuts and totals rebuilt; {replaced.moved:,} customers moved to another segment",
-        f"the stream goes on at {next_offsets}",
+        f"every customer scored anew, cuts and totals rebuilt; {counted(replaced.moved, 'customer')} changed segment",
+        f"the stream goes on in {in_words((p.topic, p.partition, p.next_offset) for p in done.next_offsets)}",
     ]
     if done.quarantined:
-        notes.insert(1, f"copies with other content put into quarantine: {done.quarantined:,}")
+        notes.insert(1, f"{counted(done.quarantined, 'record')} of other content quarantined")
     if done.kept_in:
         notes.append(f"the replaced rows are in {done.kept_in}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in done.verified.seconds.items())

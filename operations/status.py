@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rich.filesize import decimal
-from rich.table import Table
 
+from conf.counted import counted
 from conf.errors import StreamingError, UnavailableError
 from conf.postgres import answering
 from conf.settings import Settings
+from conf.terminal import Table, prose
 from lake.files import size_of
 from lake.table import find_lake
 from mart import quarantine
@@ -65,19 +66,18 @@ def see(settings: Settings) -> Status:
 def describe(status: Status) -> Table:
     """The look as a table: what, how it is."""
     observed, unknown = status.observed, "unknown"
-    table = Table("what", "how it is", show_header=False)
-    table.add_row("Kafka", observed.broker_problem or "answers")
-    table.add_row("mart", observed.mart_problem or "answers")
-    table.add_row("job", unknown if status.writer is None else _job(status.writer, observed))
-    table.add_row("lag", unknown if observed.lag is None else f"{observed.lag:,} records are not applied yet")
-    table.add_row("last batch", _last_batch(observed) or unknown)
-    waits = "records wait: `retail-mart rejected list`"
-    table.add_row("quarantine", unknown if status.waiting is None else f"{status.waiting:,} {waits}")
-    table.add_row("lake", status.lake)
-    table.add_row("rules", _rules(observed) or unknown)
+    table = Table("what", prose("how it is"), headed=False)
+    table.add("Kafka", observed.broker_problem or "answers")
+    table.add("mart", observed.mart_problem or "answers")
+    table.add("job", unknown if status.writer is None else _job(status.writer, observed))
+    table.add("lag", unknown if observed.lag is None else f"{counted(observed.lag, 'record')} not applied yet")
+    table.add("last batch", _last_batch(observed) or unknown)
+    table.add("quarantine", unknown if status.waiting is None else _quarantine(status.waiting))
+    table.add("lake", status.lake)
+    table.add("rules", _rules(observed) or unknown)
     for disk in observed.disks:
         free = f"{decimal(disk.free_bytes)} of {decimal(disk.size_bytes)} free ({disk.free_percent:.0f} %)"
-        table.add_row(f"disk of the {disk.folder}", free)
+        table.add(f"disk of the {disk.folder}", free)
     return table
 
 
@@ -85,6 +85,10 @@ def _job(writer: Writer, observed: Observed) -> str:
     if not writer.connected:
         return "not running: `retail-mart run` starts it"
     return f"waits {observed.blocked}" if observed.blocked else f"runs: {writer.application}"
+
+
+def _quarantine(waiting: int) -> str:
+    return counted(waiting, "record") + (": `retail-mart rejected list`" if waiting else "")
 
 
 def _last_batch(observed: Observed) -> str | None:
@@ -111,6 +115,6 @@ def _lake(path: str) -> str:
         if table is None:
             return f"none yet at {path}"
         files, size = size_of(table)
-        return f"version {table.version()}, {files:,} files, {decimal(size)}, at {path}"
+        return f"version {table.version()}, {counted(files, 'file')}, {decimal(size)}, at {path}"
     except (UnavailableError, StreamingError) as error:
         return str(error)

@@ -18,7 +18,6 @@ import pandas as pd
 from deltalake import DeltaTable
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from conf.counted import counted
@@ -27,6 +26,7 @@ from conf.line_rules import admin_codes
 from conf.phases import Phases
 from conf.segments import segment_scores
 from conf.settings import Settings
+from conf.terminal import Table, number, prose
 from lake.files import kept_since
 from lake.table import existing_lake, landed_rows, reaching, read_next_offsets
 from mart.erasure_list import ErasureList, read_list
@@ -284,31 +284,26 @@ def _count(engine: duckdb.DuckDBPyConnection, query: str) -> int:
 
 def describe(verified: Verified) -> RenderableType:
     """What was found, for a terminal."""
-    table = Table("", "in the mart", "differing", title_justify="left")
-    table.title = f"the mart against the lake, version {verified.lake_version}"
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table(
+        "what", number("in the mart"), number("differences"),
+        title=f"The mart against the lake, version {verified.lake_version}",
+    )  # fmt: skip
     for name, rows in verified.rows.items():
-        table.add_row(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
+        table.add(_LABELS[name], f"{rows:,}", f"{verified.differing[name]:,}")
     phases = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in verified.seconds.items())
     unlanded = verified.unlanded
     if unlanded.invoices:
         phases += (
-            f"\n{unlanded.invoices:,} invoices are older than the lake (since {unlanded.lake_kept_since}): taken as "
-            "the mart has them"
+            f"\n{counted(unlanded.invoices, 'invoice')} from before the lake begins ({unlanded.lake_kept_since}): "
+            "taken as the mart has them"
         )
     if unlanded.pruned:
-        phases += f"\n{unlanded.pruned:,} invoices are pruned: what they came to was taken as the mart carries it"
+        phases += f"\n{counted(unlanded.pruned, 'pruned invoice')}: their carried totals were used"
     if verified.equal:
         return Group(
             table, Text(phases, style="dim"), Text("equal: every row, every column, to the cent", "bold green")
         )
-    first = Table("table", "key", "difference", "mart", "lake", "explained by invoices")
+    first = Table("table", "key", prose("difference"), "mart", "lake", prose("explained by invoices"))
     for d in verified.first:
-        first.add_row(d.table, d.key, d.difference, d.mart or "", d.lake or "", ", ".join(d.invoices))
-    return Group(
-        table,
-        Text(phases, style="dim"),
-        Text(_NOT_EQUAL, "bold red"),
-        first,
-    )
+        first.add(d.table, d.key, d.difference, d.mart or "", d.lake or "", ", ".join(d.invoices))
+    return Group(table, Text(phases, style="dim"), Text(_NOT_EQUAL, "bold red"), first)

@@ -17,9 +17,9 @@ from pathlib import Path
 import structlog
 from filelock import FileLock
 from pydantic import BaseModel, ValidationError
-from rich.table import Table
 
 from conf.settings import Settings, SettingsError
+from conf.terminal import Table, prose
 from mart.status import Observed, observe
 from operations.alerts import CONDITIONS, Alert, Judgement, Message, compose, due, judge
 from operations.notify import Channel, NotDeliveredError
@@ -152,9 +152,9 @@ def write_state(path: Path, state: State) -> None:
 
 def describe(look: Look) -> Table:
     """A look as a table: each alert, whether it fires, and what was found."""
-    table = Table("alert", "state", "found")
+    table = Table("alert", "state", prose("found"))
     for alert in Alert:
         found = look.judgement.firing.get(alert)
         state = "fires" if found else "unknown" if alert in look.judgement.unknown else "fine"
-        table.add_row(alert, state, f"{CONDITIONS[alert].title}: {found}" if found else "")
+        table.add(alert, state, f"{CONDITIONS[alert].title}: {found}" if found else "")
     return table

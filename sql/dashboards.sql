@@ -15,7 +15,8 @@ FROM mart.customer_segmentation
 WHERE customer_id = %(customer_id)s
 
 -- name: customer_scores
-SELECT metric, score, value, rank, customers, quintile_begins, quintile_ends, places_to_next, next_value, more_to_next
+-- Rank 1 is the best, as in `explain` (explain/scores).
+SELECT metric, score, value, customers - rank + 1 AS rank, customers, places_to_next, next_value, more_to_next
 FROM mart.explain_scores(%(customer_id)s)
 
 -- name: customer_invoices

@@ -7,8 +7,10 @@ CROSS JOIN mart.as_of
 WHERE customer_id = %(customer)s
 
 -- name: scores
-SELECT metric, score, value, rank, customers, quintile_begins, quintile_ends, value_below, value_above, places_to_next,
-       next_value, more_to_next
+-- Rank 1 is the best here and on the page (dashboards/customer_scores); the mart's function counts from the lowest.
+SELECT metric, score, value, customers - rank + 1 AS rank, customers,
+       customers - quintile_ends + 1 AS quintile_begins, customers - quintile_begins + 1 AS quintile_ends,
+       value_below, value_above, places_to_next, next_value, more_to_next
 FROM mart.explain_scores(%(customer)s)
 
 -- name: purchases

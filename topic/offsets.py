@@ -7,7 +7,8 @@ held to the ranges that it was read from, and a batch without a record moves the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,3 +88,14 @@ def behind(
     its `first` record, else at 0."""
     known = {**(first or {}), **next_offsets}
     return {p: max(0, end - known.get(p, 0)) for p, end in sorted(ends.items())}
+
+
+def in_words(next_offsets: Iterable[tuple[str, int, int]]) -> str:
+    """Where a store goes on, of each topic and partition: `topic invoices, next offset 17 (partition 0)`."""
+    topics = groupby(sorted(next_offsets), key=lambda each: each[0])
+    return "; ".join(f"topic {topic}, {_listed([(p, at) for _, p, at in each])}" for topic, each in topics)
+
+
+def _listed(partitions: list[tuple[int, int]]) -> str:
+    noun = "next offset" if len(partitions) == 1 else "next offsets"
+    return f"{noun} {', '.join(f'{at} (partition {p})' for p, at in partitions)}"

@@ -89,14 +89,14 @@ const METRICS = {
 };
 /** One line a score: the quintile that the customer is in, the rank, and what is missing to the next quintile. */
 function scores(rows) {
-  const lines = rows.map(([metric, score, value, rank, customers, , , places, next, more]) => {
+  const lines = rows.map(([metric, score, value, rank, customers, places, next, more]) => {
     const [name, shown, missing] = METRICS[metric];
     const way = places === null ? "in the top quintile"
       : `${format.count(places)} ${places === 1 ? "place" : "places"} below the next quintile: ${metric === "r" ? `a purchase on ${shown(next)} or later` : missing(more)}`;
     return make("div", { class: "score", "data-metric": metric }, make("span", {}, name),
       make("span", { class: "steps", role: "img", "aria-label": `score ${score} of 5` }, ...[1, 2, 3, 4, 5].map((step) => make("i", { class: step <= score ? "on" : "" }))),
       make("b", {}, `${score}`),
-      make("span", { class: "hint" }, `${shown(value)} · rank ${format.count(customers - rank + 1)} of ${format.count(customers)} · ${way}`));
+      make("span", { class: "hint" }, `${shown(value)} · rank ${format.count(rank)} of ${format.count(customers)}, 1 is the best · ${way}`));
   });
   return make("div", { class: "scores" }, ...lines);
 }

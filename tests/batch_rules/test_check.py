@@ -129,7 +129,7 @@ def test_the_command(shop, spark, monkeypatch):
     published(shop, spark)
     code, output = check("--business-date", str(DAY))
     assert code == 0, output
-    assert "BAD" not in output
+    assert "FAILED" not in output
     code, output = check("--business-date", "2026-03-09")
     assert code == 3
     last_line = output.strip().splitlines()[-1]

@@ -63,7 +63,8 @@ def test_exit_codes(monkeypatch, error, expected, says):
 def test_against_a_mart(shop, spark, monkeypatch):
     monkeypatch.setattr("conf.settings.settings", lambda: shop.settings)
     monkeypatch.setattr(main, "run", lambda settings, options: main.run_in(spark, settings, options))
-    assert run("recommend", "butter1")[1].startswith("no current rule begins with butter1")
+    assert run("recommend", "butter1") == (0, "no rules yet: `retail-mart mine` makes them")
+    assert run("runs") == (0, "no runs yet: `retail-mart mine` makes the first")
     shop.land(sales(*BREAKFAST))
     code, output = run("mine", "--business-date", str(DAY), "--support", "0.2", "--confidence", "0.3")
     assert code == 0, output
@@ -73,6 +74,10 @@ def test_against_a_mart(shop, spark, monkeypatch):
     assert code == 0
     assert "Name of bread1" in output
     assert "100.0%" in output
+    assert run("recommend", "BUTTER1") == (code, output)
+    nothing = "no current rule begins with nothing1: a wrong stock code, or nothing is bought with it often"
+    assert run("recommend", "Nothing1", "nothing1") == (0, nothing.replace("nothing1:", "Nothing1, nothing1:"))
+    assert run("recommend", "bread1", "butter1", "jam1")[1].startswith("the current rules lead from bread1, butter1, j")
     published(shop, spark)
     assert run("mine", "--business-date", "2020-01-01")[0] == 3
     assert run("rollback", "1") == (0, "run 1 is the current one")

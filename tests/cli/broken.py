@@ -246,7 +246,7 @@ def _outcome(ended: Ended, home: Path) -> Outcome:
 
 
 def _sentence(text: str, home: Path) -> str:
-    if "│" in text or "┃" in text:
+    if text.startswith(("Kafka ", "alert ")):  # `status`, `watch --once`
         return "the table says what"
     line = text.splitlines()[-1].replace(str(home), "MART_HOME") if text else ""
     for pattern, words in (

@@ -106,7 +106,8 @@ def test_customer_page_follows_the_customer(browser, url, shop, fresh_mart, sold
         opened.wait_for_text("#customer h1", f"Customer {customer}")
         opened.wait_for_text("#customer h1", "At Risk")
         opened.wait_for_text(
-            "#customer [data-metric=r] .hint", re.compile(r"rank \d+ of \d+ · .+ below the next quintile")
+            "#customer [data-metric=r] .hint",
+            re.compile(r"rank \d+ of \d+, 1 is the best · .+ below the next quintile"),
         )
         # They buy again, as the last of all: no longer at risk, and the page says so by itself, with the cause.
         own = next(invoice for invoice in sold[-500:] if len(invoice.lines) > 1)

@@ -311,6 +311,6 @@ def test_compact_as_a_command(pipeline, catch_up):
     catch_up(LAND, max_invoices_per_batch=10)
     done = command(pipeline, "compact")
     assert done.returncode == 0, done.stderr
-    assert "4 files merged, 0 files" in done.stdout
+    assert "4 files merged; 0 files" in done.stdout
     assert lake_rows.counts(pipeline.settings.lake) == (40, 40)
     assert len(list(Path(pipeline.settings.lake).glob("business_date=*/*.parquet"))) == 5

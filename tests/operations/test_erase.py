@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable
-from rich.console import Console
 
 from conf.errors import StreamingError
 from conf.settings import Settings
@@ -27,7 +26,7 @@ from lake.table import open_lake
 from mart.connection import connect
 from mart.erasure_list import NO_CONTENT, ErasureList, read_list
 from mart.score import Check
-from operations.erase import Erased, describe, erase, erase_from_lake, erase_listed
+from operations.erase import describe, erase, erase_from_lake, erase_listed
 from operations.export import export, to_json
 from sql import statement
 from streaming import land
@@ -36,6 +35,7 @@ from streaming.land import land_batch
 from tests.builders.applied import SCHEMA, Mart, cleaned, wrong
 from tests.builders.landed import TOPIC, batch, landed_coordinates, valid
 from tests.builders.mart_rows import rows
+from tests.builders.rendered import rendered
 
 pytestmark = pytest.mark.stack
 DAY = "2025-03-0{}T10:00:00"
@@ -339,12 +339,7 @@ def test_a_restored_mart_and_a_new_one_take_the_lakes_list(shop, tmp_path):
 
 
 def test_the_receipt_names_nobody(shop):
-    def printed(erased: Erased) -> str:
-        console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-        console.print(describe(erased))
-        return console.export_text()
-
-    receipt = printed(erase(shop.settings, "kim3"))
+    receipt = rendered(describe(erase(shop.settings, "kim3")))
     assert "kim3" not in receipt
     assert "there is no lake" in receipt
     assert "UTC" in receipt
@@ -390,7 +385,7 @@ def test_commands(shop):
     assert Decimal(54) in {c[3] for c in shop.mart.customers()}
     done = run("erase", "kim3", answer="y\n")
     assert done.returncode == 0, done.stderr
-    assert "receipt of an erasure" in done.stdout
+    assert "Receipt of an erasure" in done.stdout
     assert run("erase", "kim3", "--yes").returncode == 0
     gone = run("export", "kim3")
     assert (gone.returncode, gone.stdout) == (1, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import random
 from contextlib import closing
 from decimal import Decimal
@@ -10,13 +9,13 @@ from decimal import Decimal
 import pandas as pd
 import psycopg2
 import pytest
-from rich.console import Console
 
 from conf.errors import StreamingError
 from conf.postgres import answering
 from conf.settings import settings
 from operations.explain import describe, explain, ways_up
 from tests.builders.applied import Mart, cleaned
+from tests.builders.rendered import rendered
 from tests.builders.verbs import run
 from torture.oracle import quintiles
 
@@ -42,9 +41,7 @@ def scored(customers: pd.DataFrame, metric: pd.Series) -> pd.Series:
 
 
 def shown(explanation) -> str:
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(describe(explanation))
-    return console.export_text()
+    return rendered(describe(explanation), 140)
 
 
 def five_customers(mart) -> None:
@@ -76,19 +73,20 @@ def test_customer_whom_others_overtook(mart, reader):
     text = shown(found)
     assert "overtaken by others" in text
     assert "own purchase: invoice 3" in text
-    assert "3 of 5" in text
+    assert "Scores among 5 customers; rank 1 is the best" in text
 
 
-def test_best_customer_has_no_tile_above_and_the_own_purchase_is_named(mart, reader):
+def test_best_customer_has_no_quintile_above_and_the_own_purchase_is_named(mart, reader):
     five_customers(mart)
     found = explain(reader, "c0", newest=1)
     assert ways_up(found.scores) == []
+    assert [(s.rank, s.quintile_begins, s.quintile_ends) for s in found.scores] == [(1, 1, 1)] * 3
     assert [p.invoice for p in found.purchases] == ["5"]
     assert [(m.to_segment, m.cause, m.invoice) for m in found.moves] == [("Champions", "own purchase", "5")]
     assert "Newest 1 invoice; 2 in total, 101.00" in shown(found)
 
 
-def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart, reader):
+def test_what_is_said_to_be_missing_reaches_the_next_quintile_and_less_does_not(mart, reader):
     rng = random.Random(7)
     mart.apply(
         *(
@@ -114,13 +112,13 @@ def test_what_is_said_to_be_missing_reaches_the_next_tile_and_less_does_not(mart
             quintiles = scored(frame, frame[score.metric])
             order = frame.sort_values([score.metric, "customer_id"]).index
             assert score.score == quintiles[row]
-            assert score.rank == list(order).index(row) + 1
+            assert score.rank == len(order) - list(order).index(row)  # 1 is the best
             assert score.quintile_begins <= score.rank <= score.quintile_ends
             assert (score.more_to_next is None) == (score.score == 5)
             if score.more_to_next is None:
                 continue
             seen += 1
-            assert list(quintiles[order]).index(score.score + 1) + 1 - score.rank == score.places_to_next
+            assert score.rank - (len(order) - list(quintiles[order]).index(score.score + 1)) == score.places_to_next
             more = pd.Timedelta(days=int(score.more_to_next)) if score.metric == "r" else score.more_to_next
             more = int(more) if score.metric == "f" else more
             for added, quintile in ((more, score.score + 1), (more - least[score.metric], score.score)):

@@ -14,7 +14,6 @@ from pathlib import Path
 import psycopg2
 import pytest
 from deltalake import DeltaTable
-from rich.console import Console
 
 from conf.errors import StreamingError
 from conf.settings import Settings
@@ -33,6 +32,7 @@ from streaming.land import land_batch
 from tests.builders.applied import Mart, cleaned, wrong
 from tests.builders.landed import TOPIC, batch, landed_coordinates, valid
 from tests.builders.mart_rows import rows, snapshot
+from tests.builders.rendered import rendered
 
 pytestmark = pytest.mark.stack
 NOTHING = Old(0, 0, 0, 0, 0, 0, None)
@@ -253,9 +253,8 @@ def test_explain_tells_what_was_pruned(shop):
     with closing(psycopg2.connect(shop.settings.require_mart("reader"))) as reader:
         found = explain(reader, "kim3")
     assert len(found.purchases) == 4
-    console = Console(width=160, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(describe_explanation(found))
-    assert "and 6 older invoices until 2025-06-04, 19.50 in all, pruned" in console.export_text()
+    shown = rendered(describe_explanation(found), 160)
+    assert "and 6 older invoices until 2025-06-04, 19.50 in all, pruned" in shown
 
 
 def test_the_lake_loses_old_dates_and_keeps_its_next_offsets(shop):

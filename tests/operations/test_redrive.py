@@ -209,7 +209,7 @@ def test_commands(shelf):
     listed = command(pipeline, "list", "--reason", "not_utf8")
     assert listed.returncode == 0
     # The whole first cell: "0:4" alone is also in a time of day, like 20:41.
-    assert re.findall(r"^│ (\d+:\d+) ", listed.stdout.decode(), re.MULTILINE) == ["0:5"]
+    assert re.findall(r"^(\d+:\d+) ", listed.stdout.decode(), re.MULTILINE) == ["0:5"]
     shown = command(pipeline, "show", "0:5")
     assert rb"\x1b[31mnot \xff json" in shown.stdout
     assert b"\x1b[31m" not in shown.stdout

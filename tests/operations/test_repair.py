@@ -16,7 +16,6 @@ from datetime import UTC, date, datetime, timedelta
 import psycopg2
 import pyarrow as pa
 import pytest
-from rich.console import Console
 
 from conf.errors import StreamingError
 from conf.settings import Settings
@@ -35,6 +34,7 @@ from tests.builders.applied import TOPIC
 from tests.builders.mart_rows import assert_mart_equals, rows, snapshot
 from tests.builders.pipeline import new_mart
 from tests.builders.records import event, random_events
+from tests.builders.rendered import rendered
 from tests.builders.shop import Shop
 from topic.describe import Topic
 from torture.oracle import expected_customers
@@ -147,11 +147,10 @@ def test_what_was_replaced_is_kept_and_told(shop):
     assert invoices[2].startswith("made up,")
     assert f",{customer}," in (done.kept_in / "replaced_customers.csv").read_text()
     assert done.kept_in.stat().st_mode & 0o077 == 0
-    console = Console(width=140, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
-    console.print(describe(done))
-    told = " ".join(console.export_text().split())
+    told = " ".join(rendered(describe(done), 140).split())
     assert "equal now: every row, every column, to the cent" in told
-    assert f"the stream goes on at invoices 0:{shop.next_offsets[0]}, invoices 1:{shop.next_offsets[1]}" in told
+    next_offsets = f"{shop.next_offsets[0]} (partition 0), {shop.next_offsets[1]} (partition 1)"
+    assert f"the stream goes on in topic invoices, next offsets {next_offsets}" in told
 
 
 def test_a_right_mart_is_left_as_it_is(shop):
@@ -446,8 +445,8 @@ def test_command_and_its_exit_codes(shop):
 
     done = run("--repair")
     assert done.returncode == 0
-    assert "repair of the mart" not in done.stdout, "nothing differed"
-    assert "repair of the mart" in run("--repair", "--always").stdout
+    assert "Repair of the mart" not in done.stdout, "nothing differed"
+    assert "Repair of the mart" in run("--repair", "--always").stdout
     assert run("--always").returncode == 2
     shop.spoil(WRONG["a wrong cut"][0])
     assert run().returncode == 5
