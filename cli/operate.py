@@ -260,22 +260,38 @@ def erase(
             help="Everyone on the mart's and the lake's erasure list again: after a restore, or for a mart made anew.",
         ),
     ] = False,
+    accept_unknown: Annotated[
+        bool,
+        typer.Option(
+            "--accept-unknown", help="Also an id that is stored nowhere: it goes on the erasure list for good."
+        ),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Erase one customer from mart and lake (as MART_OWNER_DSN), and print a receipt that names nobody.
+
+    Shows what is stored of them, then asks. An id that is stored nowhere is refused: it is mistyped, most likely.
 
     Their invoices stay without them, in the shop's totals and in the baskets; everyone else's scores stay exact. The
     erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
     Exit codes: 0 erased, 1 operator action required, 4 PostgreSQL or the lake is unavailable: run it again.
     """
-    from operations.erase import describe, erase_listed
+    from operations.erase import check_known, describe, erase_listed, look
     from operations.erase import erase as erase_customer
 
     if (customer is None) != listed:
         raise typer.BadParameter("specify a CUSTOMER, or --listed")
     current = configured()
+    if customer is not None:
+        with errors.status("looking"):
+            stored = look(current, customer)
+        if not accept_unknown:
+            check_known(customer, stored)
+        whom = f"customer {customer} ({stored}{'; erased before' if stored.listed else ''})"
+    else:
+        whom = "everyone on the erasure list"
     if not yes:
-        typer.confirm(f"Erase {customer or 'everyone on the erasure list'} for good?", abort=True)
+        typer.confirm(f"Erase {whom} for good?", abort=True, err=True)  # standard output is the receipt's: no names
     with errors.status("erasing"):
         erased = erase_listed(current) if customer is None else erase_customer(current, customer)
     console.print(describe(erased))

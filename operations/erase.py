@@ -17,7 +17,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, write_deltalake
+from deltalake import DeltaTable, QueryBuilder, write_deltalake
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
@@ -40,6 +40,31 @@ from sql import one_row, statement
 _RAW_AT_ONCE = 100
 # A file that no version of the lake holds may be one that a landing writes right now; no commit takes an hour.
 _STRAY_FILES_HOURS = 1
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is stored of a customer: `invoices` in the mart, the newest of `last_on`, older ones that are `pruned` but
+    counted, moves, quarantined records and rows of the lake that name them; `listed`: they were erased before."""
+
+    invoices: int
+    last_on: date | None
+    pruned: int
+    moves: int
+    quarantined: int
+    landed: int
+    listed: bool
+
+    def __str__(self) -> str:
+        last = f", the last on {self.last_on}" if self.last_on else ""
+        found = [f"{counted(self.invoices, 'invoice')}{last}"]
+        found += [counted(self.pruned, "pruned invoice")] if self.pruned else []
+        found += [counted(self.moves, "move"), counted(self.quarantined, "quarantined record")]
+        return ", ".join([*found, f"{counted(self.landed, 'row')} of the lake"])
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.invoices or self.pruned or self.moves or self.quarantined or self.landed)
 
 
 @dataclass(frozen=True)
@@ -72,6 +97,30 @@ class Erased:
 
     mart: ErasedFromMart
     lake: ErasedFromLake | None
+
+
+def look(settings: Settings, customer: str) -> Stored:
+    """What an erasure of a customer would find now, as MART_OWNER_DSN. Changes nothing."""
+    in_lake = find_lake(settings.lake)
+    with _owner(settings) as connection, as_owner("erase"), connection, connection.cursor() as cursor:
+        cursor.execute(statement("erase/select_stored"), {"customer": customer})
+        invoices, last_on, pruned, moves = one_row(cursor)
+        known = read_list(cursor)
+        quarantined = len(_mentioning(connection, known.of_one(customer)))
+    landed = 0 if in_lake is None else _count_landed(in_lake, customer)
+    lists = (known, None if in_lake is None else lake_list(in_lake))
+    listed = any(found is not None and found.names(customer) for found in lists)
+    return Stored(invoices, last_on, pruned, moves, quarantined, landed, listed)
+
+
+def check_known(customer: str, stored: Stored) -> None:
+    """Raise StreamingError for an id that nothing stored has, nor the erasure list: it is mistyped, most likely."""
+    if not (stored.anything or stored.listed):
+        raise StreamingError(
+            f"customer {customer!r} is unknown: neither the mart, the quarantine, the lake nor the erasure list has "
+            "this id, so nothing was changed. Ids are compared exactly, with capitals and leading zeros. To put it on "
+            "the erasure list all the same, against records yet to come: `--accept-unknown`"
+        )
 
 
 def erase(settings: Settings, customer: str) -> Erased:
@@ -210,7 +259,7 @@ def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
     if in_mart.digests and in_lake.digests:
         raise StreamingError(
             "the mart and the lake have erasure lists of different origin, and neither can be read with the "
-            "other's salt: erase each customer of your receipts anew, `retail-mart erase CUSTOMER`"
+            "other's salt: erase each customer of your receipts anew, `retail-mart erase CUSTOMER --accept-unknown`"
         )
     if in_lake.digests:
         cursor.execute(statement("erase/set_salt"), {"salt": in_lake.salt})
@@ -225,13 +274,25 @@ def _named(cursor: Cursor, only: ErasureList) -> list[str]:
 
 
 def _forget_rejected(connection: Connection, cursor: Cursor, only: ErasureList) -> int:
-    with connection.cursor("quarantine") as values:  # on the server: it may be large
-        values.itersize = _RAW_AT_ONCE
-        values.execute(statement("erase/select_raw"))
-        mentioning = [row[:3] for row in values if only.is_mentioned(bytes(row[3]))]
+    mentioning = _mentioning(connection, only)
     if mentioning:
         execute_values(cursor, statement("erase/forget_rejected"), mentioning, page_size=500)
     return len(mentioning)
+
+
+def _mentioning(connection: Connection, only: ErasureList) -> list[tuple[str, int, int]]:
+    """The coordinates of the quarantined records whose value names a customer of the list."""
+    with connection.cursor("quarantine") as values:  # on the server: it may be large
+        values.itersize = _RAW_AT_ONCE
+        values.execute(statement("erase/select_raw"))
+        return [row[:3] for row in values if only.is_mentioned(bytes(row[3]))]
+
+
+def _count_landed(table: DeltaTable, customer: str) -> int:
+    question = statement("erase/count_landed").format(customer=customer.replace("'", "''"))
+    with reaching(table.table_uri):
+        [rows] = pa.table(QueryBuilder().register("lake", table).execute(question))[0].to_pylist()
+    return int(rows)
 
 
 def _dates(table: DeltaTable, only: ErasureList) -> list[date]:

@@ -1,9 +1,21 @@
--- Erasure of customers: writers are locked out, the list and its salt read (apply reads them, too) and extended; who is
+-- Erasure of customers: looked at before anybody is asked; then writers are locked out, the list and its salt read (apply reads them, too) and extended; who is
 -- meant leaves the invoices, what was carried, the moves, the customers (sql/score.sql scores the others) and the
 -- quarantine; open pages are told.
 
 -- name: has_list
 SELECT to_regclass('mart.erased_customer') IS NOT NULL
+
+-- name: select_stored
+-- What the mart stores of one customer, before it is erased; the quarantine's values are read one by one (select_raw).
+SELECT count(invoice), max(invoice_date)::date,
+       coalesce((SELECT frequency FROM mart.customer_carried WHERE customer_id = %(customer)s), 0),
+       (SELECT count(*) FROM mart.segment_change WHERE customer_id = %(customer)s)
+FROM mart.invoice
+WHERE customer_id = %(customer)s
+
+-- name: count_landed
+-- The lake's rows of a customer, for delta-rs's engine, which takes no parameters.
+SELECT count(*) FROM lake WHERE customer_id = '{customer}'
 
 -- name: lock_writers
 -- Before lock_scores, as apply does: no batch is between its looks at what was erased or pruned and its commit, and none

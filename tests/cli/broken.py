@@ -85,7 +85,7 @@ VERBS = (
     Verb("restore", ("{dump}",), _MART),
     Verb("watch", ("--once",), frozenset({"mart", "kafka"})),
     Verb("export", ("c1",), _MART),
-    Verb("erase", ("c1", "--yes"), _MART),
+    Verb("erase", ("c1", "--yes", "--accept-unknown"), _MART),
     Verb("erase", ("--listed", "--yes"), _MART),
     Verb("rejected list", (), _MART),
     Verb("rejected show", ("0:1",), _MART),

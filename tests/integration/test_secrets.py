@@ -56,7 +56,7 @@ ARGUMENTS = {
     "restore": ("{dump}",),
     "watch": ("--once",),
     "export": ("c1",),
-    "erase": ("c1", "--yes"),
+    "erase": ("c1", "--yes", "--accept-unknown"),
     "prune": ("--yes",),
     "rejected show": ("0:1",),
     "rejected redrive": ("--all",),

@@ -33,7 +33,7 @@ _VERBS = {
     "prune --yes": "mart.invoice",
     "backup": "mart.invoice",
     "export c1": "mart.customer",
-    "erase c1 --yes": "mart.stream_writer",
+    "erase c1 --yes --accept-unknown": "mart.stream_writer",
     "rejected list": "mart.rejected_invoice",
     "rejected show 0:1": "mart.rejected_invoice",
     "rejected redrive --all": "mart.rejected_invoice",
@@ -45,7 +45,8 @@ _WAITING = (
 
 
 @pytest.mark.parametrize(
-    ("number", "verbs"), [(signal.SIGINT, list(_VERBS)), (signal.SIGTERM, ["migrate", "erase c1 --yes", "backup"])]
+    ("number", "verbs"),
+    [(signal.SIGINT, list(_VERBS)), (signal.SIGTERM, ["migrate", "erase c1 --yes --accept-unknown", "backup"])],
 )
 def test_a_signal_ends_every_command_that_waits(pipeline, number, verbs):
     with ExitStack() as held, closing(psycopg2.connect(pipeline.mart.owner_dsn)) as other:
@@ -64,7 +65,7 @@ def test_a_signal_ends_every_command_that_waits(pipeline, number, verbs):
 def test_a_signal_ends_a_command_whose_server_has_fallen_silent(pipeline):
     with way(pipeline.mart.owner_dsn) as to_server, locked(pipeline.mart.owner_dsn, "mart.stream_writer"):
         environment = {**pipeline.environment(), "MART_OWNER_DSN": to_server.dsn}
-        with _started(environment, "erase", "c1", "--yes") as process:
+        with _started(environment, "erase", "c1", "--yes", "--accept-unknown") as process:
             until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(1,)])
             to_server.silent.set()
             process.send_signal(signal.SIGTERM)

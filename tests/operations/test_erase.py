@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from contextlib import closing
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from lake.table import open_lake
 from mart.connection import connect
 from mart.erasure_list import NO_CONTENT, ErasureList, read_list
 from mart.score import Check
-from operations.erase import describe, erase, erase_from_lake, erase_listed
+from operations.erase import Stored, check_known, describe, erase, erase_from_lake, erase_listed, look
 from operations.export import export, to_json
 from sql import statement
 from streaming import land
@@ -121,8 +122,27 @@ def test_again_changes_nothing_and_an_unknown_customer_is_listed(shop):
     again = erase(shop.settings, "kim3").mart
     assert (again.listed, again.invoices, again.customers, again.moves, again.quarantined) == (0, 0, 0, 0, 0)
     assert shop.dumped() == before
-    assert erase(shop.settings, "nobody").mart.listed == 1
+    assert erase(shop.settings, "nobody").mart.listed == 1  # the command asks for --accept-unknown first
     assert shop.check() == Check(6, 0, 0, 0)
+
+
+def test_an_id_is_known_wherever_something_is_stored_of_it(shop):
+    found = look(shop.settings, "kim3")
+    assert (found.invoices, found.last_on, found.quarantined, found.landed) == (2, date(2025, 3, 9), 2, 0)
+    assert str(found).startswith("2 invoices, the last on 2025-03-09, ")
+    lake = open_lake(shop.settings.lake)
+    land_batch(lake, TOPIC, batch({**valid(0), "customer_id": "o'neill"}))
+    assert look(shop.settings, "o'neill") == Stored(0, None, 0, 0, 0, 1, False)
+    assert look(shop.settings, "kim33").quarantined == 1
+    for known in ("kim3", "kim33", "o'neill"):
+        check_known(known, look(shop.settings, known))
+    for unknown in ("kim", "KIM3", "kim3 "):
+        with pytest.raises(StreamingError, match=f"customer {unknown!r} is unknown.*--accept-unknown"):
+            check_known(unknown, look(shop.settings, unknown))
+    erase(shop.settings, "o'neill")
+    assert look(shop.settings, "o'neill") == Stored(0, None, 0, 0, 0, 0, True)
+    shop.mart.rows("DELETE FROM mart.erased_customer RETURNING 1")  # the lake has its own copy of the list
+    assert look(shop.settings, "o'neill").listed
 
 
 def test_every_customer_one_by_one(shop):
@@ -381,12 +401,22 @@ def test_commands(shop):
 
     assert json.loads(run("export", "kim3").stdout)["customer_id"] == "kim3"
     assert run("erase").returncode == 2
-    assert run("erase", "kim3", answer="n\n").returncode == 1
+    declined = run("erase", "kim3", answer="n\n")
+    assert (declined.returncode, declined.stdout.strip()) == (1, "")
+    asked = "Erase customer kim3 (2 invoices, the last on 2025-03-09, "
+    assert declined.stderr.startswith(asked), declined.stderr
+    before = shop.dumped()
+    mistyped = run("erase", "kim03", "--yes")
+    assert (mistyped.returncode, mistyped.stdout) == (1, "")
+    assert "customer 'kim03' is unknown" in mistyped.stderr
+    assert shop.dumped() == before
     assert Decimal(54) in {c[3] for c in shop.mart.customers()}
     done = run("erase", "kim3", answer="y\n")
     assert done.returncode == 0, done.stderr
     assert "Receipt of an erasure" in done.stdout
-    assert run("erase", "kim3", "--yes").returncode == 0
+    assert "kim3" not in done.stdout
+    assert run("erase", "kim3", "--yes").returncode == 0, "once more"
+    assert run("erase", "kim03", "--yes", "--accept-unknown").returncode == 0
     gone = run("export", "kim3")
     assert (gone.returncode, gone.stdout) == (1, "")
     migrated = run("migrate")
