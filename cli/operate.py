@@ -80,17 +80,24 @@ def rewind(
     only: Annotated[
         Query | None, typer.Option(help="Rewind only the mart (apply) or only the lake (land). [default: both]")
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Forget how far the topic is applied and landed: the next run reads it from its first record.
 
-    Invoices that are in the mart are recognised and not counted again. The lake takes a second copy of what the topic
-    still holds; its readers count each invoice once, the earliest copy. Also the way on after the topic was deleted
-    and created anew. Stop the running job first; if you do not, the job ends (fenced) at its next batch, and its
-    landing may be in the way of this command: then run it again.
+    Says what that means, then asks. Invoices that are in the mart are recognised and not counted again. The lake takes
+    a second copy of what the topic still holds; its readers count each invoice once, the earliest copy. Also the way on
+    after the topic was deleted and created anew. A job that runs meanwhile ends (fenced) at its next batch: start it
+    again. Exit codes: 0 done, 1 declined, or operator action required, 4 Kafka, PostgreSQL or the lake is unavailable:
+    nothing is half done, run it again.
     """
+    from operations.rewind import describe, look
     from operations.rewind import rewind as rewind_next_offsets
 
-    rewind_next_offsets(configured(), only, typer.echo)
+    current = configured()
+    if not yes:
+        console.print(describe(look(current, only), only), markup=False)
+        typer.confirm("Rewind?", abort=True)
+    rewind_next_offsets(current, only, typer.echo)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from itertools import groupby
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from conf.counted import counted
 from conf.errors import GapError
 from topic.describe import Topic
 
@@ -35,8 +36,8 @@ def starting_offsets(
         if next_offset < first and not accept_gap:
             raise GapError(
                 f"topic {topic.name!r} partition {partition}: offsets {next_offset} to {first - 1} "
-                f"({first - next_offset} records) were deleted by the broker before {store} had them. Replay them "
-                "from their source, or go on without them: `retail-mart run --accept-gap`"
+                f"({counted(first - next_offset, 'record')}) were deleted by the broker before {store} had them. Replay "
+                "them from their source, or go on without them: `retail-mart run --accept-gap`"
             )
         if next_offset > topic.end_offsets[partition]:
             raise GapError(
@@ -62,7 +63,8 @@ def due_records(
         if first > next_offset:
             raise GapError(
                 f"partition {partition}: the batch starts at offset {first}, {store}'s next offset is {next_offset}: "
-                f"{first - next_offset} offsets would be lost, so nothing of it is taken"
+                f"{counted(first - next_offset, 'offset')} would be lost, so nothing of it is taken. Start the job "
+                f"again: it goes on where {store} is"
             )
         if first < next_offset:
             stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], next_offset))

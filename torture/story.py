@@ -92,7 +92,7 @@ class Story:
             self.expect(job, seconds=seconds)
 
     def rewind(self) -> None:
-        with self.pipeline.life("cli", "rewind") as rewind:
+        with self.pipeline.life("cli", "rewind", "--yes") as rewind:
             rewind.succeed()
 
     def expect(self, life: Command, code: int = 0, words: str = "", seconds: float = 300) -> None:

@@ -134,7 +134,7 @@ def test_rewind_lands_a_second_copy_of_each_invoice(pipeline, catch_up):
     events = random_events(200, customers=40, seed=24)
     send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     catch_up()
-    done = command(pipeline, "rewind")
+    done = command(pipeline, "rewind", "--yes")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("from its first record again") == 2
     catch_up()
@@ -143,8 +143,8 @@ def test_rewind_lands_a_second_copy_of_each_invoice(pipeline, catch_up):
     assert lake_rows.query(pipeline.settings.lake, twice) == [(2,)]  # copies of the very same records
     assert rows(pipeline.mart.owner_dsn, "SELECT sum(duplicates) FROM mart.batch") == [(200,)]
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
-    assert command(pipeline, "rewind", "--only", "apply").stdout.count("landed") == 0
-    assert command(pipeline, "rewind", "--only", "land").stdout.count("applied") == 0
+    assert command(pipeline, "rewind", "--only", "apply", "--yes").stdout.count("landed") == 0
+    assert command(pipeline, "rewind", "--only", "land", "--yes").stdout.count("applied") == 0
 
 
 def test_recreated_topic_is_an_error_of_landing_too(pipeline, catch_up, servers):
@@ -159,7 +159,7 @@ def test_recreated_topic_is_an_error_of_landing_too(pipeline, catch_up, servers)
     with pytest.raises(TopicChangedError, match=r"the lake's next offsets are of .* `retail-mart rewind`"):
         catch_up(LAND)
     assert lake_rows.counts(pipeline.settings.lake) == (10, 10)
-    assert command(pipeline, "rewind", "--only", "land").returncode == 0
+    assert command(pipeline, "rewind", "--only", "land", "--yes").returncode == 0
     catch_up(LAND)
     assert lake_rows.counts(pipeline.settings.lake) == (30, 30)
 
@@ -196,6 +196,30 @@ def test_landing_waits_for_a_full_batch_or_for_its_trigger(pipeline, tmp_path):
     with running(pipeline.environment(), tmp_path / "last", "--only", "land", "--available-now") as job:
         assert job.process.wait(timeout=60) == 0
     assert lake_rows.counts(pipeline.settings.lake) == (360, 360)
+
+
+@pytest.mark.slow
+def test_rewind_beside_a_running_job_and_traffic(pipeline, catch_up, tmp_path):
+    """The job ends at its next batch, fenced or by its landing; mart and lake are both read from the first record."""
+    records = encode(random_events(900, customers=80, seed=34))
+    send(pipeline.bootstrap_servers, pipeline.topic, records[:300])
+    environment = {**pipeline.environment(), "LANDING_TRIGGER_SECONDS": "1"}
+    with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
+        job.wait_for('"event": "applied"')
+        job.wait_for('"event": "landed"')
+        send(pipeline.bootstrap_servers, pipeline.topic, records[300:600])
+        done = command(pipeline, "rewind", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("from its first record again") == 2
+        send(pipeline.bootstrap_servers, pipeline.topic, records[600:])
+        ended = job.process.wait(timeout=120)
+        said = job.text()
+    assert (ended, {3: "fenced: ", 1: "it goes on where the lake is"}.get(ended, "?") in said) in ((3, True), (1, True))
+    before = lake_rows.counts(pipeline.settings.lake)[0]
+    catch_up()
+    assert lake_rows.counts(pipeline.settings.lake) == (before + 900, 900)
+    assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.invoice") == [(900,)]
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
 
 
 @pytest.mark.slow

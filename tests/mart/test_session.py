@@ -29,7 +29,7 @@ _VERBS = {
     "migrate": "public.migration",
     "verify": "mart.next_offset",
     "explain c1": "mart.customer",
-    "rewind --only apply": "mart.stream_writer",
+    "rewind --only apply --yes": "mart.stream_writer",
     "prune --yes": "mart.invoice",
     "backup": "mart.invoice",
     "export c1": "mart.customer",

@@ -41,7 +41,7 @@ def test_due_records_are_those_at_or_after_the_next_offsets():
 
 def test_a_range_that_begins_after_the_next_offset_is_a_gap_with_or_without_a_record():
     rows = batch((0, 3), (1, 7))
-    with pytest.raises(GapError, match="1 offsets would be lost"):
+    with pytest.raises(GapError, match="1 offset would be lost"):
         due_records(rows, {0: (3, 4), 1: (7, 8)}, {0: 2, 1: 7})
     with pytest.raises(GapError, match="partition 1: the batch starts at offset 7, the mart's next offset is 0"):
         due_records(rows, {0: (3, 4), 1: (7, 8)}, {0: 3})
