@@ -36,8 +36,8 @@ def starting_offsets(
         if next_offset < first and not accept_gap:
             raise GapError(
                 f"topic {topic.name!r} partition {partition}: offsets {next_offset} to {first - 1} "
-                f"({counted(first - next_offset, 'record')}) were deleted by the broker before {store} had them. Replay "
-                "them from their source, or go on without them: `retail-mart run --accept-gap`"
+                f"({counted(first - next_offset, 'record')}) were deleted by the broker before {store} had them. "
+                "Replay them from their source, or go on without them: `retail-mart run --accept-gap`"
             )
         if next_offset > topic.end_offsets[partition]:
             raise GapError(
