@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conf.terminal import Column, Table, number, prose
-from tests.builders.rendered import rendered, unreadable
 from tests.builders.files import ROOT
+from tests.builders.rendered import rendered, unreadable
 
 _WORDS = st.text("abcXYZ019-_.[]/", min_size=1, max_size=60)
 _CELLS = st.lists(_WORDS, min_size=0, max_size=12).map(" ".join)
