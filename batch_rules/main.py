@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 
 import structlog
 from pyspark.errors import AnalysisException
@@ -101,7 +102,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
             planned = plan(settings.lake, options)
         planned.seconds.update(seconds)
         try:
-            rules, names = find_rules(spark, planned, options)
+            rules, names = find_rules(spark, planned, options, settings.scratch)
             with _phase({}, "publish"):
                 run_id = publish(connection, planned, rules, names, settings.rule_runs_kept)
         except KeptBackError as error:
@@ -131,31 +132,33 @@ def plan(lake: str, options: RunOptions) -> Run:
     )
 
 
-def find_rules(spark: Callable[[], SparkSession], planned: Run, options: RunOptions) -> tuple[Rules, dict[str, str]]:
+def find_rules(
+    spark: Callable[[], SparkSession], planned: Run, options: RunOptions, spill_to: Path
+) -> tuple[Rules, dict[str, str]]:
     """The rules of a planned run and the names of all products of its window; fills in the run's counts and times.
 
     Spark is asked for where its FPGrowth mines: with that engine, or where the baskets are too many for this process.
     Raises KeptBackError when a guard refuses.
     """
-    found = None if options.engine == "fpgrowth" else _here(planned, options)
+    found = None if options.engine == "fpgrowth" else _here(planned, options, spill_to)
     itemsets, names = found or _by_spark(spark(), planned, options)
     planned.baskets, planned.itemsets = itemsets.baskets, len(itemsets.counts)
     planned.engine = itemsets.engine
     with _phase(planned.seconds, "conflicts"):
         lake = opened(planned.lake, planned.lake_version)
-        planned.conflicting = conflicting_in(lake, _after(planned), planned.business_date)
+        planned.conflicting = conflicting_in(lake, _after(planned), planned.business_date, spill_to)
     with _phase(planned.seconds, "measure"):
         rules = measure(itemsets, Fraction(options.confidence))
         planned.rules = len(rules)
     return rules, names
 
 
-def _here(planned: Run, options: RunOptions) -> tuple[Itemsets, dict[str, str]] | None:
+def _here(planned: Run, options: RunOptions, spill_to: Path) -> tuple[Itemsets, dict[str, str]] | None:
     """Itemsets and names, read and mined in this process; None if there is too much of it for the engine `auto`."""
     with ExitStack() as at_the_end:
         with _phase(planned.seconds, "read"):
             lake = opened(planned.lake, planned.lake_version)
-            sold = at_the_end.enter_context(sold_in(lake, _after(planned), planned.business_date))
+            sold = at_the_end.enter_context(sold_in(lake, _after(planned), planned.business_date, spill_to))
             planned.invoices = sold.invoices
         with _phase(planned.seconds, "name"):
             names = sold.names()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
-from tempfile import TemporaryDirectory
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -16,6 +16,7 @@ from deltalake import DeltaTable
 
 from batch_rules.landed import reading
 from conf.line_rules import admin_codes
+from conf.scratch import scratch
 from sql import statement
 
 
@@ -44,13 +45,13 @@ class Sold:
         return int(value)
 
 
-def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
+def conflicting_in(table: DeltaTable, after: date, until: date, spill_to: Path) -> int:
     """Invoices of the window of which the lake holds copies with other content. Here the one that Kafka took first
     counts; the mart counts the one that it applied first, which the lake cannot know.
 
     Raises RulesError, UnavailableError if the lake cannot be read.
     """
-    with _engine(table) as engine, reading(table.table_uri):
+    with _engine(table, spill_to) as engine, reading(table.table_uri):
         [(invoices,)] = engine.execute(
             statement("duckdb/conflicting_invoices"), {"after": after, "until": until}
         ).fetchall()
@@ -58,12 +59,12 @@ def conflicting_in(table: DeltaTable, after: date, until: date) -> int:
 
 
 @contextmanager
-def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
+def sold_in(table: DeltaTable, after: date, until: date, spill_to: Path) -> Iterator[Sold]:
     """What was sold on the business dates in (after, until], of the version of the lake that `table` is at.
 
     Raises RulesError, UnavailableError if the lake cannot be read.
     """
-    with _engine(table) as engine:
+    with _engine(table, spill_to) as engine:
         with reading(table.table_uri):
             engine.execute(
                 statement("duckdb/sold_lines"),
@@ -75,9 +76,9 @@ def sold_in(table: DeltaTable, after: date, until: date) -> Iterator[Sold]:
 
 
 @contextmanager
-def _engine(table: DeltaTable) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB with the version of the lake that `table` is at as `lake`, and a disk to spill to."""
-    with TemporaryDirectory(prefix="mart-rules-") as scratch, duckdb.connect() as engine:
-        engine.execute("SET temp_directory = $scratch", {"scratch": scratch})
+def _engine(table: DeltaTable, spill_to: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """DuckDB with the version of the lake that `table` is at as `lake`, and a folder to spill into."""
+    with scratch(spill_to, "rules") as folder, duckdb.connect() as engine:
+        engine.execute("SET temp_directory = $folder", {"folder": str(folder)})
         engine.register("lake", table.to_pyarrow_dataset())
         yield engine

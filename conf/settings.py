@@ -120,6 +120,11 @@ class Settings(BaseSettings):
         None,
         description="Spark's checkpoints: a folder or URL, scratch space. Default: MART_HOME/checkpoint.",
     )
+    scratch_dir: Path | None = Field(
+        None,
+        description="Temporary files of Spark, its Java and DuckDB (Spark's larger ones: SPARK_LOCAL_DIRS wins). "
+        "Default: MART_HOME/scratch.",
+    )
     shop_time_zone: str = Field("Asia/Jakarta", description="Zone of the shop's local times.")
     returns_policy: Literal["ignore", "net"] = Field(
         "ignore", description="Returns: `ignore` them, or `net` them against monetary."
@@ -273,10 +278,10 @@ class Settings(BaseSettings):
             raise ValueError("give it as Slack shows it, like https://hooks.slack.com/services/…")
         return value
 
-    @field_validator("mart_home", "mart_cache")
+    @field_validator("mart_home", "mart_cache", "scratch_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().absolute()
 
     @classmethod
     def settings_customise_sources(
@@ -335,6 +340,10 @@ class Settings(BaseSettings):
     @property
     def checkpoints(self) -> str:
         return self.checkpoint_dir or str(self.mart_home / "checkpoint")
+
+    @property
+    def scratch(self) -> Path:
+        return self.scratch_dir or self.mart_home / "scratch"
 
     def require_kafka(self) -> str:
         """The brokers' addresses, or SettingsError naming the two ways to have some."""

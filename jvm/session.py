@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shlex
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 
-import psutil
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from conf.scratch import scratch
 from conf.settings import Settings, SettingsError
 from jvm.certificates import trust_store
 from jvm.jars import spark_jars
@@ -44,11 +48,14 @@ def spark_session(
     if submitted:  # by spark-submit: read what it was given
         SparkContext._ensure_initialized()
     conf = SparkConf()
+    temporary = _until_the_end(settings.scratch)
     defaults = {
         "spark.app.name": application,
         "spark.master": settings.spark_master,
         "spark.driver.memory": settings.spark_driver_memory,
         "spark.executor.memory": settings.spark_executor_memory,
+        # A list: a comma in a folder's name would make two of it. SPARK_LOCAL_DIRS goes before it.
+        "spark.local.dir": tempfile.gettempdir() if "," in str(temporary) else str(temporary),
         "spark.ui.enabled": str(bool(settings.spark_ui_port)).lower(),
         "spark.ui.port": str(settings.spark_ui_port),
         "spark.redaction.regex": _REDACTED,
@@ -83,25 +90,26 @@ def spark_session(
     for key, value in {**defaults, **(extra or {})}.items():
         conf.setIfMissing(key, value)
     if not submitted:  # spark-submit's JVM runs already
-        trusted = " ".join(map(shlex.quote, trust_store().options))
-        conf.set(_DRIVER_OPTIONS, f"{trusted} {conf.get(_DRIVER_OPTIONS, '')}")
+        ours = [f"-Djava.io.tmpdir={temporary}", *trust_store().options]
+        conf.set(_DRIVER_OPTIONS, f"{' '.join(map(shlex.quote, ours))} {conf.get(_DRIVER_OPTIONS, '')}")
     session = SparkSession.builder.config(conf=conf).getOrCreate()
     session.sparkContext.setLogLevel("ERROR")
     if not str(session.sparkContext.master).startswith("local"):
-        session.sparkContext.addPyFile(str(_zipped_code(settings.mart_home / "spark")))
+        session.sparkContext.addPyFile(str(_zipped_code(temporary)))
     return session
 
 
-def _zipped_code(folder: Path) -> Path:
-    """Our code for the executors as a zip, so that they run what the driver runs, whatever is installed there.
+@cache
+def _until_the_end(parent: Path) -> Path:
+    """A folder for all that Spark, its Java and the libraries unpacked by it write, as long as this process runs."""
+    held = ExitStack()
+    atexit.register(held.close)
+    return held.enter_context(scratch(parent, "spark"))
 
-    The driver serves the file as long as it runs, hence one for each process.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    for earlier in folder.glob("code-*.zip"):
-        if not psutil.pid_exists(int(earlier.stem.removeprefix("code-"))):
-            earlier.unlink(missing_ok=True)
-    code = folder / f"code-{os.getpid()}.zip"
+
+def _zipped_code(folder: Path) -> Path:
+    """Our code for the executors as a zip, so that they run what the driver runs, whatever is installed there."""
+    code = folder / "code.zip"
     with zipfile.ZipFile(code, "w", zipfile.ZIP_DEFLATED) as archive:
         for package in _ON_EXECUTORS:
             for source in sorted((_ROOT / package).glob("*.py")):

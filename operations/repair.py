@@ -9,7 +9,6 @@ nothing.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -27,6 +26,7 @@ from conf.counted import counted
 from conf.errors import StreamingError
 from conf.kafka import Brokers
 from conf.phases import Phases
+from conf.scratch import scratch
 from conf.segments import segment_scores
 from conf.settings import Settings
 from conf.terminal import Table, number
@@ -117,12 +117,11 @@ def _repair(
     phases: Phases,
 ) -> Repaired:
     with (
-        tempfile.TemporaryDirectory(prefix="mart-repair-") as scratch,
+        scratch(settings.scratch, "repair") as folder,
         duckdb.connect() as engine,
         connection,
         connection.cursor() as cursor,
     ):
-        folder = Path(scratch)
         with phases("wait for the running batch"):
             cursor.execute(statement("erase/lock_writers"))
             lock_scores(cursor)

@@ -5,7 +5,6 @@ DuckDB over the Delta table, at the mart's own next offsets: both ends are pinne
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from conf.counted import counted
 from conf.errors import StreamingError
 from conf.line_rules import admin_codes
 from conf.phases import Phases
+from conf.scratch import scratch
 from conf.segments import segment_scores
 from conf.settings import Settings
 from conf.terminal import Table, number, prose
@@ -153,10 +153,10 @@ def verify(
     or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is unavailable.
     """
     phases = Phases(on_phase)
-    with tempfile.TemporaryDirectory(prefix="mart-verify-") as folder, duckdb.connect() as engine:
+    with scratch(settings.scratch, "verify") as folder, duckdb.connect() as engine:
         with phases("read the mart"), _snapshot(settings.require_mart()) as cursor:
-            pins = read_pins(cursor, Path(folder), engine)
-            read_mart(cursor, Path(folder), engine)
+            pins = read_pins(cursor, folder, engine)
+            read_mart(cursor, folder, engine)
         with phases("wait for the lake"):
             table = caught_up(settings.lake, pins.next_offsets, wait_seconds)
         with phases("recompute from the lake"):

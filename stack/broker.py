@@ -129,6 +129,9 @@ def start(home: Path, server: Server | None = None, secure: Secure | None = None
     folder = data_folder(home)
     folder.mkdir(parents=True, exist_ok=True)
     process.delete_scratch(folder)
+    temporary = _temporary(folder)
+    shutil.rmtree(temporary, ignore_errors=True)  # what a broker that was killed has unpacked
+    temporary.mkdir()
     _new_class_archive(folder).unlink(missing_ok=True)  # of a broker that was killed
     if not (folder / "data" / "meta.properties").is_file():
         _format(folder, classpath, secure)
@@ -231,11 +234,17 @@ def _run_format(scratch: Path, classpath: str, secure: Secure | None) -> None:
         raise StackError(f"Kafka's storage at {scratch / 'data'} cannot be formatted:\n{tool.stdout}{tool.stderr}")
 
 
+def _temporary(folder: Path) -> Path:
+    """Where its Java unpacks libraries; a broker that ends by a signal leaves them."""
+    return folder / "tmp"
+
+
 def _java_command(folder: Path, classpath: str) -> list[str]:
     return [
         *(str(java().home / "bin" / "java"), *_HEAP),
         *sharing(_class_archive(classpath), f"-XX:ArchiveClassesAtExit={_new_class_archive(folder)}"),
         f"-Dlog4j2.configurationFile={(folder / 'log4j2.properties').as_uri()}",
+        f"-Djava.io.tmpdir={_temporary(folder)}",
         *("-cp", classpath),
     ]
 

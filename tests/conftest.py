@@ -99,9 +99,9 @@ def fresh_mart(servers: stack.State) -> Iterator[Mart]:
 
 
 @pytest.fixture(scope="session")
-def spark() -> Iterator[SparkSession]:
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     """The one Spark session of the run, with the stack of a thread that FPGrowth's recursion needs."""
-    current = Settings(spark_master="local[2]", spark_driver_memory="1500m")
+    current = Settings(spark_master="local[2]", spark_driver_memory="1500m", mart_home=tmp_path_factory.mktemp("spark"))
     session = spark_session("retail-mart tests", current, {"spark.driver.extraJavaOptions": "-Xss16m -XX:+UseSerialGC"})
     yield session
     session.stop()

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from conf.counted import counted
-from conf.errors import GapError
+from conf.errors import GapError, StreamingError
 from topic.describe import Topic
 
 Covered = Mapping[int, tuple[int, int]]
@@ -55,7 +55,9 @@ def due_records(
     """The rows of a batch that the store does not have: those at or after its next offsets.
 
     `batch` has columns partition and offset, `covered` says what it was read from. A partition without a next offset
-    starts at 0. Raises GapError if a range begins after its partition's next offset.
+    starts at 0. Raises GapError if a range begins after its partition's next offset; StreamingError if a row is outside
+    of the ranges: it would come once more, by another batch. An offset within a range that has no row is no gap that
+    can be seen here: the reader has failed where a record was gone.
     """
     keep = None
     for partition, (first, _) in sorted(covered.items()):
@@ -69,6 +71,13 @@ def due_records(
         if first < next_offset:
             stale = pc.and_(pc.equal(batch["partition"], partition), pc.less(batch["offset"], next_offset))
             keep = pc.invert(stale) if keep is None else pc.and_(keep, pc.invert(stale))
+    for partition, (first, end) in spanned(batch).items():
+        planned = covered.get(partition, (0, 0))
+        if first < planned[0] or end > planned[1]:
+            raise StreamingError(
+                f"partition {partition}: the batch has offsets {first} to {end - 1}, but was read from the range "
+                f"{planned[0]} to {planned[1] - 1}: nothing of it is taken. This is a bug, please report it"
+            )
     return batch if keep is None else batch.filter(keep)
 
 

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.spark
 
 
 @pytest.fixture(params=["spark", "here"])
-def read(request, spark, lake):
+def read(request, spark, lake, tmp_path):
     """The baskets and the names of the 7 days up to DAY, from a lake with these invoices."""
     path, land = lake
 
@@ -23,7 +23,7 @@ def read(request, spark, lake):
         for batch in batches:
             land(batch)
         if request.param == "here":
-            with sold_in(opened(path), DAY - timedelta(days=7), DAY) as sold:
+            with sold_in(opened(path), DAY - timedelta(days=7), DAY, tmp_path) as sold:
                 rows = sold._engine.execute("SELECT invoice, items FROM basket").fetchall()
                 assert sold.occurrences() == sum(len(items) for _, items in rows)
                 assert sorted(sold.baskets().to_pylist()) == sorted(items for _, items in rows)
@@ -62,14 +62,14 @@ def test_the_earliest_copy_is_the_invoice(read):
     assert read([first], [other, first])[0] == {"1": ["A1", "B2"]}
 
 
-def test_invoices_with_copies_of_other_content_are_counted(lake):
+def test_invoices_with_copies_of_other_content_are_counted(lake, tmp_path):
     """Once each, also where the other copy lies outside the window; the very same again is none."""
     path, land = lake
     outside = sale("2", "A1", "B2", day=DAY - timedelta(days=30))
     land([sale("1", "A1", "B2"), outside, sale("3", "A1"), sale("4", "A1", day=DAY - timedelta(days=30))])
     land([sale("1", "A1", "C3"), sale("1", "A1", "D4"), sale("2", "A1", "C3"), sale("3", "A1")])
     land([sale("4", "B2", day=DAY - timedelta(days=29))])
-    assert conflicting_in(opened(path), DAY - timedelta(days=7), DAY) == 2
+    assert conflicting_in(opened(path), DAY - timedelta(days=7), DAY, tmp_path) == 2
 
 
 def test_an_invoice_whose_earliest_copy_is_outside_the_window_is_outside(read):

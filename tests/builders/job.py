@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 from stack.command import Command
 from stack.process import free_port
@@ -19,6 +20,21 @@ def running(environment: Mapping[str, str], log: Path, *options: str, verb: str 
     """A running `retail-mart run …` (or another verb), killed at the block's end, however the test goes."""
     settings = {**environment, "LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
     return Command("cli", verb, *options, log=log, environment=settings)
+
+
+@contextmanager
+def in_thread(
+    spark, pipeline: Pipeline, only: Literal["apply", "land"] | None = None, **changes
+) -> Iterator[tuple[Future, threading.Event]]:
+    """The job, run by the tests' own Spark, with other settings; the future has what became of it."""
+    stopping = threading.Event()
+    settings = pipeline.settings.model_copy(update={"landing_trigger_seconds": 1, **changes})
+    with ThreadPoolExecutor(1) as pool:
+        job = pool.submit(stream, spark, settings, RunOptions(only=only, warm_up_rounds=0), stopping)
+        try:
+            yield job, stopping
+        finally:
+            stopping.set()
 
 
 @contextmanager

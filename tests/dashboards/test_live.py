@@ -15,8 +15,8 @@ from dashboards.cards import cards, parse_card
 from dashboards.live import Live
 from dashboards.reader import Reader, RefusedError
 from tests.builders.mart_rows import rows
-from tests.builders.served import Wire
 from tests.builders.waiting import until
+from tests.builders.wire import Wire
 
 pytestmark = pytest.mark.stack
 

@@ -14,7 +14,8 @@ from dashboards.cards import GROUPS, cards
 from mart.connection import connect
 from mart.migrate import migrate
 from tests.builders.mart_rows import rows
-from tests.builders.served import Wire, served
+from tests.builders.served import served
+from tests.builders.wire import Wire
 from tests.dashboards.browser import WIDTHS, tab
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]

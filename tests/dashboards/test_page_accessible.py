@@ -12,7 +12,8 @@ import pytest
 
 from dashboards.cards import cards
 from tests.builders.mart_rows import rows
-from tests.builders.served import Wire, served
+from tests.builders.served import served
+from tests.builders.wire import Wire
 from tests.dashboards.browser import Tab, tab
 from tests.dashboards.shop import Shop
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -24,6 +23,7 @@ from streaming.apply_job import ApplyJob
 from streaming.land_job import LandJob
 from streaming.main import RunOptions, stream
 from tests.builders import lake_rows
+from tests.builders.job import in_thread
 from tests.builders.mart_rows import assert_mart_equals, rows
 from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, event, random_events, send
@@ -110,22 +110,9 @@ def test_what_is_committed_is_applied_once_and_a_transactions_marks_lose_nothing
     assert verify(pipeline.settings, wait_seconds=5).equal
 
 
-@contextmanager
-def running(spark, pipeline: Pipeline, only: str | None = None, **changes) -> Iterator[tuple[Future, threading.Event]]:
-    """The job in a thread; the future has what became of it."""
-    stopping = threading.Event()
-    settings = pipeline.settings.model_copy(update={"landing_trigger_seconds": 1, **changes})
-    with ThreadPoolExecutor(1) as pool:
-        job = pool.submit(stream, spark, settings, RunOptions(only=only), stopping)
-        try:
-            yield job, stopping
-        finally:
-            stopping.set()
-
-
 def test_a_partition_that_is_added_while_the_job_runs_is_read_from_its_first_record(spark, pipeline):
     send(pipeline.bootstrap_servers, pipeline.topic, encode([event(f"{n}", "2025-03-01", f"c{n}") for n in range(10)]))
-    with running(spark, pipeline) as (job, stopping):
+    with in_thread(spark, pipeline) as (job, stopping):
         until(lambda: invoices(pipeline) == 10 or job.done())
         admin = KafkaAdminClient(bootstrap_servers=pipeline.bootstrap_servers)
         admin.create_partitions({pipeline.topic: 3})
@@ -175,7 +162,7 @@ def test_a_topic_created_anew_while_the_job_runs_stops_it_before_anything_of_it_
 ):
     events = random_events(50, customers=10, seed=41)
     send(pipeline.bootstrap_servers, pipeline.topic, [(b"one", value) for _, value in encode(events[:15])])
-    with running(spark, pipeline, only) as (job, _):
+    with in_thread(spark, pipeline, only) as (job, _):
         assert gate.reached.wait(60)
         stack.delete_topic(pipeline.bootstrap_servers, pipeline.topic)
         until(lambda: not _exists(pipeline))
@@ -210,7 +197,7 @@ def test_records_that_are_deleted_while_the_job_runs_are_a_clear_error(spark, pi
         for p, end in describe_topic(Brokers(pipeline.bootstrap_servers, 10), pipeline.topic).end_offsets.items()
         if end
     ]
-    with running(spark, pipeline, "apply") as (job, _):
+    with in_thread(spark, pipeline, "apply") as (job, _):
         assert gate.reached.wait(60)
         send(pipeline.bootstrap_servers, pipeline.topic, records[10:])
         admin = KafkaAdminClient(bootstrap_servers=pipeline.bootstrap_servers)

@@ -63,7 +63,7 @@ def test_readers_see_null_before_landing_has_added_the_column(older, newer):
     assert tills(older) == [(0, None), (1, None)]
 
 
-def test_landing_adds_it_and_everything_goes_on(older, newer):
+def test_landing_adds_it_and_everything_goes_on(older, newer, tmp_path):
     table = open_lake(older)
     assert pa.schema(table.schema().to_arrow()).equals(NEWER)
     assert land_batch(table, TOPIC, with_till(valid(2), valid(3))).version == 3
@@ -72,7 +72,7 @@ def test_landing_adds_it_and_everything_goes_on(older, newer):
     assert tills(older) == both
     assert compact(older, retention_hours=0).files_after == 1
     assert tills(older) == both
-    with sold_in(existing_lake(older), date(2026, 2, 28), date(2026, 3, 1)) as sold:
+    with sold_in(existing_lake(older), date(2026, 2, 28), date(2026, 3, 1), tmp_path) as sold:
         assert sold.invoices == 4
     assert [row["till"] for row in landed(older, "c1")["invoices"]] == [None, "4"]
     assert erase_from_lake(older, LISTED, LISTED).rows == 2

@@ -21,8 +21,8 @@ from streaming.apply_job import ApplyJob
 from streaming.job import RunOptions
 from streaming.metrics import Metrics
 from tests.builders.mart_rows import locked, rows
-from tests.builders.silent import way
 from tests.builders.waiting import until
+from tests.builders.wire import wired
 
 pytestmark = pytest.mark.stack
 
@@ -140,7 +140,7 @@ def test_a_stop_ends_the_wait_of_a_start(pipeline, job):
 
 def test_a_stop_waits_for_no_server_that_has_fallen_silent(pipeline, monkeypatch):
     monkeypatch.setattr(watchdog, "SILENCE_SECONDS", 0.5)
-    with way(pipeline.mart.writer_dsn) as to_server:
+    with wired(pipeline.mart.writer_dsn) as to_server:
         settings = pipeline.settings.model_copy(update={"mart_dsn": SecretStr(to_server.dsn)})
         job = ApplyJob(settings, RunOptions(), threading.Event(), Metrics(settings))
         thread = InThread(job, "SELECT pg_advisory_xact_lock(1), pg_sleep(120)")

@@ -19,8 +19,8 @@ from operations.erase import erase
 from tests.builders.files import ROOT
 from tests.builders.mart_rows import locked, rows
 from tests.builders.pipeline import new_mart
-from tests.builders.silent import way
 from tests.builders.waiting import until
+from tests.builders.wire import wired
 
 pytestmark = pytest.mark.stack
 
@@ -63,7 +63,7 @@ def test_a_signal_ends_every_command_that_waits(pipeline, number, verbs):
 
 
 def test_a_signal_ends_a_command_whose_server_has_fallen_silent(pipeline):
-    with way(pipeline.mart.owner_dsn) as to_server, locked(pipeline.mart.owner_dsn, "mart.stream_writer"):
+    with wired(pipeline.mart.owner_dsn) as to_server, locked(pipeline.mart.owner_dsn, "mart.stream_writer"):
         environment = {**pipeline.environment(), "MART_OWNER_DSN": to_server.dsn}
         with _started(environment, "erase", "c1", "--yes", "--accept-unknown") as process:
             until(lambda: rows(pipeline.mart.owner_dsn, _WAITING) == [(1,)])

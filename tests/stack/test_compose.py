@@ -116,7 +116,14 @@ OF_ONE_SERVICE = {
     *(n for n in map(str.upper, Settings.model_fields) if n.startswith(("ALERT_", "SMTP_", "SLACK_"))),
 }
 NOT_FOR_COMPOSE = {
-    *("MART_HOME", "MART_CACHE", "CHECKPOINT_DIR", "MART_PYTHON", "AIRFLOW_PYTHON"),  # places in the image
+    *(
+        "MART_HOME",
+        "MART_CACHE",
+        "CHECKPOINT_DIR",
+        "SCRATCH_DIR",
+        "MART_PYTHON",
+        "AIRFLOW_PYTHON",
+    ),  # places in the image
     "IVY_SETTINGS",  # the image has its jars
     # Its broker is its own, and speaks plain text within the network `data`.
     *(n for n in map(str.upper, Settings.model_fields) if n.startswith("KAFKA_S")),
@@ -125,17 +132,17 @@ NOT_FOR_COMPOSE = {
 }
 
 
-def test_every_setting_of_the_line_reaches_every_service_that_runs_it():
+def test_every_setting_of_the_pipeline_reaches_every_service_that_runs_it():
     """What a new setting is, is to be said here or in the file."""
-    of_the_line = set(map(str.upper, Settings.model_fields)) - OF_ONE_SERVICE - NOT_FOR_COMPOSE
-    assert {"RETURNS_POLICY", "RECENCY_CLOCK", "SHOP_TIME_ZONE", "INVOICES_KEPT_DAYS"} <= of_the_line
+    of_the_pipeline = set(map(str.upper, Settings.model_fields)) - OF_ONE_SERVICE - NOT_FOR_COMPOSE
+    assert {"RETURNS_POLICY", "RECENCY_CLOCK", "SHOP_TIME_ZONE", "INVOICES_KEPT_DAYS"} <= of_the_pipeline
     ours = {
         name: service["environment"]
         for name, service in SERVICES.items()
         if service["image"].startswith("retail-mart") and not name.startswith("spark-")
     }
     assert set(ours) >= {"prepare", "streaming", "watch", "page", "producer", "metabase-cards", "airflow"}
-    assert not {name: missing for name, given in ours.items() if (missing := of_the_line - set(given))}
+    assert not {name: missing for name, given in ours.items() if (missing := of_the_pipeline - set(given))}
     assert {n for given in ours.values() for n in given} >= OF_ONE_SERVICE
     assert not NOT_FOR_COMPOSE & {n for given in ours.values() for n in given}
 

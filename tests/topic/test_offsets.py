@@ -2,7 +2,7 @@
 
 import pytest
 
-from conf.errors import GapError
+from conf.errors import GapError, StreamingError
 from tests.builders.coordinates import batch
 from topic.describe import Topic
 from topic.offsets import advanced, due_records, spanned, starting_offsets
@@ -57,6 +57,15 @@ def test_offsets_without_a_record_are_no_gap():
     assert advanced(covered, {0: 3}) == {0: 8}
     assert due_records(rows, covered, {0: 7}).num_rows == 0
     assert advanced(covered, {0: 7}) == {0: 8}
+
+
+@pytest.mark.parametrize("covered", [{0: (5, 7)}, {0: (6, 10)}, {1: (5, 10)}, {}], ids=str)
+def test_a_record_outside_of_what_was_planned_is_refused(covered):
+    """It would come a second time: the next offset is the end of what was planned, and 9 is behind it."""
+    rows = batch((0, 5), (0, 6), (0, 9))
+    with pytest.raises(StreamingError, match="partition 0: the batch has offsets 5 to 9, but was read from the range"):
+        due_records(rows, covered, {0: 6, 1: 5})
+    assert due_records(rows, {0: (5, 10)}, {0: 5}).num_rows == 3
 
 
 def test_next_offsets_move_to_the_ends_of_what_was_covered_and_never_back():
