@@ -324,6 +324,7 @@ class Job(ABC, Generic[_Session]):
             if of_offsets := _OF_OFFSETS.search(str(error)):
                 reason = next(filter(None, of_offsets.groups()))
                 raise UnavailableError(f"Kafka's offsets are not those that the query knew: {reason}") from error
+            log.error("unforeseen end of a query", query=self.name, java_stack=getattr(error, "_stackTrace", None))
             raise
 
     def _stop(self, query: StreamingQuery) -> None:

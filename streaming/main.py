@@ -95,9 +95,7 @@ def stream(
                         if exit_code is not None:
                             failure = StreamingError(_END_OF_JAVA.format(exit_code=exit_code))
                     if failure is not None:
-                        log.error(
-                            "query ended", query=running[ended].name, reason=f"{type(failure).__name__}: {failure}"
-                        )
+                        log.error("query ended", query=running[ended].name, error=type(failure).__name__)
                         raise failure
         finally:
             if pending:

@@ -35,7 +35,7 @@ def test_demo_ends_equal(tmp_path):
     assert status.returncode == 3, "its servers are down again"
     lines = demo.stdout.splitlines()
     assert [line for line in lines if len(line) > 80 and str(tmp_path) not in line] == []
-    what_next = [line.strip() for line in lines if line.startswith("  ") and " page " not in line]
+    what_next = [line for line in lines[lines.index("What next:") :] if line.startswith("  ") and " page " not in line]
     shown = subprocess.run(["sh", "-exc", "\n".join(what_next)], capture_output=True, text=True, timeout=120)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "Champions" in shown.stdout, "who spent most"

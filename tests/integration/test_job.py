@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,10 @@ import psycopg2
 import pyspark
 import pytest
 
+from conf.settings import Settings
 from jvm import java_home, spark_jars
+from jvm.logs import ALWAYS_SAID as INCUBATOR
+from jvm.logs import log_options
 from mart.status import observe
 from tests.builders import lake_rows
 from tests.builders.files import ROOT
@@ -79,12 +83,14 @@ def test_signal_stops_it_cleanly(pipeline, tmp_path, number, to_all):
     """Also when it goes to Java as well, as from systemd: that ends first, and whatever speaks to it then fails."""
     events = random_events(500, customers=50, seed=11)
     send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
-    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
+    environment = pipeline.environment() | {"JAVA_TOOL_OPTIONS": "-Dof=the-user"}  # Java says that it has them
+    with running(environment, tmp_path / "log", "--warm-up-rounds", "1") as job:
         job.wait_for('"event": "applied"')
         if to_all:
             os.killpg(job.process.pid, number)
         assert job.stop(number) == 0
-        events_logged = [json.loads(text) for text in job.text().splitlines() if text.startswith("{")]
+        events_logged = [json.loads(text) for text in job.text().splitlines()]  # from the first line to the last
+    assert "JAVA_TOOL_OPTIONS" in events_logged[0]["event"]
     assert events_logged[-1]["event"] == "stopped"
     [batch] = [e for e in events_logged if e["event"] == "applied"]
     assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
@@ -116,7 +122,10 @@ def test_second_job_fences_the_first(pipeline, tmp_path):
             events = random_events(300, customers=50, seed=12)
             send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
             assert first.process.wait(timeout=120) == 3
-            assert "only one job may write" in first.text()
+            events_logged = [json.loads(text) for text in first.text().splitlines()]
+            assert "only one job may write" in events_logged[-1]["event"]
+            assert (events_logged[-1]["level"], events_logged[-1]["exit_code"]) == ("error", 3)
+            assert "\tat " not in first.text(), "Spark's stack of it"
             wait_until_applied(pipeline, 300)
             assert second.stop() == 0
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
@@ -227,6 +236,10 @@ def test_runs_under_spark_submit(pipeline, tmp_path):
     assert without.returncode == 1
     assert 'add --jars "$(retail-mart jvm spark-jars)"' in without.stdout + without.stderr  # spark-submit merges them
     jars = ["--jars", ",".join(map(str, spark_jars()))]
-    done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    logs = ["--driver-java-options", shlex.join(log_options(Settings(log_format="json")))]
+    environment["LOG_FORMAT"] = "json"
+    done = subprocess.run([*submit, *jars, *logs, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    said = (done.stdout + done.stderr).splitlines()
+    assert [text for text in said if not text.startswith("{")] == [INCUBATOR], "Java's own first word; then JSON"
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
