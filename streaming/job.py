@@ -106,6 +106,11 @@ class Job(ABC, Generic[_Session]):
         self.group = f"retail-mart-{self.name}-{uuid.uuid4().hex}"
 
     @abstractmethod
+    def check(self) -> None:
+        """Whether a start could go on from where the store is, without a change to anything. Raises what `prepare`
+        raises."""
+
+    @abstractmethod
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
         """The session of a start, until the block's end.
 
@@ -212,6 +217,18 @@ class Job(ABC, Generic[_Session]):
             before_sleep=self._say_unavailable,
             reraise=True,
         )
+
+    def check_patiently(self) -> None:
+        """Before Spark is started, which takes seconds: raise what would end the job at once."""
+        try:
+            for attempt in self.patiently():
+                with attempt:
+                    self.check()
+        except UnavailableError:
+            if not self.stopping.is_set():
+                raise
+        finally:
+            self.close()
 
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.

@@ -202,21 +202,27 @@ def make_read_only(pipeline: Pipeline, read_only: bool) -> None:
     )
 
 
-def test_wrong_settings_end_with_one_clear_line(pipeline, tmp_path):
-    environment = {
-        **pipeline.environment(),
-        "MART_DSN": pipeline.mart.writer_dsn.replace(pipeline.mart.name, "nowhere"),
-    }
-    with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 1
-        [told] = [json.loads(text) for text in job.text().splitlines()]
-        assert 'database "nowhere" does not exist' in told["event"]
-    unavailable = {**pipeline.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
-    unavailable["KAFKA_TIMEOUT_SECONDS"] = "2"
-    with running(unavailable, tmp_path / "log2", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 4
-        [told] = [json.loads(text) for text in job.text().splitlines()]
-        assert "Kafka at 127.0.0.1:1 is unavailable" in told["event"]
+@pytest.mark.parametrize(
+    ("variables", "code", "sentence"),
+    [
+        ({"MART_DSN": "{dsn}/nowhere"}, 1, 'database "nowhere" does not exist'),
+        ({"MART_DSN": "{dsn}/postgres"}, 1, "run `retail-mart migrate`"),
+        ({"KAFKA_TOPIC": "no-such-topic"}, 1, "topic 'no-such-topic' does not exist"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 4, "Kafka at 127.0.0.1:1 is unavailable"),
+        ({"MART_DSN": "garbage"}, 1, "MART_DSN: "),
+        ({"METRICS_PORT": "x"}, 1, "METRICS_PORT: "),
+    ],
+    ids=["no database", "no tables", "no topic", "no Kafka", "no DSN", "no port"],
+)
+def test_what_it_cannot_run_with_is_told_before_spark_is_started(pipeline, tmp_path, variables, code, sentence):
+    server = pipeline.mart.writer_dsn.removesuffix(f"/{pipeline.mart.name}")
+    patience = {"OUTAGE_PATIENCE_SECONDS": "1", "KAFKA_TIMEOUT_SECONDS": "5"}
+    given = {name: value.format(dsn=server) for name, value in variables.items()}
+    with running({**pipeline.environment(), **patience, **given}, tmp_path / "log") as job:
+        assert job.process.wait(timeout=120) == code
+        events_logged = [json.loads(text) for text in job.text().splitlines()]
+    assert sentence in events_logged[-1]["event"]
+    assert {one["event"] for one in events_logged[:-1]} <= {"waiting"}, "Java has a first word, too"
 
 
 def test_runs_under_spark_submit(pipeline, tmp_path):
