@@ -20,9 +20,12 @@ def say(line: str) -> None:
 
 def configured() -> Settings:
     """The settings; what is logged from now on, such as a wait for a lock, goes to standard error as they say."""
+    from conf.json_lines import as_json_lines
     from conf.logs import configure_logs
-    from conf.settings import settings
+    from conf.settings import log_format, settings
 
+    if log_format() == "json":  # a setting that is wrong is told so, too
+        as_json_lines()
     current = settings()
     configure_logs(current)
     return current

@@ -21,10 +21,12 @@ another try may end by UnavailableError. Whatever is left is a fault of the prog
 from __future__ import annotations
 
 import sys
+import traceback
 
 from batch_rules.errors import KeptBackError, NotLandedError, QualityError
 from cli.console import errors
 from conf.errors import FencedError, OperatorError, UnavailableError, UsageError
+from conf.json_lines import event, is_json_lines
 
 _WHEN_BACK = ". When it is back, run it again: `retail-mart servers` shows what runs here, `retail-mart up` starts it"
 OPERATOR, USAGE, UNAVAILABLE, NOT_EQUAL = 1, 2, 4, 5
@@ -46,9 +48,20 @@ def tell(error: Exception) -> int:
         if isinstance(known, kind):
             after = _WHEN_BACK if code == UNAVAILABLE else ""
             said = str(known).rstrip(".?! ") if after else known
-            errors.print(f"{before}{said}{after}", style="red")
+            _say(f"{before}{said}{after}", code)
             return code
+    if is_json_lines():
+        told = "".join(traceback.format_exception(error))
+        sys.stderr.write(f"{event('this is a bug, please report it', 'critical', exception=told)}\n")
+        return OPERATOR
     raise error
+
+
+def _say(sentence: str, code: int) -> None:
+    if is_json_lines():
+        sys.stderr.write(f"{event(sentence, 'error', exit_code=code)}\n")
+    else:
+        errors.print(sentence, style="red")
 
 
 def _ours(error: Exception) -> Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -199,6 +200,16 @@ def submitted_jars() -> None:
     from jvm.jars import spark_jars
 
     typer.echo(",".join(map(str, spark_jars())))
+
+
+@jvm.command("log-options")
+def options_of_logs() -> None:
+    """Print the Java options by which Spark logs as LOG_FORMAT says, from its first line on: for spark-submit's
+    --driver-java-options."""
+    from conf.settings import settings
+    from jvm.logs import log_options
+
+    typer.echo(shlex.join(log_options(settings())))
 
 
 @jvm.command("s3-jars")

@@ -1,21 +1,25 @@
 """Structured logs, plain or JSON by LOG_FORMAT, to standard error."""
 
+from __future__ import annotations
+
 import logging
 import sys
 
 import structlog
 
+from conf.json_lines import as_json_lines
 from conf.masking import masked
 from conf.settings import Settings
 
 
 def configure_logs(settings: Settings) -> None:
     """Send structlog's events to standard error, one line an event, secrets masked, at LOG_LEVEL and above."""
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer()
-        if settings.log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
-    )
+    renderer: structlog.typing.Processor
+    if settings.log_format == "json":
+        as_json_lines()
+        renderer = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=28)
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -26,7 +30,8 @@ def configure_logs(settings: Settings) -> None:
             _mask,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.log_level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Whole lines at once, which the output of Java does not break in two.
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
 

@@ -38,6 +38,11 @@ def mart_home() -> Path:
     return Path(os.environ.get("MART_HOME") or ".mart").absolute()
 
 
+def log_format() -> str:
+    """LOG_FORMAT, before it is known whether the settings are sound."""
+    return os.environ.get("LOG_FORMAT") or "plain"
+
+
 def external_servers() -> tuple[str | None, str | None]:
     """(Kafka's bootstrap servers, the mart's DSN) as the environment names them; None: the embedded one."""
     return os.environ.get("KAFKA_BOOTSTRAP_SERVERS") or None, os.environ.get("MART_DSN") or None
@@ -239,7 +244,9 @@ class Settings(BaseSettings):
     spark_executor_memory: str = Field("1g", description="Heap of each executor, on a cluster.")
     spark_ui_port: int = Field(0, ge=0, le=65535, description="Port of Spark's UI, on 127.0.0.1; 0: no UI.")
     log_format: Literal["plain", "json"] = Field("plain", description="Log lines: plain text or JSON.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Minimum log level.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Minimum log level; debug: Spark's stack traces of a failure, too."
+    )
 
     @model_validator(mode="before")
     @classmethod

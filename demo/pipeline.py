@@ -71,7 +71,7 @@ class Pipeline:
         with self.start(name, *arguments) as part:
             with self.console.status(f"starting {name}"):
                 part.wait_for(ready, seconds=math.inf)
-            self.console.print(f"{name}: ready after {time.perf_counter() - start:.1f} s, log: {part.log}")
+            self.console.print(f"{name} is ready ({time.perf_counter() - start:.1f} s)")
             yield part
             if part.stop() not in (0, -signal.SIGTERM):
                 raise PipelineError(f"{name} ended with {part.process.returncode}, log: {part.log}")
@@ -106,4 +106,5 @@ def _running(home: Path, console: Console, variables: Mapping[str, str]) -> Pipe
         f"Kafka at {state.kafka_bootstrap_servers} and PostgreSQL are up, the mart is migrated "
         f"({time.perf_counter() - start:.1f} s)"
     )
+    console.print(f"logs: {home / 'log'}", soft_wrap=True)
     return running

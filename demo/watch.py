@@ -10,17 +10,19 @@ from decimal import Decimal
 
 from kafka import TopicPartition
 from psycopg2.extensions import connection as Connection  # noqa: N812
+from rich.bar import Bar
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from conf.counted import counted
 from conf.kafka import Brokers
 from conf.segments import segments
 from sql import one_row, statement
 from topic.offsets import behind
 
-LATENCY_WINDOW_SECONDS = 5
-_CHANGE_WINDOW = 10  # snapshots
+WINDOW_SECONDS = 5
+"""Of the rate, the latencies and the changes: how far they look back."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Watcher:
         with self._connection.cursor() as cursor:
             cursor.execute(statement("demo/next_offsets"), {"topic": self._topic})
             next_offsets = dict(cursor.fetchall())
-            cursor.execute(statement("demo/progress"), {"seconds": LATENCY_WINDOW_SECONDS})
+            cursor.execute(statement("demo/progress"), {"seconds": WINDOW_SECONDS})
             invoices, rejected, duplicates, newest, p50, p99 = one_row(cursor)
             cursor.execute(statement("demo/segments"))
             counts = {name: (customers, monetary) for name, customers, monetary in cursor.fetchall()}
@@ -69,18 +71,22 @@ class Watcher:
 class Screen:
     """Draws the newest snapshot, with rates and changes against the ones before."""
 
-    def __init__(self) -> None:
-        self._history: deque[Snapshot] = deque(maxlen=_CHANGE_WINDOW)
+    def __init__(self, currency: str) -> None:
+        self._currency = currency
+        self._history: deque[Snapshot] = deque()
 
     def draw(self, now: Snapshot) -> RenderableType:
-        """The live table after `now`."""
+        """The live table after `now`, as wide as the terminal."""
         self._history.append(now)
+        while self._history[0].at < now.at - WINDOW_SECONDS:
+            self._history.popleft()
         then = self._history[0]
-        rate = (now.invoices - then.invoices) / max(now.at - then.at, 1e-9) if now is not then else 0.0
-        facts = Table.grid(padding=(0, 3))
-        for _ in range(6):
-            facts.add_column(justify="right", min_width=9)
-        facts.add_row(*(Text(name, style="dim") for name in ("invoices", "a second", "lag", "rejected", "p50", "p99")))
+        rate = (now.invoices - then.invoices) / (now.at - then.at) if now.at > then.at else 0.0
+        facts = Table.grid(padding=(0, 2))
+        names = ("invoices", "per second", "lag, records", "rejected", "p50", "p99")
+        for name in names:
+            facts.add_column(justify="right", min_width=max(9, len(name)), no_wrap=True)
+        facts.add_row(*(Text(name, style="dim") for name in names))
         facts.add_row(
             f"[bold]{now.invoices:,}",
             f"{rate:,.0f}",
@@ -90,15 +96,18 @@ class Screen:
             _milliseconds(now.p99),
         )
         as_of = f"{now.newest_invoice_date:%d %B %Y, %H:%M}" if now.newest_invoice_date else "—"
-        return Group(Text(f"shop time {as_of}", style="bold cyan"), facts, self._segments(now, then))
+        legend = f"change: customers gained or lost in the last {WINDOW_SECONDS} s; p50, p99: latency"
+        return Group(
+            Text(f"shop time {as_of}", style="bold cyan"), facts, self._segments(now, then), Text(legend, style="dim")
+        )
 
-    @staticmethod
-    def _segments(now: Snapshot, then: Snapshot) -> Table:
-        table = Table(box=None, padding=(0, 2), header_style="dim")
-        table.add_column("segment", min_width=20)
-        for name in ("customers", "change", "spent"):
-            table.add_column(name, justify="right", min_width=10)
-        table.add_column("")
+    def _segments(self, now: Snapshot, then: Snapshot) -> Table:
+        """The bars take the width that is left, and are to the scale of the largest segment."""
+        table = Table(box=None, padding=(0, 1), header_style="dim", expand=True)
+        table.add_column("segment", no_wrap=True)
+        for name, width in (("customers", 9), ("change", 6), (f"spent, {self._currency}", 14)):
+            table.add_column(name, justify="right", min_width=width, no_wrap=True)
+        table.add_column("", ratio=1)
         largest = max((customers for customers, _ in now.segments.values()), default=0) or 1
         for segment in segments():
             customers, spent = now.segments.get(segment.name, (0, Decimal(0)))
@@ -108,7 +117,7 @@ class Screen:
                 f"{customers:,}",
                 Text(f"{change:+,}" if change else "·", style="green" if change > 0 else "red" if change else "dim"),
                 f"{spent:,.0f}",
-                Text("█" * round(30 * customers / largest), style="cyan"),
+                Bar(largest, 0, customers, color="cyan"),
             )
         return table
 
@@ -117,7 +126,7 @@ def one_line(now: Snapshot) -> str:
     """The snapshot as one line of text, for where no terminal is."""
     counts = ", ".join(f"{s.name} {now.segments.get(s.name, (0, 0))[0]:,}" for s in segments())
     return (
-        f"{now.invoices:,} invoices, lag {now.lag:,}, rejected {now.rejected:,}, "
+        f"{counted(now.invoices, 'invoice')}, lag {counted(now.lag, 'record')}, {now.rejected:,} rejected, "
         f"latency p50 {_milliseconds(now.p50)} p99 {_milliseconds(now.p99)} | {counts}"
     )
 

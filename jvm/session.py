@@ -15,6 +15,7 @@ from pathlib import Path
 
 from py4j.protocol import Py4JJavaError
 from pyspark import SparkConf, SparkContext
+from pyspark.java_gateway import launch_gateway
 from pyspark.sql import SparkSession
 
 from conf.scratch import scratch
@@ -22,6 +23,7 @@ from conf.settings import Settings, SettingsError
 from jvm.certificates import trust_store
 from jvm.jars import spark_jars
 from jvm.java import java_home
+from jvm.logs import log_as_configured, log_options, own_output
 
 _ROOT = Path(__file__).parents[1]
 # Spark's own default, and what holds a DSN or the JAAS line of a Kafka client.
@@ -81,6 +83,7 @@ def spark_session(
     }
     if submitted:
         _require_jars(more_jars)
+        defaults["spark.log.level"] = "ERROR"  # of what it says while it starts, before we can have our say
     elif settings.spark_master.startswith("local"):
         # In place of spark.jars, which copies every jar into a temporary folder at each start.
         defaults["spark.driver.extraClassPath"] = os.pathsep.join(map(str, [*spark_jars(), *more_jars]))
@@ -90,10 +93,15 @@ def spark_session(
     for key, value in {**defaults, **(extra or {})}.items():
         conf.setIfMissing(key, value)
     if not submitted:  # spark-submit's JVM runs already
-        ours = [f"-Djava.io.tmpdir={temporary}", *trust_store().options]
+        ours = (f"-Djava.io.tmpdir={temporary}", *log_options(settings), *trust_store().options)
         conf.set(_DRIVER_OPTIONS, f"{' '.join(map(shlex.quote, ours))} {conf.get(_DRIVER_OPTIONS, '')}")
+        if SparkContext._gateway is None:
+            with own_output() as output:
+                gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
+            SparkContext._ensure_initialized(gateway=gateway)
     session = SparkSession.builder.config(conf=conf).getOrCreate()
-    session.sparkContext.setLogLevel("ERROR")
+    if submitted:
+        log_as_configured(settings)
     if not str(session.sparkContext.master).startswith("local"):
         session.sparkContext.addPyFile(str(_zipped_code(temporary)))
     return session

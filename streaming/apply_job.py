@@ -12,6 +12,7 @@ from functools import partial
 
 import pyarrow as pa
 import structlog
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
@@ -60,6 +61,16 @@ class ApplyJob(Job[ApplySession]):
         self._locks = LockWatch(settings, stopping, metrics.lock_wait.set)
         self._thinned_at = -math.inf
 
+    def check(self) -> None:
+        with self.topic() as (topic, _), self._mart() as connection, connection, connection.cursor() as cursor:
+            self._begin(cursor, topic)
+
+    def _begin(self, cursor: Cursor, topic: Topic) -> tuple[dict[int, int], dict[int, int]]:
+        """The mart's next offsets, and from where each partition is to be read."""
+        check_topic(cursor, topic)
+        next_offsets = read_next_offsets(cursor, topic)
+        return next_offsets, starting_offsets(next_offsets, topic, self.options.accept_gap)
+
     @contextmanager
     def prepare(self, spark: SparkSession) -> Iterator[ApplySession]:
         """Take over the topic and read it from the mart's next offsets."""
@@ -68,9 +79,7 @@ class ApplyJob(Job[ApplySession]):
             with self._mart() as connection, connection, connection.cursor() as cursor:
                 with self.options.phases()("take over"):
                     writer = take_over(cursor, topic, application_name())
-                check_topic(cursor, topic)
-                next_offsets = read_next_offsets(cursor, topic)
-                start = starting_offsets(next_offsets, topic, self.options.accept_gap)
+                next_offsets, start = self._begin(cursor, topic)
                 report_gaps(self.name, next_offsets, start)
                 advance(cursor, writer, {p: at for p, at in start.items() if next_offsets.get(p) != at})
                 adopt_rules(cursor, settings)

@@ -106,6 +106,11 @@ class Job(ABC, Generic[_Session]):
         self.group = f"retail-mart-{self.name}-{uuid.uuid4().hex}"
 
     @abstractmethod
+    def check(self) -> None:
+        """Whether a start could go on from where the store is, without a change to anything. Raises what `prepare`
+        raises."""
+
+    @abstractmethod
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
         """The session of a start, until the block's end.
 
@@ -212,6 +217,18 @@ class Job(ABC, Generic[_Session]):
             before_sleep=self._say_unavailable,
             reraise=True,
         )
+
+    def check_patiently(self) -> None:
+        """Before Spark is started, which takes seconds: raise what would end the job at once."""
+        try:
+            for attempt in self.patiently():
+                with attempt:
+                    self.check()
+        except UnavailableError:
+            if not self.stopping.is_set():
+                raise
+        finally:
+            self.close()
 
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
@@ -324,6 +341,7 @@ class Job(ABC, Generic[_Session]):
             if of_offsets := _OF_OFFSETS.search(str(error)):
                 reason = next(filter(None, of_offsets.groups()))
                 raise UnavailableError(f"Kafka's offsets are not those that the query knew: {reason}") from error
+            log.error("unforeseen end of a query", query=self.name, java_stack=getattr(error, "_stackTrace", None))
             raise
 
     def _stop(self, query: StreamingQuery) -> None:

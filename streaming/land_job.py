@@ -15,7 +15,7 @@ from conf.line_rules import admin_codes
 from conf.postgres import answering
 from conf.settings import Settings
 from lake.erasure_list import copy_to_lake, lake_list
-from lake.table import advance, open_lake, reaching, read_next_offsets, record_topic
+from lake.table import advance, find_lake, open_lake, reaching, read_next_offsets, record_topic
 from mart.connection import connect
 from mart.erasure_list import has_list, read_list
 from mart.lock_watch import LockWatch
@@ -43,6 +43,15 @@ class LandJob(Job[LandSession]):
 
     name = "land"
     trigger_seconds = 1  # how often to look; how long to wait for a full batch is LANDING_TRIGGER_SECONDS
+
+    def check(self) -> None:
+        settings = self.settings
+        with self.topic() as (topic, _):
+            table = find_lake(settings.lake)  # `prepare` makes one
+            if table is not None:
+                with reaching(settings.lake):
+                    next_offsets = read_next_offsets(table, topic, topic.end_offsets)
+                starting_offsets(next_offsets, topic, self.options.accept_gap, "the lake")
 
     @contextmanager
     def prepare(self, spark: SparkSession) -> Iterator[LandSession]:

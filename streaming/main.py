@@ -42,14 +42,21 @@ _END_SECONDS = 5  # which Java takes to end where its connections are gone alrea
 def run(settings: Settings, options: RunOptions) -> None:
     """Start Spark and run the job until the end of the topic (`available_now`) or until SIGTERM or SIGINT.
 
-    Raises what `stream` raises.
+    What would end it at once, such as a topic that is not there, is found before Spark is started. Raises what `stream`
+    raises.
     """
     settings.require_kafka()
     if options.only != "land":
         settings.require_mart()
-    start = time.perf_counter()
     metrics = Metrics(settings)
     with metrics.serving():
+        with stop_signals() as stopping:
+            for job in _jobs(settings, options, stopping, metrics):
+                job.check_patiently()
+        if stopping.is_set():
+            log.info("stopped", batches={})
+            return
+        start = time.perf_counter()
         spark = spark_session("retail-mart streaming", _with_a_slot_for_landing(settings, options), _spark_options())
         with stop_signals() as stopping:
             log.info("spark started", version=spark.version, seconds=round(time.perf_counter() - start, 1))
@@ -77,8 +84,7 @@ def stream(
     it: StreamingError when an operator has something to do; UnavailableError when Kafka, PostgreSQL or the lake was
     unavailable for longer than OUTAGE_PATIENCE_SECONDS.
     """
-    counted = metrics or Metrics(settings)
-    jobs = [job(settings, options, stopping, counted) for job in _JOBS if options.only in (None, job.name)]
+    jobs = _jobs(settings, options, stopping, metrics or Metrics(settings))
     with ThreadPoolExecutor(len(jobs)) as pool:
         running = {pool.submit(job.run, spark): job for job in jobs}
         try:
@@ -95,14 +101,18 @@ def stream(
                         if exit_code is not None:
                             failure = StreamingError(_END_OF_JAVA.format(exit_code=exit_code))
                     if failure is not None:
-                        log.error(
-                            "query ended", query=running[ended].name, reason=f"{type(failure).__name__}: {failure}"
-                        )
+                        log.error("query ended", query=running[ended].name, error=type(failure).__name__)
                         raise failure
         finally:
             if pending:
                 stopping.set()
     return {job.name: job.committed_batches for job in jobs}
+
+
+def _jobs(
+    settings: Settings, options: RunOptions, stopping: threading.Event, metrics: Metrics
+) -> list[ApplyJob | LandJob]:
+    return [job(settings, options, stopping, metrics) for job in _JOBS if options.only in (None, job.name)]
 
 
 def _java_exit_code(spark: SparkSession) -> int | None:

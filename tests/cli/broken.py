@@ -109,7 +109,7 @@ ASK_NOTHING = {
     "airflow": "starts Airflow, whose tasks are the verbs above",
     "with-servers": "starts servers of its own, or takes those that run",
     **dict.fromkeys(("generate", "env", "settings"), "asks no server"),
-    **dict.fromkeys(("jvm java", "jvm jars", "jvm spark-jars", "jvm s3-jars"), "asks no server"),
+    **dict.fromkeys(("jvm java", "jvm jars", "jvm spark-jars", "jvm s3-jars", "jvm log-options"), "asks no server"),
 }
 """Why the other verbs have no such surroundings."""
 

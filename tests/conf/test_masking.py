@@ -117,6 +117,7 @@ def test_no_more_are_kept_than_a_process_has():
 def test_errors_logs_and_the_stream_of_errors(capsys):
     conceal("hidden-word")
     assert str(MaskedError("it is hidden-word")) == "it is ***"
+    before = sys.stderr
     for form in ("json", "plain"):
         configure_logs(Settings(log_format=form))
         try:
@@ -126,6 +127,7 @@ def test_errors_logs_and_the_stream_of_errors(capsys):
                 structlog.get_logger().exception("hidden-word", deep={"a": ["hidden-word"]}, key=b"hidden-word")
         finally:
             structlog.reset_defaults()
+            sys.stderr = before
         told = capsys.readouterr().err
         assert "hidden-word" not in told
         assert told.count("***") >= 4

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.slow]
 def test_demo_ends_equal(tmp_path):
     demo = subprocess.run(
         [sys.executable, "-m", "cli", "demo", "--days", "2", "--rate", "200/s"],
-        env={**os.environ, "MART_HOME": str(tmp_path)},
+        env={**os.environ, "MART_HOME": str(tmp_path), "COLUMNS": "80"},
         capture_output=True,
         text=True,
         timeout=600,
@@ -33,6 +33,12 @@ def test_demo_ends_equal(tmp_path):
         text=True,
     )
     assert status.returncode == 3, "its servers are down again"
+    lines = demo.stdout.splitlines()
+    assert [line for line in lines if len(line) > 80 and str(tmp_path) not in line] == []
+    what_next = [line for line in lines[lines.index("What next:") :] if line.startswith("  ") and " page " not in line]
+    shown = subprocess.run(["sh", "-exc", "\n".join(what_next)], capture_output=True, text=True, timeout=120)
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    assert "Champions" in shown.stdout, "who spent most"
 
 
 def test_demo_on_a_folder_that_is_not_there_is_a_usage_error(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,10 @@ import psycopg2
 import pyspark
 import pytest
 
+from conf.settings import Settings
 from jvm import java_home, spark_jars
+from jvm.logs import ALWAYS_SAID as INCUBATOR
+from jvm.logs import log_options
 from mart.status import observe
 from tests.builders import lake_rows
 from tests.builders.files import ROOT
@@ -84,7 +88,8 @@ def test_signal_stops_it_cleanly(pipeline, tmp_path, number, to_all):
         if to_all:
             os.killpg(job.process.pid, number)
         assert job.stop(number) == 0
-        events_logged = [json.loads(text) for text in job.text().splitlines() if text.startswith("{")]
+        events_logged = [json.loads(text) for text in job.text().splitlines()]  # from the first line to the last
+    assert "JDK_JAVA_OPTIONS" in events_logged[0]["event"], "Java's own first word"
     assert events_logged[-1]["event"] == "stopped"
     [batch] = [e for e in events_logged if e["event"] == "applied"]
     assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
@@ -116,7 +121,10 @@ def test_second_job_fences_the_first(pipeline, tmp_path):
             events = random_events(300, customers=50, seed=12)
             send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
             assert first.process.wait(timeout=120) == 3
-            assert "only one job may write" in first.text()
+            events_logged = [json.loads(text) for text in first.text().splitlines()]
+            assert "only one job may write" in events_logged[-1]["event"]
+            assert (events_logged[-1]["level"], events_logged[-1]["exit_code"]) == ("error", 3)
+            assert "\tat " not in first.text(), "Spark's stack of it"
             wait_until_applied(pipeline, 300)
             assert second.stop() == 0
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
@@ -194,21 +202,27 @@ def make_read_only(pipeline: Pipeline, read_only: bool) -> None:
     )
 
 
-def test_wrong_settings_end_with_one_clear_line(pipeline, tmp_path):
-    environment = {
-        **pipeline.environment(),
-        "MART_DSN": pipeline.mart.writer_dsn.replace(pipeline.mart.name, "nowhere"),
-    }
-    with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 1
-        assert 'database "nowhere" does not exist' in job.text()
-        assert "Traceback" not in job.text()
-    unavailable = {**pipeline.environment(), "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OUTAGE_PATIENCE_SECONDS": "1"}
-    unavailable["KAFKA_TIMEOUT_SECONDS"] = "2"
-    with running(unavailable, tmp_path / "log2", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 4
-        assert "Kafka at 127.0.0.1:1 is unavailable" in job.text()
-        assert "Traceback" not in job.text()
+@pytest.mark.parametrize(
+    ("variables", "code", "sentence"),
+    [
+        ({"MART_DSN": "{dsn}/nowhere"}, 1, 'database "nowhere" does not exist'),
+        ({"MART_DSN": "{dsn}/postgres"}, 1, "run `retail-mart migrate`"),
+        ({"KAFKA_TOPIC": "no-such-topic"}, 1, "topic 'no-such-topic' does not exist"),
+        ({"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, 4, "Kafka at 127.0.0.1:1 is unavailable"),
+        ({"MART_DSN": "garbage"}, 1, "MART_DSN: "),
+        ({"METRICS_PORT": "x"}, 1, "METRICS_PORT: "),
+    ],
+    ids=["no database", "no tables", "no topic", "no Kafka", "no DSN", "no port"],
+)
+def test_what_it_cannot_run_with_is_told_before_spark_is_started(pipeline, tmp_path, variables, code, sentence):
+    server = pipeline.mart.writer_dsn.removesuffix(f"/{pipeline.mart.name}")
+    patience = {"OUTAGE_PATIENCE_SECONDS": "1", "KAFKA_TIMEOUT_SECONDS": "5"}
+    given = {name: value.format(dsn=server) for name, value in variables.items()}
+    with running({**pipeline.environment(), **patience, **given}, tmp_path / "log") as job:
+        assert job.process.wait(timeout=120) == code
+        events_logged = [json.loads(text) for text in job.text().splitlines()]
+    assert sentence in events_logged[-1]["event"]
+    assert {one["event"] for one in events_logged[:-1]} <= {"waiting"}, "Java has a first word, too"
 
 
 def test_runs_under_spark_submit(pipeline, tmp_path):
@@ -227,6 +241,11 @@ def test_runs_under_spark_submit(pipeline, tmp_path):
     assert without.returncode == 1
     assert 'add --jars "$(retail-mart jvm spark-jars)"' in without.stdout + without.stderr  # spark-submit merges them
     jars = ["--jars", ",".join(map(str, spark_jars()))]
-    done = subprocess.run([*submit, *jars, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
+    logs = ["--driver-java-options", shlex.join(log_options(Settings(log_format="json")))]
+    environment["LOG_FORMAT"] = "json"
+    done = subprocess.run([*submit, *jars, *logs, *command], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
+    own = ("NOTE: Picked up ", INCUBATOR)  # Java's first words, which nothing of ours starts here
+    said = [text for text in (done.stdout + done.stderr).splitlines() if not text.startswith(own)]
+    assert all(json.loads(text)["event"] for text in said)
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))

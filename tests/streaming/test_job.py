@@ -24,6 +24,9 @@ from streaming.metrics import Metrics
 class TwoLines(Job):
     name = "apply"
 
+    def check(self):
+        raise NotImplementedError
+
     def prepare(self, spark):
         raise NotImplementedError
 
