@@ -225,14 +225,15 @@ def watch(
     if prometheus_rules:
         sys.stdout.write(rules.prometheus_rules(current))
         return
-    current.require_mart("reader")
     watching = Watch(current, channels(current))
-    if not once:
+    if not once:  # one look says by an alert that no server is named; to look again and again would be in vain
+        current.require_kafka()
+        current.require_mart("reader")
         with stop_signals() as stopping:
             watching.run(every, stopping)
         return
     look = watching.look()
-    console.print(describe(look))
+    console.print(describe(look, current))
     if look.observed.unwatched:
         console.print(look.observed.unwatched, soft_wrap=True)
     if look.judgement.firing:

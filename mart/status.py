@@ -15,7 +15,7 @@ from typing import Any
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from conf.errors import StreamingError, UnavailableError
+from conf.errors import OperatorError, UnavailableError
 from conf.kafka import Brokers
 from conf.lake_storage import local_folder
 from conf.postgres import FAILURES, answering
@@ -105,12 +105,13 @@ class Observed:
 
 
 def observe(settings: Settings) -> Observed:
-    """Look once, as MART_READER_DSN. A server that is unavailable is part of the answer; nothing is raised for it."""
+    """Look once, as MART_READER_DSN. A server that is unavailable, or that no setting names, is part of the answer;
+    nothing is raised for it."""
     broker_problem = mart_problem = None
     found = Observed()
     try:
         topic, written = _ask_broker(settings)
-    except (UnavailableError, StreamingError) as error:
+    except (UnavailableError, OperatorError) as error:
         broker_problem, topic, written = str(error), None, {}
     try:
         for attempt in Retrying(
@@ -125,7 +126,7 @@ def observe(settings: Settings) -> Observed:
                 closing(connect_to_read(settings.require_mart("reader"), "retail-mart watch")) as connection,
             ):
                 found = _ask_mart(settings, connection, topic, written)
-    except FAILURES as error:
+    except (*FAILURES, OperatorError) as error:
         mart_problem = " ".join(str(error).split())
     return replace(
         found,

@@ -58,8 +58,8 @@ class Condition:
 
 CONDITIONS: Mapping[Alert, Condition] = {
     Alert.BROKER_UNREACHABLE: Condition(
-        title="Kafka is unavailable",
-        advice="See the broker's log. The job goes on by itself when it is back.",
+        title="the topic cannot be read",
+        advice="See the broker's log, and the KAFKA_… settings. The job goes on by itself when it is back.",
         asks=(),
         limit=None,
         severity="critical",
@@ -68,8 +68,8 @@ CONDITIONS: Mapping[Alert, Condition] = {
         found="The streaming job cannot learn where the topic ends.",
     ),
     Alert.MART_UNREACHABLE: Condition(
-        title="the mart is unavailable",
-        advice="See PostgreSQL's log. The job goes on by itself when it is back.",
+        title="the mart cannot be read",
+        advice="See PostgreSQL's log, and the MART_… settings. The job goes on by itself when it is back.",
         asks=(),
         limit=None,
         severity="critical",

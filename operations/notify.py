@@ -13,7 +13,7 @@ import structlog
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from conf.masking import MaskedError, masked
-from conf.settings import Settings
+from conf.settings import Settings, SettingsError
 from operations.alerts import Message
 
 log = structlog.get_logger()
@@ -122,12 +122,15 @@ class Slack:
 
 
 def channels(settings: Settings) -> list[Channel]:
-    """Those that the settings name; one that they name by half is told in the log."""
+    """Those that the settings name. Raises SettingsError for an address without a mail server; a mail server alone is
+    told in the log."""
     found: list[Channel] = []
-    if bool(settings.alert_addresses) != bool(settings.smtp_host):
-        log.warning("no e-mail", reason="it needs both ALERT_EMAIL_TO and SMTP_HOST")
-    if settings.alert_addresses and settings.smtp_host:
+    if settings.alert_addresses and not settings.smtp_host:
+        raise SettingsError(f"ALERT_EMAIL_TO={settings.alert_email_to}: no mail server is named; set SMTP_HOST")
+    if settings.alert_addresses:
         found.append(Email(settings))
+    elif settings.smtp_host:
+        log.warning("no e-mail", reason=f"SMTP_HOST={settings.smtp_host}, but nobody to write to: set ALERT_EMAIL_TO")
     if settings.slack_webhook_url:
         found.append(Slack(settings.slack_webhook_url.get_secret_value()))
     return found

@@ -25,6 +25,7 @@ from operations.alerts import CONDITIONS, Alert, Judgement, Message, compose, du
 from operations.notify import Channel, NotDeliveredError
 
 log = structlog.get_logger()
+_SERVERS = {"mart": "PostgreSQL", "broker": "Kafka"}
 
 
 class State(BaseModel):
@@ -57,7 +58,8 @@ class Log:
     name = "log"
 
     def send(self, message: Message) -> None:
-        (log.warning if message.firing else log.info)("alert", subject=message.subject, text=message.text)
+        text = " | ".join(message.text.splitlines())
+        (log.warning if message.firing else log.info)("alert", subject=message.subject, text=text)
 
 
 class Watch:
@@ -80,7 +82,8 @@ class Watch:
                 f"MART_HOME={settings.mart_home}: what was told cannot be kept there ({error.strerror})"
             ) from None
         self._unsaved: State | None = None
-        self._where = f"topic {settings.kafka_topic} on {settings.require_kafka()}, from {socket.gethostname()}"
+        brokers = settings.kafka_bootstrap_servers or "no broker"
+        self._where = f"topic {settings.kafka_topic} on {brokers}, from {socket.gethostname()}"
 
     def look(self) -> Look:
         """Look once and tell what is new. Two at once on this machine take turns, so that nobody is told twice.
@@ -150,11 +153,20 @@ def write_state(path: Path, state: State) -> None:
     new.replace(path)
 
 
-def describe(look: Look) -> Table:
-    """A look as a table: each alert, whether it fires, and what was found."""
-    table = Table("alert", "state", prose("found"))
+def describe(look: Look, settings: Settings) -> Table:
+    """A look as a table: each alert, whether it fires, and what was found, else its limit."""
+    table = Table("alert", "state", prose("found, else the limit"))
     for alert in Alert:
-        found = look.judgement.firing.get(alert)
-        state = "fires" if found else "unknown" if alert in look.judgement.unknown else "fine"
-        table.add(alert, state, f"{CONDITIONS[alert].title}: {found}" if found else "")
+        found, condition = look.judgement.firing.get(alert), CONDITIONS[alert]
+        limit = condition.limit and getattr(settings, condition.limit)
+        if found:
+            table.add(alert, "fires", f"{condition.title}: {found}", style="red")
+        elif alert in look.judgement.unknown:
+            table.add(
+                alert, "unknown", f"without an answer of {' and '.join(map(_SERVERS.__getitem__, condition.asks))}"
+            )
+        elif condition.limit and not limit:
+            table.add(alert, "off", f"{condition.limit.upper()}=0")
+        else:
+            table.add(alert, "fine", f"{condition.limit.upper()}={limit:.10g}" if condition.limit else "always on")
     return table

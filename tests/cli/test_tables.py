@@ -96,8 +96,10 @@ TABLES: dict[str, tuple[RenderableType, tuple[str, ...]]] = {
         (str(PATH), DIGEST, f"{MANY:,}", f"no rule of {CODE}", "kept back", "2024-02-14 20:41:03"),
     ),
     "watch": (
-        watch.describe(watch.Look(observed(), Judgement({Alert.DISK_LOW: f"lake ({PATH}): full"}, frozenset()), 0)),
-        (*Alert, f"({PATH})"),
+        watch.describe(
+            watch.Look(observed(), Judgement({Alert.DISK_LOW: f"lake ({PATH}): full"}, frozenset()), 0), SETTINGS
+        ),
+        (*Alert, f"({PATH})", "ALERT_LAG_RECORDS=100000", "ALERT_REJECT_PERCENT=5"),
     ),
     "verify": (
         verify.describe(verified()),

@@ -10,7 +10,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from structlog.testing import capture_logs
 
-from conf.settings import Settings
+from conf.settings import Settings, SettingsError
 from operations import notify
 from operations.alerts import Message
 from operations.notify import Email, NotDeliveredError, Slack, channels
@@ -53,11 +53,13 @@ def test_both_channels_deliver_what_a_mail_program_and_slack_take(sinks):
 
 def test_only_what_the_settings_name(sinks):
     assert channels(Settings()) == []
-    [slack] = channels(settings_of(sinks.environment, smtp_host=None))
+    [slack] = channels(settings_of(sinks.environment, smtp_host=None, alert_email_to=None))
     assert slack.name == "slack"
     with capture_logs() as lines:
         assert channels(Settings(smtp_host="mail.example.com", smtp_from="a@example.com")) == []
-    assert "both ALERT_EMAIL_TO and SMTP_HOST" in lines[0]["reason"]
+    assert "set ALERT_EMAIL_TO" in lines[0]["reason"]
+    with pytest.raises(SettingsError, match=r"ALERT_EMAIL_TO=a@example\.com: no mail server is named; set SMTP_HOST"):
+        channels(Settings(alert_email_to="a@example.com"))
 
 
 def test_login_by_starttls_and_a_refused_one(monkeypatch, tmp_path):

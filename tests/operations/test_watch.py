@@ -15,10 +15,11 @@ from conf.settings import SettingsError
 from operations import watch as watch_module
 from operations.alerts import Alert
 from operations.notify import NotDeliveredError
-from operations.watch import State, Watch, read_state, write_state
+from operations.watch import State, Watch, describe, read_state, write_state
 from stack.process import free_port
 from tests.builders.files import ROOT
 from tests.builders.looks import LIMITS, MART_UNAVAILABLE, batches, look
+from tests.builders.rendered import rendered
 
 FINE = look()
 BEHIND = look(lag=5000)
@@ -234,10 +235,37 @@ def test_once_tells_of_servers_that_are_unavailable_and_exits_with_1(tmp_path):
     assert {"broker_unreachable", "mart_unreachable"} <= set(state["firing"])
 
 
+def test_once_after_down_is_an_alert_of_both_servers(tmp_path):
+    done = watch_once(tmp_path)
+    assert done.returncode == 1, done.stderr
+    told = json.loads((tmp_path / "watch.json").read_text())["told"]["log"]
+    assert {"broker_unreachable", "mart_unreachable"} <= set(told)
+    assert "the mart cannot be read: no PostgreSQL: start the embedded one with `retail-mart up`" in done.stdout
+    assert "the topic cannot be read: no Kafka: start the embedded one with `retail-mart up`" in done.stdout
+    assert "without an answer of PostgreSQL and Kafka" in done.stdout
+    alerts = [line for line in done.stderr.splitlines() if "mart cannot be read" in line]
+    assert len(alerts) == 1, "one line each, with no \\n in it"
+    assert "\\n" not in alerts[0]
+    assert " | What to do: See PostgreSQL's log" in alerts[0]
+
+
+def test_the_table_has_a_word_for_each_alert(settings, seen):
+    [looked] = looks(settings, seen, [], STALE_AND_BEHIND)
+    shown = rendered(describe(looked, settings.model_copy(update={"alert_nightly_hours": 0})), 200)
+    lines = {line.split()[0]: " ".join(line.split()[1:]) for line in shown.splitlines()}
+    assert lines["lag_high"].startswith("fires the stream is far behind: 5,000 records")
+    assert lines["nightly_late"] == "off ALERT_NIGHTLY_HOURS=0"
+    assert lines["scores_wrong"] == "fine always on"
+    assert lines["rejects_high"] == f"fine ALERT_REJECT_PERCENT={settings.alert_reject_percent:g}"
+
+
 @pytest.mark.parametrize(
     ("environment", "says"),
     [
-        ({"KAFKA_BOOTSTRAP_SERVERS": "kafka:9092"}, "set MART_DSN"),
+        (
+            {"ALERT_EMAIL_TO": "shop@example.com", "KAFKA_BOOTSTRAP_SERVERS": "kafka:9092", "MART_DSN": "host=none"},
+            "ALERT_EMAIL_TO=shop@example.com: no mail server is named; set SMTP_HOST",
+        ),
         ({"SLACK_WEBHOOK_URL": "hooks.slack.com/s3cret"}, "SLACK_WEBHOOK_URL: give it as Slack shows it"),
     ],
 )
