@@ -258,7 +258,7 @@ def test_figures_of_the_last_batch_are_marked_while_the_shop_is_quiet(browser, u
         shop.age(minutes=60)
         opened.wait_for_text("#state", "no new invoice for 60 min")
         found = opened.page.evaluate(marks)
-        assert {name for name, mark in found.items() if mark == '" of the last batch"'} == {"latency", "lag"}
+        assert {name for name, mark in found.items() if mark == '" of the last batch"'} == {"latency", "delay"}
         assert opened.page.evaluate(dot) != live
 
 
