@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli import look, operate, rules, servers, shop, stream
-from cli.run import run_command
+from cli.run import Verbs, run_command
 
 _PANELS = {
     "Shop: where invoices come from": shop.app,
@@ -19,6 +19,7 @@ _PANELS = {
 }
 
 app = typer.Typer(
+    cls=Verbs,
     help="A near-real-time retail data mart: Kafka → Spark Structured Streaming → PostgreSQL and a Delta lake.",
     epilog="Exit codes: 0 done, 1 operator action required, 2 usage, 3 fenced or kept back, 4 a server is "
     "unavailable, 5 not equal or not yet; 128 + n: ended by signal n.",

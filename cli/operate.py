@@ -60,7 +60,7 @@ def verify(
     current = configured()
     with errors.status("") as status:
         try:
-            verified = verify_mart(current, wait, shown, status.update)
+            verified = verify_mart(current, wait, shown, status.update, errors.print)
         except NothingAppliedError:
             if not repair:
                 raise
@@ -69,7 +69,7 @@ def verify(
         console.print(describe(verified))
     if repair and (always or verified is None or not verified.equal):
         with errors.status("") as status:
-            done = repair_mart(current, wait, accept_loss, status.update)
+            done = repair_mart(current, wait, accept_loss, status.update, errors.print)
         console.print(describe_repair(done))
     elif verified is not None and not verified.equal:
         raise typer.Exit(NOT_EQUAL)

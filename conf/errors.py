@@ -10,6 +10,8 @@ UnavailableError         Kafka, PostgreSQL or the lake's storage is unavailable 
 UsageError               what was asked for makes no sense
 """
 
+import re
+
 from conf.masking import MaskedError
 
 
@@ -39,3 +41,10 @@ class UnavailableError(MaskedError):
 
 class UsageError(MaskedError):
     """What was asked for makes no sense: another try, or another day, changes nothing."""
+
+
+def in_plain_words(said: str) -> str:
+    """What pydantic says of a wrong value, without what is of pydantic itself."""
+    said = re.sub(r", unable to parse .*", "", said.removeprefix("Value error, "))
+    said = re.sub(r"^Input should be (?:an? valid )?", "must be ", said)
+    return said.replace("must be number", "must be a number").replace("must be integer", "must be an integer")

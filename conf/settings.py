@@ -21,7 +21,7 @@ from pydantic_settings import (
 )
 
 from conf.dsn import fault, in_utf8
-from conf.errors import OperatorError
+from conf.errors import OperatorError, in_plain_words
 from conf.lake_storage import checked_location
 from conf.masking import conceal
 
@@ -429,8 +429,8 @@ def read_settings(**given: Any) -> Settings:
 def _in_words(error: ErrorDetails) -> str:
     """A fault of one variable with its value; of several together, or of a secret one, without."""
     if not error["loc"]:
-        return error["msg"].removeprefix("Value error, ")
+        return in_plain_words(error["msg"])
     name = str(error["loc"][0])
     field = Settings.model_fields.get(name)
     value = "" if field is None or _is_secret(field) else f" (got {error['input']!r})"
-    return f"{name.upper()}: {error['msg'].removeprefix('Value error, ')}{value}"
+    return f"{name.upper()}: {in_plain_words(error['msg'])}{value}"

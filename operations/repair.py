@@ -91,6 +91,7 @@ def repair(
     wait_seconds: float,
     accept_loss: bool = False,
     on_phase: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Repaired:
     """Make the mart what the lake says it must be at the mart's own next offsets; of a new mart, at the lake's.
 
@@ -102,7 +103,7 @@ def repair(
     folder = settings.mart_home / "repair" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     try:
         with session(settings.require_mart("owner"), "retail-mart repair", connect) as connection, as_owner("repair"):
-            return _repair(connection, settings, wait_seconds, accept_loss, folder, Phases(on_phase))
+            return _repair(connection, settings, wait_seconds, accept_loss, folder, Phases(on_phase), tell)
     except StreamingError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -115,6 +116,7 @@ def _repair(
     accept_loss: bool,
     keep_in: Path,
     phases: Phases,
+    tell: Callable[[str], None],
 ) -> Repaired:
     with (
         scratch(settings.scratch, "repair") as folder,
@@ -131,7 +133,7 @@ def _repair(
             _begin_where_the_lake_is(cursor, settings)
             pins = read_pins(cursor, folder, engine)
         with phases("wait for the lake"):
-            table = caught_up(settings.lake, pins.next_offsets, wait_seconds)
+            table = caught_up(settings.lake, pins.next_offsets, wait_seconds, tell)
             _check_erasure_list(pins.erased, table)
         with phases("recompute from the lake"):
             if kept_since(table):

@@ -35,7 +35,10 @@ from sql import columns, statement
 from topic.describe import Topic
 
 _NOT_EQUAL = "NOT equal (next: `retail-mart verify --repair`); the first differences:"
+_LAND = "is landing running? It can catch up alone: `retail-mart run --only land --available-now`"
 _POLL_SECONDS = 1
+_TELL_SECONDS = 15
+_STUCK_SECONDS = 75  # a running job lands each LANDING_TRIGGER_SECONDS, by default 60
 
 
 @dataclass(frozen=True)
@@ -144,13 +147,18 @@ class Pins:
 
 
 def verify(
-    settings: Settings, wait_seconds: float, shown: int = 10, on_phase: Callable[[str], None] = lambda _: None
+    settings: Settings,
+    wait_seconds: float,
+    shown: int = 10,
+    on_phase: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Verified:
     """Compare the mart, as it is now, with what the lake says it must be: every invoice, customer, cut and total, every
     column, and whether each copy of an invoice with other content is in quarantine.
 
-    Waits up to `wait_seconds` for the lake to land what the mart has applied. Raises StreamingError if it does not,
-    or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is unavailable.
+    Waits up to `wait_seconds` for the lake to land what the mart has applied, and tells of it. Raises StreamingError if
+    it does not, or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is
+    unavailable.
     """
     phases = Phases(on_phase)
     with scratch(settings.scratch, "verify") as folder, duckdb.connect() as engine:
@@ -158,7 +166,7 @@ def verify(
             pins = read_pins(cursor, folder, engine)
             read_mart(cursor, folder, engine)
         with phases("wait for the lake"):
-            table = caught_up(settings.lake, pins.next_offsets, wait_seconds)
+            table = caught_up(settings.lake, pins.next_offsets, wait_seconds, tell)
         with phases("recompute from the lake"):
             unlanded = recompute(engine, table, pins)
         with phases("compare"):
@@ -208,20 +216,50 @@ def _copy(cursor: Cursor, name: str, folder: Path) -> None:
         cursor.copy_expert(statement(f"verify/copy_{name}"), out)
 
 
-def caught_up(path: str, next_offsets: list[NextOffset], wait_seconds: float) -> DeltaTable:
-    """The lake, once it has landed everything before the next offsets."""
-    deadline = time.monotonic() + wait_seconds
+def caught_up(
+    path: str, next_offsets: list[NextOffset], wait_seconds: float, tell: Callable[[str], None] = lambda _: None
+) -> DeltaTable:
+    """The lake, once it has landed everything before the next offsets. `tell` is told what is waited for, and from time
+    to time how far it is.
+
+    Raises StreamingError if it takes longer than `wait_seconds`."""
+    began, wait = time.monotonic(), LandingWait(wait_seconds)
     while True:
         table = existing_lake(path)
         behind = sum(max(0, p.next_offset - _landed(table, p)) for p in next_offsets)
         if not behind:
             return table
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > wait_seconds:
             raise StreamingError(
-                f"the lake at {path} is {counted(behind, 'record')} behind the mart after {wait_seconds:g} s: is "
-                "landing running? It can catch up alone: `retail-mart run --only land --available-now`"
+                f"the lake at {path} is {counted(behind, 'record')} behind the mart after {wait_seconds:g} s: {_LAND}"
             )
+        if news := wait.news(behind, waited):
+            tell(news)
         time.sleep(_POLL_SECONDS)
+
+
+class LandingWait:
+    """What was told of a wait for the lake, and what is worth telling next."""
+
+    def __init__(self, wait_seconds: float) -> None:
+        self._wait_seconds, self._behind = wait_seconds, -1
+        self._told_at = self._moved_at = 0.0
+
+    def news(self, behind: int, waited: float) -> str:
+        """What to tell after so many seconds; nothing, if it is too soon."""
+        how_far = f"the lake is {counted(behind, 'record')} behind the mart"
+        if self._behind < 0:
+            self._behind = behind
+            return f"{how_far}: waiting for landing, up to {self._wait_seconds:g} s (Ctrl-C ends)"
+        if behind != self._behind:
+            self._behind, self._moved_at = behind, waited
+        if waited - self._told_at < _TELL_SECONDS:
+            return ""
+        self._told_at = waited
+        still = waited - self._moved_at
+        stuck = f"; nothing has landed for {still:.0f} s: {_LAND}" if still > _STUCK_SECONDS else ""
+        return f"{how_far}, {self._wait_seconds - waited:.0f} s left{stuck}"
 
 
 def _landed(table: DeltaTable, next_offset: NextOffset) -> int:

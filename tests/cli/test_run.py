@@ -52,6 +52,27 @@ def test_an_argument_that_is_no_utf_8_is_refused():
     assert (ended.returncode, ended.stderr) == (2, b"argument 2 is not UTF-8: c\\xff; give it in UTF-8\n")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["verify", "--wait", "x"], "'--wait': must be a number (got 'x')"),
+        (["explain", "c", "--newest", "0"], "'--newest': must be greater than or equal to 1 (got '0')"),
+        (["page", "--port", "99999"], "'--port': must be less than or equal to 65535 (got '99999')"),
+        (["run", "--only", "both"], "'--only': 'both' is not one of 'apply', 'land'."),
+        (["rejected", "list", "--reason", "bad"], "'--reason': 'bad' is not one of 'no_value', 'too_large'"),
+        (["mine", "--support", "3"], "'--support': '3' is not a share: give a number from 0 to 1"),
+    ],
+    ids=["a number", "too small", "too large", "a choice", "a choice of many", "a share"],
+)
+def test_a_wrong_argument_is_told_with_its_value_and_what_is_right(arguments, says, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    ended = run(*arguments)
+    assert ended.code == 2
+    assert f"Invalid value for {says}" in ended.err
+    for of_pydantic in ("Value error", "Input should", "unable to parse"):
+        assert of_pydantic not in ended.err
+
+
 @pytest.mark.parametrize("verb", _OURS)
 def test_each_verb_has_a_help(verb, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from operations.verify import LandingWait, verify
 from streaming import parse, parse_plain
 from tests.builders.records import event
 from tests.builders.shop import Shop
@@ -75,3 +76,31 @@ def test_the_largest_amounts_of_the_contract(shop):
     assert shop.verify() == {}
     applied = shop.send([event("more", "2010-12-01", "ann", most, ("B2", -1, "0.01"))])
     assert dict(applied.rejected_by_reason) == {"amount_out_of_range": 1}
+
+
+def test_a_wait_for_the_lake_is_told_with_how_far_it_is(shop):
+    shop.send([event("1", "2010-12-01T10:00:00", "ann")])
+    behind = shop.records([event(str(n), "2010-12-01T10:00:00", "bob") for n in range(2, 5)])
+    shop.apply(behind)
+    told: list[str] = []
+
+    def tell(news: str) -> None:
+        told.append(news)
+        shop.land(behind)
+
+    assert verify(shop.settings, wait_seconds=600, tell=tell).equal
+    assert told == ["the lake is 3 records behind the mart: waiting for landing, up to 600 s (Ctrl-C ends)"]
+
+
+def test_a_wait_in_which_nothing_lands_says_what_to_start():
+    wait = LandingWait(180)
+    said = [wait.news(behind, at) for at, behind in ((0, 300), (1, 300), (15, 300), (29, 120), (31, 120), (110, 120))]
+    assert said == [
+        "the lake is 300 records behind the mart: waiting for landing, up to 180 s (Ctrl-C ends)",
+        "",
+        "the lake is 300 records behind the mart, 165 s left",
+        "",
+        "the lake is 120 records behind the mart, 149 s left",
+        "the lake is 120 records behind the mart, 70 s left; nothing has landed for 81 s: is landing running? It can "
+        "catch up alone: `retail-mart run --only land --available-now`",
+    ]
