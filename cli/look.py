@@ -26,7 +26,7 @@ _DIFFERENT = 3
 
 @app.command()
 def status() -> None:
-    """Show in one screen how all is now: the job, its lag and last batch, the quarantine, lake, rules and disks.
+    """Show the state of everything on one screen: job, lag and last batch, quarantine, lake, rules and disks.
 
     Reads as MART_READER_DSN, else as MART_DSN. Exit codes: 0 seen, 1 operator action required, 4 Kafka or
     the mart cannot be asked: the table says why.

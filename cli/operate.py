@@ -31,17 +31,15 @@ def verify(
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait until the lake has landed what the mart has applied.")
     ] = 180,
-    shown: Annotated[
-        int, typer.Option(min=0, help="Show so many of the differing invoices, of the customers, of each other kind.")
-    ] = 10,
+    shown: Annotated[int, typer.Option(min=0, help="Show at most N differences of each kind.")] = 10,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="If they differ, make the mart what the lake says (as MART_OWNER_DSN)."),
+        typer.Option("--repair", help="Where they differ, correct the mart from the lake (as MART_OWNER_DSN)."),
     ] = False,
-    always: Annotated[bool, typer.Option("--always", help="With --repair: also if nothing differs.")] = False,
+    always: Annotated[bool, typer.Option("--always", help="With --repair: even if nothing differs.")] = False,
     accept_loss: Annotated[
         bool,
-        typer.Option("--accept-loss", help="With --repair: although the lake lacks over 1 % of the mart's invoices."),
+        typer.Option("--accept-loss", help="With --repair: even if the lake lacks over 1 % of the mart's invoices."),
     ] = False,
 ) -> None:
     """Recompute every invoice and customer from the lake by another engine and compare the mart with it, to the cent.
@@ -265,7 +263,7 @@ def erase(
         bool,
         typer.Option(
             "--listed",
-            help="Everyone on the mart's and the lake's erasure list again: after a restore, or for a mart made anew.",
+            help="Erase everyone on the mart's and the lake's erasure lists again: after a restore, or for a new mart.",
         ),
     ] = False,
     accept_unknown: Annotated[
@@ -317,7 +315,7 @@ def list_rejected(
     settled: Annotated[
         bool, typer.Option("--settled", help="Also those that were redriven, erased or pruned.")
     ] = False,
-    newest: Annotated[int, typer.Option(min=0, help="Show so many of the newest records.")] = 20,
+    newest: Annotated[int, typer.Option(min=0, help="Show the N newest records.")] = 20,
 ) -> None:
     """Count the quarantined records of KAFKA_TOPIC by reason, and show the newest."""
     from mart import quarantine
@@ -357,7 +355,7 @@ def show(
 def redrive(
     records: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="These records.")] = None,
     reason: Reasons = None,
-    every: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="All records in quarantine.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
 ) -> None:
     """Parse chosen records again by today's rules, and send the now-valid ones to KAFKA_TOPIC again.
@@ -372,7 +370,7 @@ def redrive(
     from operations.redrive import redrive as redrive_records
 
     if bool(records) + bool(reason) + every != 1:
-        raise typer.BadParameter("say which records: PARTITION:OFFSET, or --reason, or --all")
+        raise typer.BadParameter("specify the records: PARTITION:OFFSET, or --reason, or --all")
     current = configured()
     with session(current.require_mart(), "retail-mart rejected") as connection:
         chosen = quarantine.check_coordinates(records or [])

@@ -140,8 +140,8 @@ def record_topic(table: DeltaTable, topic: Topic) -> None:
     elif known != topic.topic_id:
         raise TopicChangedError(
             f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the lake's next offsets are of {known}. "
-            "If its new records are to be landed from the first on, run `retail-mart rewind` once (an invoice "
-            "that is in the lake already has two rows then, of which its readers count the earliest)"
+            "To land its new records from the first one, run `retail-mart rewind` once (an invoice that is already "
+            "in the lake then has two rows, of which its readers count the earliest)"
         )
 
 

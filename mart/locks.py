@@ -46,7 +46,7 @@ class LockWait:
 
     def __str__(self) -> str:
         what = self.relation or "a row that another transaction has changed"
-        return f"for {self.seconds:,.0f} s for a lock of {what}, held by {'; '.join(map(str, self.blockers))}"
+        return f"{self.seconds:,.0f} s for a lock on {what}, held by {'; '.join(map(str, self.blockers))}"
 
 
 def read_wait(cursor: Cursor, application: str = JOB, pid: int | None = None) -> LockWait | None:

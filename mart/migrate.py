@@ -103,7 +103,7 @@ def migrate(connection: Connection, listed: list[Migration] | None = None) -> li
         cursor.execute(statement("apply/create_stage").format(on_commit="DROP"))
         moved = follow_definitions(cursor)
         if moved is not None:
-            log.info("customers scored anew", moved=moved)
+            log.info("customers rescored", moved=moved)
     return applied_now
 
 

@@ -55,8 +55,8 @@ def check_topic(cursor: Cursor, topic: Topic) -> None:
     if others:
         raise TopicChangedError(
             f"topic {topic.name!r} was re-created: it has id {topic.topic_id}, the mart's next offsets are of "
-            f"{', '.join(others)}. If its new records are to be applied from the first on, run "
-            "`retail-mart rewind` once (invoices that are in the mart already are not counted again)"
+            f"{', '.join(others)}. To apply its new records from the first one, run `retail-mart rewind` "
+            "once (invoices that are already in the mart are not counted again)"
         )
 
 

@@ -110,7 +110,7 @@ def _move_cuts(cursor: Cursor) -> bool:
     cursor.execute(statement("score/move_cuts"))
     (moved,) = one_row(cursor)
     if not moved:
-        log.error("the cuts did not fit the customers, scoring everyone anew")
+        log.error("the cuts do not match the customers: everyone is rescored")
     return bool(moved)
 
 

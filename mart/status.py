@@ -191,7 +191,7 @@ def disks(settings: Settings) -> tuple[Disk, ...]:
 def _unwatched(settings: Settings) -> str | None:
     if local_folder(settings.lake) is not None:
         return None
-    return f"the lake is at {settings.lake}: how full its storage is, is not watched from here"
+    return f"the lake is at {settings.lake}: its free space cannot be watched from here"
 
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from rich.filesize import decimal
 
+from conf.counted import counted
 from conf.settings import Settings
 from mart.locks import PATIENCE_SECONDS
 from mart.status import Observed, RunStatus
@@ -86,7 +87,7 @@ CONDITIONS: Mapping[Alert, Condition] = {
         expr="sum(mart_lag_records) > 0 and (time() - max(mart_last_batch_timestamp_seconds) > {alert_stale_seconds:g} "
         "or absent(mart_last_batch_timestamp_seconds))",
         holds="30s",
-        found="No batch for more than {alert_stale_seconds:g} s, while {value} records wait.",
+        found="No batch for more than {alert_stale_seconds:g} s; records not applied: {value}.",
     ),
     Alert.STREAM_BLOCKED: Condition(
         title="the stream waits for a lock",
@@ -115,10 +116,10 @@ CONDITIONS: Mapping[Alert, Condition] = {
         severity="warning",
         expr="sum(mart_lag_records) > {alert_lag_records}",
         holds="1m",
-        found="{value} records are not applied.",
+        found="Records not applied: {value}.",
     ),
     Alert.REJECTS_HIGH: Condition(
-        title="many records are rejected",
+        title="many records are quarantined",
         advice="`retail-mart rejected list` says why; after a fix `rejected redrive`.",
         asks=("mart",),
         limit="alert_reject_percent",
@@ -132,8 +133,8 @@ CONDITIONS: Mapping[Alert, Condition] = {
     ),
     Alert.RECORDS_FAILED: Condition(
         title="records failed in an unforeseen way",
-        advice="A fault of this software: `retail-mart rejected list --reason internal_error` shows them; report it. "
-        "They wait, and after an update `rejected redrive` takes them in.",
+        advice="This is a bug: `retail-mart rejected list --reason internal_error` shows the records; please report "
+        "it. After an update `rejected redrive` applies them.",
         asks=("mart",),
         limit=None,
         severity="critical",
@@ -142,8 +143,8 @@ CONDITIONS: Mapping[Alert, Condition] = {
     ),
     Alert.INVOICES_AHEAD: Condition(
         title="invoices are dated ahead of the clock",
-        advice="Set that till's clock right, or that of PostgreSQL's machine: `SELECT clock_limit FROM mart.as_of`. "
-        "These invoices count, and move the as-of date only when their time has come.",
+        advice="Correct the clock of that till, or of PostgreSQL's machine: `SELECT clock_limit FROM mart.as_of`. "
+        "These invoices count; the as-of date follows when their time has come.",
         asks=("mart",),
         limit=None,
         severity="warning",
@@ -152,16 +153,16 @@ CONDITIONS: Mapping[Alert, Condition] = {
     ),
     Alert.SCORES_WRONG: Condition(
         title="scores are wrong",
-        advice="A fault of this software: `retail-mart verify --repair` puts them right; report it with the job's log.",
+        advice="This is a bug: `retail-mart verify --repair` corrects them; please report it with the job's log.",
         asks=("mart",),
         limit=None,
         severity="critical",
         expr="max(mart_scores_wrong) > 0",
-        found="{value} scores, cuts and totals are not those of a full ntile.",
+        found="Scores, cuts and totals that differ from a full ntile: {value}.",
     ),
     Alert.NIGHTLY_FAILED: Condition(
         title="the nightly rules were kept back",
-        advice="The rules of before stay. See the reason, then run `retail-mart mine` again.",
+        advice="The previous rules stay current. See the reason, then run `retail-mart mine` again.",
         asks=("mart",),
         limit="alert_nightly_hours",
         severity="warning",
@@ -179,7 +180,7 @@ CONDITIONS: Mapping[Alert, Condition] = {
     ),
     Alert.DISK_LOW: Condition(
         title="a disk is nearly full",
-        advice="`retail-mart compact` deletes the lake's old files; else a larger disk.",
+        advice="`retail-mart compact` deletes the lake's old files; otherwise use a larger disk.",
         asks=(),
         limit="alert_disk_free_percent",
         severity="critical",
@@ -259,7 +260,7 @@ def compose(notice: Notice, found: str, now: datetime, where: str) -> Message:
         lines = [found, f"Since: {since}", f"What to do: {CONDITIONS[notice.alert].advice}"]
     else:
         subject = f"retail-mart: resolved: {title}"
-        lines = [f"It is over. Since {since}, for {_duration(now - notice.since)}: {title}."]
+        lines = [f"Resolved after {_duration(now - notice.since)}: {title}.", f"Since: {since}"]
     lines += [f"Alert: {notice.alert} (docs/operations.md)", f"Watched: {where}"]
     state = "firing" if notice.firing else "over"
     message_id = f"{notice.alert}.{notice.since:%Y%m%dT%H%M%S%f}.{state}"
@@ -272,19 +273,19 @@ def _findings(observed: Observed, settings: Settings, ease: Mapping[Alert, float
     if observed.mart_problem:
         yield Alert.MART_UNREACHABLE, observed.mart_problem
     if observed.blocked:
-        yield Alert.STREAM_BLOCKED, f"the job waits {observed.blocked}"
+        yield Alert.STREAM_BLOCKED, f"the job has waited {observed.blocked}"
     yield from _of_the_stream(observed, settings, ease)
     if observed.failed:
-        yield Alert.RECORDS_FAILED, f"{observed.failed:,} records wait in quarantine as internal_error"
+        yield Alert.RECORDS_FAILED, f"{counted(observed.failed, 'record')} in quarantine as internal_error"
     if observed.ahead:
         yield (
             Alert.INVOICES_AHEAD,
-            f"{observed.ahead:,} invoices are dated later than PostgreSQL's clock by more than a day",
+            f"{counted(observed.ahead, 'invoice')} dated later than PostgreSQL's clock by more than a day",
         )
     if observed.wrong_scores:
         yield (
             Alert.SCORES_WRONG,
-            f"{observed.wrong_scores:,} scores, cuts and totals are not those of a full ntile",
+            f"scores, cuts and totals that differ from a full ntile: {observed.wrong_scores:,}",
         )
     yield from _of_the_night(observed, settings)
     low = [
@@ -303,23 +304,26 @@ def _of_the_stream(observed: Observed, settings: Settings, ease: Mapping[Alert, 
     quiet = batches.since_seconds is None or batches.since_seconds > limit
     if limit and observed.waiting and quiet:
         last = "no batch yet" if batches.since_seconds is None else f"no batch for {batches.since_seconds:,.0f} s"
-        yield Alert.STREAM_STALE, f"{last}, while {observed.waiting:,} records wait for longer than {limit:g} s"
+        yield (
+            Alert.STREAM_STALE,
+            f"{last}; {counted(observed.waiting, 'record')} not applied for longer than {limit:g} s",
+        )
     if limit and observed.held:
         yield (
             Alert.STREAM_HELD,
-            f"{observed.held:,} records have waited for longer than {limit:g} s in or behind a transaction that a "
+            f"{counted(observed.held, 'record')} for longer than {limit:g} s in or behind a transaction that a "
             "producer has not ended; they are in no lag",
         )
     records = settings.alert_lag_records
     if records and observed.lag is not None and observed.lag > records * ease[Alert.LAG_HIGH]:
-        yield Alert.LAG_HIGH, f"{observed.lag:,} records are not applied; the limit is {records:,}"
+        yield Alert.LAG_HIGH, f"{counted(observed.lag, 'record')} not applied; the limit is {records:,}"
     percent = settings.alert_reject_percent
     share = 100 * batches.rejected / batches.records if batches.records else 0.0
     if percent and batches.rejected >= FEWEST_REJECTED and share > percent * ease[Alert.REJECTS_HIGH]:
         yield (
             Alert.REJECTS_HIGH,
-            f"{batches.rejected:,} of {batches.records:,} records ({share:.1f} %) of the last "
-            f"{settings.alert_reject_minutes} minutes were rejected; the limit is {percent:g} %",
+            f"{batches.rejected:,} of {counted(batches.records, 'record')} ({share:.1f} %) of the last "
+            f"{counted(settings.alert_reject_minutes, 'minute')} quarantined; the limit is {percent:g} %",
         )
 
 

@@ -126,7 +126,7 @@ def restore(settings: Settings, dump: Path) -> Restored:
     ):
         cursor.execute(statement("backup/is_empty"))
         if not one_row(cursor)[0]:
-            raise StreamingError("the database holds a mart already: restore into an empty one, nothing was changed")
+            raise StreamingError("the database already holds a mart: restore into an empty one. Nothing was changed")
         tool = _tool("pg_restore", connection)
         try:
             for section in ("pre-data", "data", "post-data"):

@@ -20,9 +20,9 @@ from sql import statement
 _METRIC = {"r": "recency", "f": "frequency", "m": "monetary"}
 _CAUSE = {
     "overtaken": "overtaken by others",
-    "definition changed": "the segments were defined anew",
+    "definition changed": "the segments were redefined",
     "policy changed": "the returns policy was changed",
-    "repaired": "the self-check repaired a wrong score",
+    "repaired": "a repair corrected a wrong score",
 }
 
 
@@ -183,7 +183,9 @@ def _heading(explanation: Explanation) -> Text:
     customer = explanation.customer
     heading = Text.assemble(("Customer ", "bold"), (explanation.customer_id, "bold"))
     if customer is None:
-        return heading.append(": no invoice of theirs counts (only returns, charges or free lines), so no score.\n")
+        return heading.append(
+            ": none of their invoices counts (only returns, charges or free lines), so there is no score.\n"
+        )
     return heading.append(
         f": {customer.segment} (r={customer.r} f={customer.f} m={customer.m})\n"
         f"{counted(customer.frequency, 'invoice')}, {customer.monetary:,.2f} spent, last purchase "
@@ -194,7 +196,7 @@ def _heading(explanation: Explanation) -> Text:
 def _distance(customer: Customer) -> str:
     """How far the last purchase is from the date that recency is measured to, which no invoice of tomorrow's moves."""
     if customer.as_of_date is None:
-        return "later than the clock, as every invoice is"
+        return "later than PostgreSQL's clock, like every invoice"
     if (ahead := (customer.last_purchase.date() - customer.as_of_date).days) > 0:
         return f"{counted(ahead, 'day')} after {customer.as_of_date}, to which recency is measured: it counts as 0 days"
     return f"{counted(customer.recency, 'day')} before {customer.as_of_date}"

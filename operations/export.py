@@ -54,7 +54,7 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
     if not any(found[part] for part in ("scores", "invoices", "carried", "moves", "quarantined")) and not (
         found["lake"] and found["lake"]["invoices"]
     ):
-        raise StreamingError(f"nothing is stored of customer {customer!r}")
+        raise StreamingError(f"nothing is stored about customer {customer!r}")
     return found
 
 

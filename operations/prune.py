@@ -127,7 +127,7 @@ def _prune_invoices(connection: Connection, bounds: Bounds, on_step: Callable[[s
                 cursor.execute(statement("erase/lock_writers"))
                 cursor.execute(statement("prune/delete_invoices"), {"invoices": page})
                 gone += one_row(cursor)[0]
-            on_step(f"{gone:,} invoices")
+            on_step(counted(gone, "invoice"))
     connection.commit()
     return gone
 

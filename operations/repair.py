@@ -212,8 +212,8 @@ def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
     unknown, invoices = one_row(cursor)
     if unknown > max(_FEW, _MOST_REMOVED_SHARE * invoices) and not accept_loss:
         raise StreamingError(
-            f"the lake at {lake} lacks {unknown:,} of the mart's {invoices:,} invoices, which a repair would remove: "
-            "is it the mart's own lake, landed from the first record on? Nothing was changed. If it is right: "
+            f"the lake at {lake} lacks {unknown:,} of the mart's {counted(invoices, 'invoice')}, which a repair would "
+            "remove: is it the mart's own lake, landed from the first record on? Nothing was changed. If it is right: "
             "`retail-mart verify --repair --accept-loss`"
         )
 
@@ -288,7 +288,7 @@ def describe(done: Repaired) -> RenderableType:
     for name, removed in replaced.removed.items():
         table.add(f"{name}s", f"{removed:,}", f"{replaced.corrected[name]:,}", f"{replaced.added[name]:,}")
     notes = [
-        f"every customer scored anew, cuts and totals rebuilt; {counted(replaced.moved, 'customer')} changed segment",
+        f"every customer rescored, cuts and totals rebuilt; {counted(replaced.moved, 'customer')} changed segment",
         f"the stream goes on in {in_words((p.topic, p.partition, p.next_offset) for p in done.next_offsets)}",
     ]
     if done.quarantined:

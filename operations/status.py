@@ -84,7 +84,7 @@ def describe(status: Status) -> Table:
 def _job(writer: Writer, observed: Observed) -> str:
     if not writer.connected:
         return "not running: `retail-mart run` starts it"
-    return f"waits {observed.blocked}" if observed.blocked else f"runs: {writer.application}"
+    return f"has waited {observed.blocked}" if observed.blocked else f"running: {writer.application}"
 
 
 def _quarantine(waiting: int) -> str:

@@ -79,7 +79,7 @@ class TopicAdmin:
             log.warning(
                 "cleanup policy unknown",
                 topic=self._name,
-                reason="this login may not describe the topic's configuration: see to it that it is not compacted",
+                reason="this login may not describe the topic's configuration: make sure that it is not compacted",
             )
         elif "compact" in policy:
             raise StreamingError(

@@ -87,7 +87,7 @@ def test_one_alert_and_one_recovery_whatever_is_restarted(pipeline: Pipeline, sp
         assert [text.splitlines()[0] for text in sinks.slack_texts] == [f"*{subject}*" for subject in subjects(sinks)]
         assert sinks.refused == []
         found = next(mail.get_content() for mail in sinks.mails if mail["Subject"] == BEHIND)
-        assert "300 records are not applied; the limit is 100" in found
+        assert "300 records not applied; the limit is 100" in found
     state = json.loads((pipeline.settings.mart_home / "watch.json").read_text())
     assert (state["firing"], state["told"]) == ({}, {"log": {}, "email": {}, "slack": {}})
     told = "".join((tmp_path / name).read_text() for name in ("first", "second"))

@@ -161,7 +161,7 @@ def test_words_name_the_finding_the_fix_and_the_place():
     message = compose(Notice("email", STALE, True, AT), found, LATER, "topic invoices on kafka:9092, from shop1")
     assert message.subject == "retail-mart: the stream has stalled"
     assert message.text.splitlines() == [
-        "no batch for 132 s, while 4,000 records wait for longer than 60 s",
+        "no batch for 132 s; 4,000 records not applied for longer than 60 s",
         "Since: 2026-03-11 12:00:00 UTC",
         f"What to do: {CONDITIONS[STALE].advice}",
         "Alert: stream_stale (docs/operations.md)",
@@ -169,7 +169,7 @@ def test_words_name_the_finding_the_fix_and_the_place():
     ]
     over = compose(Notice("email", STALE, False, AT), "", LATER + timedelta(minutes=5), "here")
     assert over.subject == "retail-mart: resolved: the stream has stalled"
-    assert "Since 2026-03-11 12:00:00 UTC, for 1 h 5 min: the stream has stalled." in over.text
+    assert over.text.startswith("Resolved after 1 h 5 min: the stream has stalled.\nSince: 2026-03-11 12:00:00 UTC\n")
     assert message.message_id != over.message_id
     again = compose(Notice("slack", STALE, True, AT), "other words", LATER, "there")
     assert again.message_id == message.message_id  # the same notice
@@ -178,7 +178,7 @@ def test_words_name_the_finding_the_fix_and_the_place():
 
 def test_a_lock_is_told_with_who_holds_it():
     found = judge(look(blocked=BLOCKED), LIMITS).firing[Alert.STREAM_BLOCKED]
-    assert found == "the job waits for 12 s for a lock of mart.invoice, held by pid 7 of anna (DBeaver)"
+    assert found == "the job has waited 12 s for a lock on mart.invoice, held by pid 7 of anna (DBeaver)"
 
 
 def test_every_alert_has_its_words_and_its_line_in_the_docs():

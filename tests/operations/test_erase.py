@@ -381,7 +381,7 @@ def test_export_holds_all_that_is_stored(shop):
     [invoice] = found["lake"]["invoices"]
     assert invoice["lines"][0] == {"stock_code": "A1", "description": "an apple", "quantity": 2, "price": "1.50"}
     erase(shop.settings, "kim3")
-    with pytest.raises(StreamingError, match="nothing is stored of customer 'kim3'"):
+    with pytest.raises(StreamingError, match="nothing is stored about customer 'kim3'"):
         export(shop.settings, "kim3")
 
 

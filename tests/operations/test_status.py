@@ -38,7 +38,7 @@ def test_a_mart_at_work():
         disks=(Disk("lake", Path("/lake"), 20, 80),),
     )
     found = shown(Status(observed, Writer(True, "here pid 7", NOON), 12, "version 3"))
-    assert found["job"] == "runs: here pid 7"
+    assert found["job"] == "running: here pid 7"
     assert found["lag"] == "1,234 records not applied yet"
     assert found["last batch"] == "3 s ago, at 2026-03-10 12:00:00 UTC"
     assert found["quarantine"] == "12 records: `retail-mart rejected list`"
