@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import configured, console, errors
+from cli.console import configured, console, errors, say
 from cli.errors import NOT_EQUAL, OPERATOR, UNAVAILABLE
 from cli.stream import Query
 from conf.counted import counted
@@ -144,6 +144,8 @@ def prune(
 
     current = configured()
     bounds, old = look(current)
+    if bounds.as_of:
+        say(f"days count back from {bounds.as_of}, the as-of date (RECENCY_CLOCK)")
     if dry_run or not yes:
         console.print(describe(current, bounds, old))
     if dry_run or not old.rows:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _INTERRUPTED = 130
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 ShowProgress = Annotated[bool, typer.Option(help="Show a progress bar, if this is a terminal.")]
 T = TypeVar("T")
 
@@ -66,10 +67,19 @@ def generate(
         typer.Option(help="So many days; with --lines the lines are spread over them.", show_default=False),
     ] = None,
     invoices_per_day: Annotated[int | None, typer.Option(help="Invoices a day.", show_default="500")] = None,
-    start_date: Annotated[str, typer.Option(help="The first day, YYYY-MM-DD.")] = "2024-01-01",
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="The last day: `today`, `yesterday` or YYYY-MM-DD.", metavar="DATE", show_default="yesterday"
+        ),
+    ] = None,
+    start_date: Annotated[
+        str | None,
+        typer.Option(help="The first day, in place of the last: YYYY-MM-DD.", metavar="DATE", show_default=False),
+    ] = None,
     customers: Annotated[int, typer.Option(help="Customers on the books; their ids begin at 12000.")] = 6_001,
     products: Annotated[int, typer.Option(help="Products; those past 30 are house brands made up.")] = 30,
-    seed: Annotated[int, typer.Option(help="The same seed and options write the same bytes.")] = 42,
+    seed: Annotated[int, typer.Option(help="The same seed, options and dates write the same bytes.")] = 42,
     returns_share: Annotated[
         float, typer.Option(help="Share of invoices that are returns: number C…, negative quantities.")
     ] = 0.0,
@@ -88,16 +98,23 @@ def generate(
     from conf.settings import settings
     from producer import generate as shop
 
+    if until and start_date:
+        raise UsageError("--until and --start-date: give one of the two")
+    dates: dict[str, Any] = (
+        {"start_date": _option("--start-date", _day, start_date)}
+        if start_date
+        else {"until": _option("--until", _day, until or "yesterday")}
+    )
     options = shop.Options(
         output=output or settings().mart_home / "shop",
         lines=lines,
         days=days,
         invoices_per_day=invoices_per_day,
-        start_date=shop.iso_date(start_date),
         customers=customers,
         products=products,
         seed=seed,
         returns_share=returns_share,
+        **dates,
     )
     try:
         with _bar(progress, MofNCompleteColumn()) as bar:
@@ -126,8 +143,8 @@ def replay(
     shift_to: Annotated[
         str | None,
         typer.Option(
-            help="Move all dates so that the last day is `today` or YYYY-MM-DD.",
-            metavar="today|DATE",
+            help="Move all dates so that this is the last day: `today`, `yesterday` or YYYY-MM-DD.",
+            metavar="DATE",
             show_default=False,
         ),
     ] = None,
@@ -225,12 +242,12 @@ def replay(
 def _day(text: str) -> date:
     from conf.settings import settings
 
-    if text == "today":
-        return datetime.now(settings().zone).date()
+    if text in _DAYS_AGO:
+        return datetime.now(settings().zone).date() - timedelta(days=_DAYS_AGO[text])
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise ValueError(f"{text!r} is neither `today` nor a date as YYYY-MM-DD") from None
+        raise ValueError(f"{text!r} is not a date: give `today`, `yesterday` or YYYY-MM-DD") from None
 
 
 @app.command()
