@@ -19,6 +19,7 @@ from conf.terminal import Table, number, prose
 
 if TYPE_CHECKING:
     from batch_rules.check import Check
+    from conf.settings import Settings
 
 app = typer.Typer()
 _MOST_DECIMALS = 6
@@ -40,6 +41,13 @@ def _date(text: str) -> date:
 
 def _date_or_newest(text: str) -> date | str:
     return _NEWEST if text == _NEWEST else _date(text)
+
+
+def _named(business_date: date | str | None, current: Settings) -> date | None:
+    """The business date that was given. Raises RulesError, UnavailableError if the lake cannot say its newest one."""
+    from batch_rules.landed import newest_business_date
+
+    return newest_business_date(current.lake) if isinstance(business_date, str) else business_date
 
 
 def _yesterday() -> date:
@@ -126,14 +134,11 @@ def mine(
     last good run are still the current ones), 4 PostgreSQL or the lake's storage is unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
-    from batch_rules.landed import newest_business_date
     from batch_rules.main import RunOptions
     from batch_rules.main import run as run_job
 
-    if business_date == _NEWEST:
-        business_date = newest_business_date(current.lake)
     options = RunOptions(
-        business_date=business_date or _yesterday(),
+        business_date=_named(business_date, current) or _yesterday(),
         window_days=window,
         support=support,
         confidence=confidence,
@@ -161,8 +166,13 @@ def mine(
 @app.command()
 def landed(
     business_date: Annotated[
-        date | None,
-        typer.Option(parser=_date, metavar="DATE", help="Business date. [default: yesterday in the shop's time zone]"),
+        Any,
+        typer.Option(
+            parser=_date_or_newest,
+            metavar="DATE",
+            help="Business date: YYYY-MM-DD, or `newest`, the last one in the lake.",
+            show_default="yesterday in the shop's time zone",
+        ),
     ] = None,
     wait: Annotated[
         float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for this long: 30s, 10m, 1h.")
@@ -176,15 +186,22 @@ def landed(
     """
     from batch_rules.landed import wait_until_landed
 
-    found = wait_until_landed(configured(), business_date or _yesterday(), wait, allow_empty, console.print)
+    current = configured()
+    day = _named(business_date, current) or _yesterday()
+    found = wait_until_landed(current, day, wait, allow_empty, console.print)
     console.print(f"{found}: landed")
 
 
 @app.command()
 def check(
     business_date: Annotated[
-        date | None,
-        typer.Option(parser=_date, metavar="DATE", help="The run must be of this date.", show_default="any"),
+        Any,
+        typer.Option(
+            parser=_date_or_newest,
+            metavar="DATE",
+            help="The run must be of this date: YYYY-MM-DD, or `newest`, the last one in the lake.",
+            show_default="any",
+        ),
     ] = None,
     max_drift: Annotated[
         float,
@@ -202,9 +219,11 @@ def check(
     from batch_rules.publish import APPLICATION
     from mart.session import session
 
-    with session(configured().require_mart(), APPLICATION) as connection:
+    current = configured()
+    day = _named(business_date, current)
+    with session(current.require_mart(), APPLICATION) as connection:
         run = quality(connection)
-    made = checks(run, max_drift, business_date)
+    made = checks(run, max_drift, day)
     console.print(check_table(run.run_id, made))
     if bad := [one for one in made if not one.good]:
         raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))

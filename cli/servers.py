@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from cli.console import console, errors, say
 from conf.terminal import Table, prose
 
 if TYPE_CHECKING:
+    from conf.settings import Settings
     from stack.lifecycle import ServerStatus, Started
 
 _NOT_RUNNING = 3
@@ -146,7 +148,7 @@ def airflow(
     from conf.settings import settings
     from conf.stop_signals import ended_by_signals
     from stack.airflow import command as airflow_command
-    from stack.airflow import running
+    from stack.airflow import is_new, running, start_run
     from stack.process import tail
     from stack.state import StackError
 
@@ -156,12 +158,21 @@ def airflow(
     starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
     with ended_by_signals():
         try:
+            ended, first = _old_end_of_lake(current), is_new(current)
             starting.start()
-            with running(current, python) as server:
+            with running(current, python, datetime.now(UTC) if ended else None) as server:
                 starting.stop()
                 say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
                 say(f"log: {server.log}")
-                say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
+                if ended:
+                    say(f"The lake ends on {ended}: no run of last night, which has no invoices, is made.")
+                    say("Trigger nightly_rules with the business date `newest` to compute the rules up to there.")
+                if ended and first and current.mart_dsn:
+                    with console.status("Starting one such run"):
+                        start_run(current, python, server.log, "nightly_rules", {"business_date": "newest"})
+                    say("One such run has been started. Ctrl-C stops all.")
+                else:
+                    say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
                 if not current.mart_dsn:
                     say("No PostgreSQL yet: `retail-mart up`, or MART_DSN here, before the first run.")
                 try:
@@ -174,6 +185,18 @@ def airflow(
             say("Airflow is stopped")
         finally:
             starting.stop()
+
+
+def _old_end_of_lake(current: Settings) -> date | None:
+    """The lake's newest business date, if that is before yesterday: old files, or a stream that has stalled."""
+    from batch_rules.landed import newest_business_date
+    from conf.errors import OperatorError, UnavailableError
+
+    try:
+        newest = newest_business_date(current.lake)
+    except (OperatorError, UnavailableError):  # nothing to warn of: its tasks will say so
+        return None
+    return newest if newest < datetime.now(current.zone).date() - timedelta(days=1) else None
 
 
 @jvm.command()

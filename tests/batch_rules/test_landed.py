@@ -102,12 +102,13 @@ def test_the_command(shop, monkeypatch):
     shop.land([sale("I0", "a1", day=yesterday)])
     assert landed() == (
         5,
-        f"not landed: {yesterday}: 1 invoices in the lake, 0 in the mart; "
+        f"not landed: {yesterday}: 1 invoice in the lake, 0 in the mart; "
         "0 not landed yet, 1 not applied to the mart yet",
     )
     insert_applied(shop.settings.require_mart("owner"), ("I0", yesterday))
-    assert landed() == (0, f"{yesterday}: 1 invoices in the lake, 1 in the mart: landed")
+    assert landed() == (0, f"{yesterday}: 1 invoice in the lake, 1 in the mart: landed")
     assert landed("--business-date", "2030-01-01")[0] == 5
+    assert landed("--business-date", "newest") == landed()
     assert landed("--business-date", "2030-01-01", "--allow-empty")[0] == 0
     assert landed("--wait", "ten")[0] == 2
 
