@@ -80,7 +80,7 @@ def test_waiting_ends_when_the_rest_lands(shop, monkeypatch):
 
     assert wait_until_landed(shop.settings, DAY, 60, False, hear).in_lake == 2
     assert heard == [
-        "2026-03-10: 1 invoices in the lake, 2 in the mart; 1 not landed yet, 0 not applied to the mart yet"
+        "2026-03-10: 1 invoice in the lake, 2 in the mart; 1 not landed yet, 0 not applied to the mart yet"
     ]
     with pytest.raises(NotLandedError, match="the mart's newest invoice is of 2026-03-10: is the stream behind"):
         wait_until_landed(shop.settings, NEXT_DAY, 0.5, False, heard.append)
