@@ -7,6 +7,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli import look, operate, rules, servers, shop, stream
+from cli.nouns import Verb, Verbs
 from cli.run import run_command
 
 _PANELS = {
@@ -19,6 +20,7 @@ _PANELS = {
 }
 
 app = typer.Typer(
+    cls=Verbs,
     help="A near-real-time retail data mart: Kafka → Spark Structured Streaming → PostgreSQL and a Delta lake.",
     epilog="Exit codes: 0 done, 1 operator action required, 2 usage, 3 fenced or kept back, 4 a server is "
     "unavailable, 5 not equal or not yet; 128 + n: ended by signal n.",
@@ -30,9 +32,11 @@ app = typer.Typer(
 )
 for _panel, _part in _PANELS.items():
     for _command in _part.registered_commands:
-        _command.rich_help_panel = _panel
+        _command.rich_help_panel, _command.cls = _panel, Verb
     for _group in _part.registered_groups:
-        _group.rich_help_panel = _panel
+        _group.rich_help_panel, _group.cls = _panel, Verbs
+        for _command in _group.typer_instance.registered_commands if _group.typer_instance else ():
+            _command.cls = Verb
     app.add_typer(_part)
 
 

@@ -211,7 +211,8 @@ def watch(
 ) -> None:
     """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
 
-    Limits: the settings ALERT_…. Whom to tell: ALERT_EMAIL_TO with SMTP_…, SLACK_WEBHOOK_URL; the log in any case.
+    Limits: the settings that begin with ALERT_. Whom to tell: ALERT_EMAIL_TO by SMTP_HOST, SLACK_WEBHOOK_URL; the log in
+    any case.
     What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
     MART_DSN. Goes on while Kafka or PostgreSQL is unavailable: that is an alert, too.
 
@@ -356,7 +357,7 @@ def show(
 
 @rejected.command()
 def redrive(
-    records: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="These records.")] = None,
+    records: Annotated[list[str] | None, typer.Argument(metavar="PARTITION:OFFSET", help="These records.")] = None,
     reason: Reasons = None,
     every: Annotated[bool, typer.Option("--all", help="All that wait.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,

@@ -105,28 +105,35 @@ def mine(
     support: Annotated[
         Decimal,
         typer.Option(
-            parser=_positive_share, metavar="SHARE", help="Least share of the baskets; the count is rounded up."
+            parser=_positive_share, metavar="SHARE", help="Minimum share of the baskets; the count is rounded up."
         ),
     ] = "0.005",  # type: ignore[assignment]
     confidence: Annotated[
-        Decimal, typer.Option(parser=_share, metavar="SHARE", help="Least confidence of a rule.")
+        Decimal, typer.Option(parser=_share, metavar="SHARE", help="Minimum confidence of a rule.")
     ] = "0.05",  # type: ignore[assignment]
     max_items: Annotated[
-        int, typer.Option(min=2, help="Most items of a rule, both sides together: sets multiply with their size.")
+        int,
+        typer.Option(
+            min=2,
+            help="Maximum number of items in a rule, both sides together; the number of itemsets grows fast with it.",
+        ),
     ] = 3,
     max_itemsets: Annotated[
-        int, typer.Option(min=1, help="Refuse to go on when more itemsets than this are frequent.")
+        int, typer.Option(min=1, help="Keep the run back if more itemsets than this are frequent.")
     ] = 1_000_000,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Keep back a run that has this share fewer rules than the current one.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Keep the run back if it has fewer rules than the current one by more than this share."
+        ),
     ] = 0.5,
     engine: Annotated[
-        EngineName, typer.Option(help="What mines: fpgrowth scales over executors, eclat is faster where it fits.")
+        EngineName, typer.Option(help="fpgrowth scales over executors; eclat is faster where it fits into one process.")
     ] = EngineName.auto,
     lake_version: Annotated[
         int | None, typer.Option(min=0, help="Version of the lake to read.", show_default="the newest")
     ] = None,
-    top: Annotated[int, typer.Option(min=0, help="Show so many of the new rules.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="Show N of the new rules.")] = 10,
 ) -> None:
     """Recompute the rules and publish them, whole or not at all.
 
@@ -175,9 +182,9 @@ def landed(
         ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for this long: 30s, 10m, 1h.")
+        float, typer.Option(parser=_seconds, metavar="TIME", help="Keep looking for this long: 30s, 10m, 1h.")
     ] = "0s",  # type: ignore[assignment]
-    allow_empty: Annotated[bool, typer.Option(help="A day without invoices is right: the shop was closed.")] = False,
+    allow_empty: Annotated[bool, typer.Option(help="Accept a day without invoices: the shop was closed.")] = False,
 ) -> None:
     """Check that a business date has fully landed: its distinct invoices in the lake against those of the mart.
 
@@ -238,8 +245,8 @@ def check_table(run_id: int, made: Iterable[Check]) -> Table:
 
 @app.command()
 def recommend(
-    codes: Annotated[list[str], typer.Argument(metavar="CODE…", help="Stock codes of what is in the basket.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="At most so many products.")] = 5,
+    codes: Annotated[list[str], typer.Argument(metavar="CODE", help="Stock codes of what is in the basket.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Show at most N products.")] = 5,
 ) -> None:
     """What customers who buy these also take, by the current rules (highest confidence x lift first).
 
@@ -262,7 +269,7 @@ def recommendation_table(rows: Iterable[tuple[Any, ...]]) -> Table:
 
 
 @app.command()
-def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")] = 20) -> None:
+def runs(n: Annotated[int, typer.Option("-n", min=1, help="Show the newest N runs.")] = 20) -> None:
     """List the runs, newest first; a star marks the current one. Thresholds: support / confidence."""
     from batch_rules.publish import APPLICATION, rows
     from mart.session import session

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cli.console import console, errors, say
+from conf.errors import UsageError
 from conf.terminal import Table, prose
 
 if TYPE_CHECKING:
@@ -28,10 +30,10 @@ app.add_typer(jvm, name="jvm")
 
 @app.command()
 def up() -> None:
-    """Start what does not run yet and create the topic; the other commands find the servers by themselves.
+    """Start Kafka and PostgreSQL, if they are not running, and create the topic; the other commands find them.
 
-    Their data live below MART_HOME. KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and
-    none started for it.
+    Their data is below MART_HOME. If the environment has KAFKA_BOOTSTRAP_SERVERS or MART_DSN, that server is used and
+    none is started in its place.
     """
     from conf.settings import STATE_FILE_NAME, external_servers, settings
     from stack import lifecycle
@@ -46,7 +48,7 @@ def up() -> None:
 def env_file(
     path: Annotated[Path, typer.Argument(help="The file that docker-compose.yml reads.")] = Path(".env"),
 ) -> None:
-    """Write the random passwords of docker-compose.yml into a file of mode 600; what it holds already stays."""
+    """Write the random passwords of docker-compose.yml into a file of mode 600; those it already has are kept."""
     from stack.env_file import write_env_file
 
     written = write_env_file(path)
@@ -55,7 +57,7 @@ def env_file(
 
 @app.command()
 def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what runs where, and what a command has started for itself. Exit code 3 if a server of the stack is down."""
+    """Show the servers, and what a running command has started for itself. Exit code 3 if a server is down."""
     from conf.settings import external_servers, settings
     from stack import lifecycle
 
@@ -68,7 +70,7 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     else:
         console.print(server_table([name for name, address in external.items() if address], servers, parts))
         if any(part.left for part in parts):
-            say("What is left is ended by `retail-mart up` or `down`.")
+            say("`retail-mart up` or `down` ends what was left.")
     if not all(s.running for s in servers):
         raise typer.Exit(_NOT_RUNNING)
 
@@ -100,9 +102,9 @@ def down() -> None:
 
 @app.command("with-servers", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def with_servers(
-    program: Annotated[list[str], typer.Argument(metavar="PROGRAM…", help="What to run, such as `retail-mart page`.")],
+    program: Annotated[list[str], typer.Argument(metavar="PROGRAM", help="What to run, such as `retail-mart page`.")],
 ) -> None:
-    """Run a program with Kafka and PostgreSQL up; those that were started for it end with it, however it ends.
+    """Run a program with Kafka and PostgreSQL up; those started for it are stopped when it ends, however it ends.
 
     The exit code is the program's.
     """
@@ -111,6 +113,8 @@ def with_servers(
     from stack import lifecycle
     from stack.children import end_with_us, run
 
+    if shutil.which(program[0]) is None:  # before any server is started for it
+        raise UsageError(f"no program {program[0]!r}: give one that is on the PATH, or its path")
     with ended_by_signals(), end_with_us(settings().mart_home, servers=True):
         with errors.status("Starting Kafka and PostgreSQL"):
             lifecycle.up_as_configured(settings(), errors.print)  # standard output is the program's
@@ -138,7 +142,7 @@ def reset(
 @app.command(context_settings={"ignore_unknown_options": True})
 def airflow(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND…", help="Run this airflow command instead, and end.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Run this airflow command instead, and end.")
     ] = None,
 ) -> None:
     """Run Airflow with the nightly job's DAG until Ctrl-C; its database and logs are below MART_HOME/airflow.
