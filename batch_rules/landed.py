@@ -15,6 +15,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 
 from batch_rules.errors import NotLandedError, RulesError
 from batch_rules.publish import APPLICATION, rows
+from conf.counted import counted
 from conf.errors import UnavailableError
 from conf.lake_storage import delta_options, failure
 from conf.settings import Settings
@@ -53,7 +54,7 @@ class Freshness:
         return None
 
     def __str__(self) -> str:
-        return f"{self.business_date}: {self.in_lake:,} invoices in the lake, {self.in_mart:,} in the mart"
+        return f"{self.business_date}: {counted(self.in_lake, 'invoice')} in the lake, {self.in_mart:,} in the mart"
 
 
 def landed_invoices(lake: str, business_date: date) -> list[str]:
@@ -71,11 +72,18 @@ def landed_invoices(lake: str, business_date: date) -> list[str]:
 def newest_business_date(lake: str) -> date:
     """The newest business date that the lake holds, by its log alone. Raises RulesError if there is none,
     UnavailableError."""
-    with reading(lake):
-        dates = [partition["business_date"] for partition in opened(lake).partitions()]
-    if not dates:
+    newest = newest_of(opened(lake))
+    if newest is None:
         raise RulesError(f"the lake at {lake} holds no invoice yet")
-    return date.fromisoformat(max(dates))
+    return newest
+
+
+def newest_of(table: DeltaTable) -> date | None:
+    """The newest business date of the version that `table` is at; None: it holds no invoice. Raises RulesError,
+    UnavailableError."""
+    with reading(table.table_uri):
+        dates = [partition["business_date"] for partition in table.partitions()]
+    return date.fromisoformat(max(dates)) if dates else None
 
 
 def opened(lake: str, version: int | None = None) -> DeltaTable:

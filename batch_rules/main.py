@@ -18,7 +18,7 @@ from pyspark.sql import DataFrame, SparkSession
 from batch_rules.baskets import baskets_of, canonical_names, counting_lines, invoices_of
 from batch_rules.code_version import code_version
 from batch_rules.errors import KeptBackError, RulesError
-from batch_rules.landed import opened
+from batch_rules.landed import newest_of, opened
 from batch_rules.measure import Rules, measure
 from batch_rules.mine import DRIVER_OCCURRENCES, Engine, Itemsets, mine, mine_by_eclat
 from batch_rules.publish import APPLICATION, Run, publish, record_kept_back
@@ -81,10 +81,6 @@ def run(settings: Settings, options: RunOptions) -> Published:
             at_the_end.callback(spark.stop)
             return spark
 
-        if options.engine == "fpgrowth":
-            settings.require_mart()
-            spark = started()
-            return _run(lambda: spark, settings, options)
         return _run(started, settings, options)
 
 
@@ -102,12 +98,13 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
             planned = plan(settings.lake, options)
         planned.seconds.update(seconds)
         try:
+            _check_window(planned)
             rules, names = find_rules(spark, planned, options, settings.scratch)
             with _phase({}, "publish"):
                 run_id = publish(connection, planned, rules, names, settings.rule_runs_kept)
         except KeptBackError as error:
             kept_back = record_kept_back(connection, planned, str(error))
-            log.error("kept back", run=kept_back, reason=str(error))
+            log.error("kept back", run=kept_back)
             raise
     log.info("published", run=run_id, baskets=planned.baskets, itemsets=planned.itemsets, rules=planned.rules)
     return Published(run_id, planned)
@@ -130,6 +127,16 @@ def plan(lake: str, options: RunOptions) -> Run:
         code_version=code_version(),
         max_drop=options.max_drop,
     )
+
+
+def _check_window(planned: Run) -> None:
+    """Raise KeptBackError if the lake ends before the window begins: a replay of old files, or a stream that stands."""
+    newest, after = newest_of(opened(planned.lake, planned.lake_version)), _after(planned)
+    if newest is not None and newest <= after:
+        raise KeptBackError(
+            f"the lake ends on {newest}, before the window of {after + timedelta(days=1)} to {planned.business_date} "
+            "begins: add `--business-date newest` for the days up to there"
+        )
 
 
 def find_rules(

@@ -7,7 +7,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from cli import look, operate, rules, servers, shop, stream
-from cli.run import Verbs, run_command
+from cli.run import run_command
+from cli.verbs import Verb, Verbs
 
 _PANELS = {
     "Shop: where invoices come from": shop.app,
@@ -31,9 +32,11 @@ app = typer.Typer(
 )
 for _panel, _part in _PANELS.items():
     for _command in _part.registered_commands:
-        _command.rich_help_panel = _panel
+        _command.rich_help_panel, _command.cls = _panel, Verb
     for _group in _part.registered_groups:
-        _group.rich_help_panel = _panel
+        _group.rich_help_panel, _group.cls = _panel, Verbs
+        for _command in _group.typer_instance.registered_commands if _group.typer_instance else ():
+            _command.cls = Verb
     app.add_typer(_part)
 
 

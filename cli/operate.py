@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli.console import configured, console, errors
+from cli.console import configured, console, errors, say
 from cli.errors import NOT_EQUAL, OPERATOR, UNAVAILABLE
 from cli.stream import Query
 from conf.counted import counted
@@ -142,6 +142,8 @@ def prune(
 
     current = configured()
     bounds, old = look(current)
+    if bounds.as_of:
+        say(f"days count back from {bounds.as_of}, the as-of date (RECENCY_CLOCK)")
     if dry_run or not yes:
         console.print(describe(current, bounds, old))
     if dry_run or not old.rows:
@@ -207,7 +209,8 @@ def watch(
 ) -> None:
     """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
 
-    Limits: the settings ALERT_…. Whom to tell: ALERT_EMAIL_TO with SMTP_…, SLACK_WEBHOOK_URL; the log in any case.
+    Limits: the settings that begin with ALERT_. Whom to tell: ALERT_EMAIL_TO by SMTP_HOST, SLACK_WEBHOOK_URL; the log
+    in any case.
     What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
     MART_DSN. Goes on while Kafka or PostgreSQL is unavailable: that is an alert, too.
 
@@ -353,7 +356,7 @@ def show(
 
 @rejected.command()
 def redrive(
-    records: Annotated[list[str] | None, typer.Argument(metavar="[PARTITION:OFFSET]...", help="These records.")] = None,
+    records: Annotated[list[str] | None, typer.Argument(metavar="PARTITION:OFFSET", help="These records.")] = None,
     reason: Reasons = None,
     every: Annotated[bool, typer.Option("--all", help="All records in quarantine.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,

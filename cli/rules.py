@@ -19,6 +19,7 @@ from conf.terminal import Table, number, prose
 
 if TYPE_CHECKING:
     from batch_rules.check import Check
+    from conf.settings import Settings
 
 app = typer.Typer()
 _MOST_DECIMALS = 6
@@ -40,6 +41,13 @@ def _date(text: str) -> date:
 
 def _date_or_newest(text: str) -> date | str:
     return _NEWEST if text == _NEWEST else _date(text)
+
+
+def _named(business_date: date | str | None, current: Settings) -> date | None:
+    """The business date that was given. Raises RulesError, UnavailableError if the lake cannot say its newest one."""
+    from batch_rules.landed import newest_business_date
+
+    return newest_business_date(current.lake) if isinstance(business_date, str) else business_date
 
 
 def _yesterday() -> date:
@@ -97,28 +105,35 @@ def mine(
     support: Annotated[
         Decimal,
         typer.Option(
-            parser=_positive_share, metavar="SHARE", help="Least share of the baskets; the count is rounded up."
+            parser=_positive_share, metavar="SHARE", help="Minimum share of the baskets; the count is rounded up."
         ),
     ] = "0.005",  # type: ignore[assignment]
     confidence: Annotated[
-        Decimal, typer.Option(parser=_share, metavar="SHARE", help="Least confidence of a rule.")
+        Decimal, typer.Option(parser=_share, metavar="SHARE", help="Minimum confidence of a rule.")
     ] = "0.05",  # type: ignore[assignment]
     max_items: Annotated[
-        int, typer.Option(min=2, help="Most items of a rule, both sides together: sets multiply with their size.")
+        int,
+        typer.Option(
+            min=2,
+            help="Maximum number of items in a rule, both sides together; the number of itemsets grows fast with it.",
+        ),
     ] = 3,
     max_itemsets: Annotated[
-        int, typer.Option(min=1, help="Refuse to go on when more itemsets than this are frequent.")
+        int, typer.Option(min=1, help="Keep the run back if more itemsets than this are frequent.")
     ] = 1_000_000,
     max_drop: Annotated[
-        float, typer.Option(min=0, max=1, help="Keep back a run that has this share fewer rules than the current one.")
+        float,
+        typer.Option(
+            min=0, max=1, help="Keep the run back if it has fewer rules than the current one by more than this share."
+        ),
     ] = 0.5,
     engine: Annotated[
-        EngineName, typer.Option(help="What mines: fpgrowth scales over executors, eclat is faster where it fits.")
+        EngineName, typer.Option(help="fpgrowth scales over executors; eclat is faster where it fits into one process.")
     ] = EngineName.auto,
     lake_version: Annotated[
         int | None, typer.Option(min=0, help="Version of the lake to read.", show_default="the newest")
     ] = None,
-    top: Annotated[int, typer.Option(min=0, help="Show so many of the new rules.")] = 10,
+    top: Annotated[int, typer.Option(min=0, help="Show N of the new rules.")] = 10,
 ) -> None:
     """Recompute the rules and publish them, whole or not at all.
 
@@ -126,14 +141,11 @@ def mine(
     last good run are still the current ones), 4 PostgreSQL or the lake's storage is unavailable.
     """
     current = configured()  # before pyspark, which takes a second to import: a wrong setting is told at once
-    from batch_rules.landed import newest_business_date
     from batch_rules.main import RunOptions
     from batch_rules.main import run as run_job
 
-    if business_date == _NEWEST:
-        business_date = newest_business_date(current.lake)
     options = RunOptions(
-        business_date=business_date or _yesterday(),
+        business_date=_named(business_date, current) or _yesterday(),
         window_days=window,
         support=support,
         confidence=confidence,
@@ -161,13 +173,18 @@ def mine(
 @app.command()
 def landed(
     business_date: Annotated[
-        date | None,
-        typer.Option(parser=_date, metavar="DATE", help="Business date. [default: yesterday in the shop's time zone]"),
+        Any,
+        typer.Option(
+            parser=_date_or_newest,
+            metavar="DATE",
+            help="Business date: YYYY-MM-DD, or `newest`, the last one in the lake.",
+            show_default="yesterday in the shop's time zone",
+        ),
     ] = None,
     wait: Annotated[
-        float, typer.Option(parser=_seconds, metavar="TIME", help="Look again for this long: 30s, 10m, 1h.")
+        float, typer.Option(parser=_seconds, metavar="TIME", help="Keep looking for this long: 30s, 10m, 1h.")
     ] = "0s",  # type: ignore[assignment]
-    allow_empty: Annotated[bool, typer.Option(help="A day without invoices is right: the shop was closed.")] = False,
+    allow_empty: Annotated[bool, typer.Option(help="Accept a day without invoices: the shop was closed.")] = False,
 ) -> None:
     """Check that a business date has fully landed: its distinct invoices in the lake against those of the mart.
 
@@ -176,15 +193,22 @@ def landed(
     """
     from batch_rules.landed import wait_until_landed
 
-    found = wait_until_landed(configured(), business_date or _yesterday(), wait, allow_empty, console.print)
+    current = configured()
+    day = _named(business_date, current) or _yesterday()
+    found = wait_until_landed(current, day, wait, allow_empty, console.print)
     console.print(f"{found}: landed")
 
 
 @app.command()
 def check(
     business_date: Annotated[
-        date | None,
-        typer.Option(parser=_date, metavar="DATE", help="The run must be of this date.", show_default="any"),
+        Any,
+        typer.Option(
+            parser=_date_or_newest,
+            metavar="DATE",
+            help="The run must be of this date: YYYY-MM-DD, or `newest`, the last one in the lake.",
+            show_default="any",
+        ),
     ] = None,
     max_drift: Annotated[
         float,
@@ -202,9 +226,11 @@ def check(
     from batch_rules.publish import APPLICATION
     from mart.session import session
 
-    with session(configured().require_mart(), APPLICATION) as connection:
+    current = configured()
+    day = _named(business_date, current)
+    with session(current.require_mart(), APPLICATION) as connection:
         run = quality(connection)
-    made = checks(run, max_drift, business_date)
+    made = checks(run, max_drift, day)
     console.print(check_table(run.run_id, made))
     if bad := [one for one in made if not one.good]:
         raise QualityError(f"run {run.run_id}: " + "; ".join(f"{one.name}: {one.found}" for one in bad))
@@ -219,8 +245,8 @@ def check_table(run_id: int, made: Iterable[Check]) -> Table:
 
 @app.command()
 def recommend(
-    codes: Annotated[list[str], typer.Argument(metavar="CODE…", help="Stock codes of what is in the basket.")],
-    n: Annotated[int, typer.Option("-n", min=1, help="At most so many products.")] = 5,
+    codes: Annotated[list[str], typer.Argument(metavar="CODE", help="Stock codes of what is in the basket.")],
+    n: Annotated[int, typer.Option("-n", min=1, help="Show at most N products.")] = 5,
 ) -> None:
     """What customers who buy these also take, by the current rules (highest confidence x lift first).
 
@@ -243,7 +269,7 @@ def recommendation_table(rows: Iterable[tuple[Any, ...]]) -> Table:
 
 
 @app.command()
-def runs(n: Annotated[int, typer.Option("-n", min=1, help="The newest so many.")] = 20) -> None:
+def runs(n: Annotated[int, typer.Option("-n", min=1, help="Show the newest N runs.")] = 20) -> None:
     """List the runs, newest first; a star marks the current one. Thresholds: support / confidence."""
     from batch_rules.publish import APPLICATION, rows
     from mart.session import session

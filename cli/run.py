@@ -11,7 +11,6 @@ from contextlib import contextmanager, suppress
 from typing import Any, NoReturn, TextIO, cast
 
 import typer
-from typer.core import TyperGroup
 
 _READER_HAS_GONE = 128 + 13  # as of a process that SIGPIPE ended
 
@@ -52,22 +51,6 @@ def _output() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(error) from None
-
-
-class Verbs(TyperGroup):
-    """Commands whose wrong arguments are told in the words of the settings, with the value: Typer tells pydantic's."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except typer.BadParameter as refused:
-            from conf.errors import in_plain_words
-
-            refused.message = in_plain_words(refused.message)
-            errors: list[Any] = getattr(refused.__cause__, "errors", list)()  # pydantic's, which has the value
-            if errors and repr(errors[0]["input"]) not in refused.message:
-                refused.message += f" (got {errors[0]['input']!r})"
-            raise
 
 
 def run_command(app: typer.Typer, name: str) -> NoReturn:

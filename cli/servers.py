@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import sys
 from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cli.console import console, errors, say
+from conf.errors import UsageError
 from conf.terminal import Table, prose
 
 if TYPE_CHECKING:
+    from conf.settings import Settings
     from stack.lifecycle import ServerStatus, Started
 
 _NOT_RUNNING = 3
@@ -26,10 +30,10 @@ app.add_typer(jvm, name="jvm")
 
 @app.command()
 def up() -> None:
-    """Start what does not run yet and create the topic; the other commands find the servers by themselves.
+    """Start Kafka and PostgreSQL, if they are not running, and create the topic; the other commands find them.
 
-    Their data live below MART_HOME. KAFKA_BOOTSTRAP_SERVERS or MART_DSN in the environment: that server is used and
-    none started for it.
+    Their data is below MART_HOME. If the environment has KAFKA_BOOTSTRAP_SERVERS or MART_DSN, that server is used and
+    none is started in its place.
     """
     from conf.settings import STATE_FILE_NAME, external_servers, settings
     from stack import lifecycle
@@ -44,7 +48,7 @@ def up() -> None:
 def env_file(
     path: Annotated[Path, typer.Argument(help="The file that docker-compose.yml reads.")] = Path(".env"),
 ) -> None:
-    """Write the random passwords of docker-compose.yml into a file of mode 600; what it holds already stays."""
+    """Write the random passwords of docker-compose.yml into a file of mode 600; those it already has are kept."""
     from stack.env_file import write_env_file
 
     written = write_env_file(path)
@@ -53,7 +57,7 @@ def env_file(
 
 @app.command()
 def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show what runs where, and what a command has started for itself. Exit code 3 if a server of the stack is down."""
+    """Show the servers, and what a running command has started for itself. Exit code 3 if a server is down."""
     from conf.settings import external_servers, settings
     from stack import lifecycle
 
@@ -66,7 +70,7 @@ def servers(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")]
     else:
         console.print(server_table([name for name, address in external.items() if address], servers, parts))
         if any(part.left for part in parts):
-            say("What is left is ended by `retail-mart up` or `down`.")
+            say("`retail-mart up` or `down` ends what was left.")
     if not all(s.running for s in servers):
         raise typer.Exit(_NOT_RUNNING)
 
@@ -98,9 +102,9 @@ def down() -> None:
 
 @app.command("with-servers", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def with_servers(
-    program: Annotated[list[str], typer.Argument(metavar="PROGRAM…", help="What to run, such as `retail-mart page`.")],
+    program: Annotated[list[str], typer.Argument(metavar="PROGRAM", help="What to run, such as `retail-mart page`.")],
 ) -> None:
-    """Run a program with Kafka and PostgreSQL up; those that were started for it end with it, however it ends.
+    """Run a program with Kafka and PostgreSQL up; those started for it are stopped when it ends, however it ends.
 
     The exit code is the program's.
     """
@@ -109,6 +113,8 @@ def with_servers(
     from stack import lifecycle
     from stack.children import end_with_us, run
 
+    if shutil.which(program[0]) is None:  # before any server is started for it
+        raise UsageError(f"no program {program[0]!r}: give one that is on the PATH, or its path")
     with ended_by_signals(), end_with_us(settings().mart_home, servers=True):
         with errors.status("Starting Kafka and PostgreSQL"):
             lifecycle.up_as_configured(settings(), errors.print)  # standard output is the program's
@@ -136,7 +142,7 @@ def reset(
 @app.command(context_settings={"ignore_unknown_options": True})
 def airflow(
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND…", help="Run this airflow command instead, and end.")
+        list[str] | None, typer.Argument(metavar="COMMAND", help="Run this airflow command instead, and end.")
     ] = None,
 ) -> None:
     """Run Airflow with the nightly job's DAG until Ctrl-C; its database and logs are below MART_HOME/airflow.
@@ -146,7 +152,7 @@ def airflow(
     from conf.settings import settings
     from conf.stop_signals import ended_by_signals
     from stack.airflow import command as airflow_command
-    from stack.airflow import running
+    from stack.airflow import is_new, running, start_run
     from stack.process import tail
     from stack.state import StackError
 
@@ -156,12 +162,21 @@ def airflow(
     starting = console.status("Starting Airflow, about half a minute (a minute the first time)")
     with ended_by_signals():
         try:
+            ended, first = _old_end_of_lake(current), is_new(current)
             starting.start()
-            with running(current, python) as server:
+            with running(current, python, datetime.now(UTC) if ended else None) as server:
                 starting.stop()
                 say(f"Airflow at {server.url}, user {server.user}, password in {server.passwords}")
                 say(f"log: {server.log}")
-                say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
+                if ended:
+                    say(f"The lake ends on {ended}: no run of last night, which has no invoices, is made.")
+                    say("Trigger nightly_rules with the business date `newest` to compute the rules up to there.")
+                if ended and first and current.mart_dsn:
+                    with console.status("Starting one such run"):
+                        start_run(current, python, server.log, "nightly_rules", {"business_date": "newest"})
+                    say("One such run has been started. Ctrl-C stops all.")
+                else:
+                    say("The DAG nightly_rules is paused at first: unpause it there. Ctrl-C stops all.")
                 if not current.mart_dsn:
                     say("No PostgreSQL yet: `retail-mart up`, or MART_DSN here, before the first run.")
                 try:
@@ -174,6 +189,18 @@ def airflow(
             say("Airflow is stopped")
         finally:
             starting.stop()
+
+
+def _old_end_of_lake(current: Settings) -> date | None:
+    """The lake's newest business date, if that is before yesterday: old files, or a stream that has stalled."""
+    from batch_rules.landed import newest_business_date
+    from conf.errors import OperatorError, UnavailableError
+
+    try:
+        newest = newest_business_date(current.lake)
+    except (OperatorError, UnavailableError):  # nothing to warn of: its tasks will say so
+        return None
+    return newest if newest < datetime.now(current.zone).date() - timedelta(days=1) else None
 
 
 @jvm.command()

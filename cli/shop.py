@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _INTERRUPTED = 130
+_DAYS_AGO = {"today": 0, "yesterday": 1}
 ShowProgress = Annotated[bool, typer.Option(help="Show a progress bar, if this is a terminal.")]
 T = TypeVar("T")
 
@@ -38,15 +39,15 @@ def demo(
         ),
     ] = None,
     days: Annotated[int, typer.Option(min=1, help="Days of the generated shop, 500 invoices each.")] = 45,
-    rate: Annotated[str, typer.Option(help="Replay speed, invoices in a time: 500/s.")] = "500/s",
+    rate: Annotated[str, typer.Option(help="Rate of the replay: 500/s, 300/m.")] = "500/s",
     browser: Annotated[bool, typer.Option("--browser", help="Open the live page in the browser.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Leave Kafka and PostgreSQL running at the end.")] = False,
 ) -> None:
     """Generate a shop, stream it through Kafka and Spark into PostgreSQL, watch segments move, prove the result.
 
-    Beside it the live page, at the end the mart against the lake, and tonight's association rules. Everything lives in
-    MART_HOME/demo, made anew by each run. Exit code 0 only if the mart equals a batch recompute of the CSV files,
-    every customer and every cent.
+    Serves the live page meanwhile; at the end compares the mart with the lake and mines tonight's association rules.
+    Everything lives in MART_HOME/demo, which each run makes anew. Exit code 0 only if the mart equals a batch recompute
+    of the CSV files, every customer and every cent.
     """
     from demo.show import demo as show
 
@@ -56,31 +57,43 @@ def demo(
 
 @app.command()
 def generate(
-    output: Annotated[Path | None, typer.Option(help="Folder of the files.", show_default="MART_HOME/shop")] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Folder of the files.", show_default="MART_HOME/shop")
+    ] = None,
     lines: Annotated[
         int | None,
         typer.Option(help="Exact number of lines.", show_default="1000000, unless --days"),
     ] = None,
     days: Annotated[
         int | None,
-        typer.Option(help="So many days; with --lines the lines are spread over them.", show_default=False),
+        typer.Option(help="Number of days; with --lines, the lines are spread over them.", show_default=False),
     ] = None,
-    invoices_per_day: Annotated[int | None, typer.Option(help="Invoices a day.", show_default="500")] = None,
-    start_date: Annotated[str, typer.Option(help="The first day, YYYY-MM-DD.")] = "2024-01-01",
-    customers: Annotated[int, typer.Option(help="Customers on the books; their ids begin at 12000.")] = 6_001,
-    products: Annotated[int, typer.Option(help="Products; those past 30 are house brands made up.")] = 30,
-    seed: Annotated[int, typer.Option(help="The same seed and options write the same bytes.")] = 42,
+    invoices_per_day: Annotated[int | None, typer.Option(help="Invoices per day.", show_default="500")] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            help="The last day: `today`, `yesterday` or YYYY-MM-DD.", metavar="DATE", show_default="yesterday"
+        ),
+    ] = None,
+    start_date: Annotated[
+        str | None,
+        typer.Option(help="The first day instead of the last: YYYY-MM-DD.", metavar="DATE", show_default=False),
+    ] = None,
+    customers: Annotated[int, typer.Option(help="Number of customers; their ids begin at 12000.")] = 6_001,
+    products: Annotated[int, typer.Option(help="Number of products; beyond 30 they are invented house brands.")] = 30,
+    seed: Annotated[int, typer.Option(help="The same seed, options and dates write the same bytes.")] = 42,
     returns_share: Annotated[
-        float, typer.Option(help="Share of invoices that are returns: number C…, negative quantities.")
+        float,
+        typer.Option(help="Share of invoices that are returns, with a C before the number and negative quantities."),
     ] = 0.0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Remove the folder's daily files of an earlier run first.")
+        bool, typer.Option("--overwrite", help="First remove the daily files that an earlier run left in the folder.")
     ] = False,
     progress: ShowProgress = True,
 ) -> None:
-    """Write an Indonesian shop's history: a file a day, transaksi_YYYY-MM-DD.csv, in UTF-8.
+    """Write an Indonesian shop's history: one file per day, transaksi_YYYY-MM-DD.csv, in UTF-8.
 
-    Shares that hold: P(IND-002|IND-001) = 0.70, P(HHLD-002|HHLD-001) = 0.60, P(BEV-002|BEV-001) = 0.50;
+    By construction P(IND-002|IND-001) = 0.70, P(HHLD-002|HHLD-001) = 0.60, P(BEV-002|BEV-001) = 0.50;
     10 % of invoices without a customer, 2 % of lines with price 0, 1 % admin lines. Prices are in rupiah.
     """
     from rich.progress import MofNCompleteColumn
@@ -88,16 +101,23 @@ def generate(
     from conf.settings import settings
     from producer import generate as shop
 
+    if until and start_date:
+        raise UsageError("--until and --start-date: give one of the two")
+    dates: dict[str, Any] = (
+        {"start_date": _option("--start-date", _day, start_date)}
+        if start_date
+        else {"until": _option("--until", _day, until or "yesterday")}
+    )
     options = shop.Options(
         output=output or settings().mart_home / "shop",
         lines=lines,
         days=days,
         invoices_per_day=invoices_per_day,
-        start_date=shop.iso_date(start_date),
         customers=customers,
         products=products,
         seed=seed,
         returns_share=returns_share,
+        **dates,
     )
     try:
         with _bar(progress, MofNCompleteColumn()) as bar:
@@ -116,7 +136,7 @@ def generate(
 def replay(
     paths: Annotated[
         list[Path],
-        typer.Argument(help="CSV or CSV.gz files, or folders of them (by name).", show_default=False),
+        typer.Argument(metavar="PATH", help="CSV or CSV.gz files, or folders of them (by name).", show_default=False),
     ],
     rate: Annotated[str | None, typer.Option(help="Rate: 1000/s, 300/m, 50/h.", show_default=False)] = None,
     speed: Annotated[
@@ -126,8 +146,8 @@ def replay(
     shift_to: Annotated[
         str | None,
         typer.Option(
-            help="Move all dates so that the last day is `today` or YYYY-MM-DD.",
-            metavar="today|DATE",
+            help="Move all dates so that this is the last day: `today`, `yesterday` or YYYY-MM-DD.",
+            metavar="DATE",
             show_default=False,
         ),
     ] = None,
@@ -135,13 +155,15 @@ def replay(
         bool,
         typer.Option(
             "--loop",
-            help="Repeat until stopped. Round 2 comes the files' span of days later, with -2 after the invoice "
-            "numbers, and so on.",
+            help="Repeat until stopped. Round 2 is dated as many days later as the files span, its invoice numbers end "
+            "in -2, and so on.",
         ),
     ] = False,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on where the last replay of the same paths stopped; nothing is left out."),
+        typer.Option(
+            "--resume", help="Continue where the last replay of the same paths stopped; no invoice is left out."
+        ),
     ] = False,
     limit: Annotated[int | None, typer.Option(help="Stop after N invoices.", min=1, show_default=False)] = None,
     rejects: Annotated[
@@ -150,10 +172,10 @@ def replay(
     ] = None,
     progress: ShowProgress = True,
 ) -> None:
-    """Send daily files to Kafka, one message an invoice; flat out, unless --rate or --speed say otherwise.
+    """Send daily files to Kafka, one message per invoice; flat out, unless --rate or --speed says otherwise.
 
     The files are those of `generate`, of UCI Online Retail or of Online Retail II, in UTF-8 or Latin-1. A line
-    that cannot be sent is written to the rejects, with its number and the reason; the rest goes on.
+    that cannot be sent goes to the file of rejects, with its number and the reason; all others are sent.
 
     Exit codes: 0 everything readable was acknowledged, 1 operator action required, 2 wrong usage, 4 Kafka is
     unavailable, 130 interrupted.
@@ -225,36 +247,41 @@ def replay(
 def _day(text: str) -> date:
     from conf.settings import settings
 
-    if text == "today":
-        return datetime.now(settings().zone).date()
+    if text in _DAYS_AGO:
+        return datetime.now(settings().zone).date() - timedelta(days=_DAYS_AGO[text])
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()
     except ValueError:
-        raise ValueError(f"{text!r} is neither `today` nor a date as YYYY-MM-DD") from None
+        raise ValueError(f"{text!r} is not a date: give `today`, `yesterday` or YYYY-MM-DD") from None
 
 
 @app.command()
 def live(
-    rate: Annotated[str, typer.Option(help="Rate: 5/s, 300/m; the mean over opening hours.")] = "5/s",
+    rate: Annotated[str, typer.Option(help="Mean rate over the opening hours: 5/s, 300/m.")] = "5/s",
     rhythm: Annotated[
-        bool, typer.Option(help="Follow the day in the shop's time zone: peaks, and a trickle at night.")
+        bool, typer.Option(help="Follow the time of day in the shop's time zone: peaks by day, a trickle at night.")
     ] = True,
     burst: Annotated[
         float | None,
-        typer.Option(help="Every so many seconds a group of lapsed customers comes back.", show_default=False),
+        typer.Option(help="Bring a group of lapsed customers back every N seconds.", metavar="N", show_default=False),
     ] = None,
-    burst_customers: Annotated[int, typer.Option(help="Customers in such a group.", min=1)] = 50,
-    duration: Annotated[float | None, typer.Option(help="Stop after N seconds.", show_default=False)] = None,
-    customers: Annotated[int, typer.Option(help="As for generate.", min=1, max=10_000_000)] = 6_001,
-    products: Annotated[int, typer.Option(help="As for generate.", min=7, max=100_000)] = 30,
+    burst_customers: Annotated[int, typer.Option(help="Customers in that group.", min=1)] = 50,
+    duration: Annotated[
+        float | None, typer.Option(help="Stop after N seconds.", metavar="N", show_default=False)
+    ] = None,
+    customers: Annotated[int, typer.Option(help="Customers, as in generate.", min=1, max=10_000_000)] = 6_001,
+    products: Annotated[int, typer.Option(help="Products, as in generate.", min=7, max=100_000)] = 30,
     seed: Annotated[
-        int, typer.Option(help="As for generate: the same shop; invoice numbers still differ by run.", min=0)
+        int,
+        typer.Option(
+            help="As in generate: the same seed is the same shop; invoice numbers differ between runs.", min=0
+        ),
     ] = 42,
     progress: ShowProgress = True,
 ) -> None:
-    """Sell right now, without end: the shop of `generate`, invoices dated now in the shop's time zone.
+    """Sell right now, without end: the shop of `generate`, its invoices dated now in the shop's time zone.
 
-    Invoice numbers begin with the start of the run, so that no two runs share one.
+    Invoice numbers begin with the time of the start, so that no two runs share one.
     """
     from rich.progress import TextColumn
 

@@ -30,29 +30,29 @@ def run(
     ] = False,
     only: Annotated[
         Query | None,
-        typer.Option(help="One query alone: apply (to the mart) or land (to the lake). [default: both]"),
+        typer.Option(help="Run one query: apply (to the mart) or land (in the lake). [default: both]"),
     ] = None,
     max_invoices_per_batch: Annotated[
         int | None, typer.Option(min=1, help="Upper bound of invoices in one micro-batch. [default: 40000]")
     ] = None,
     accept_gap: Annotated[
         bool,
-        typer.Option("--accept-gap", help="Go on although the broker deleted records before they were read."),
+        typer.Option("--accept-gap", help="Continue although the broker deleted records before they were read."),
     ] = False,
     warm_up_rounds: Annotated[
-        int, typer.Option(min=0, help="Made-up batches that warm the JVM before the first real one.")
+        int, typer.Option(min=0, help="Synthetic batches that warm up the JVM before the first real one.")
     ] = 8,
     check_every: Annotated[
         int,
         typer.Option(
-            min=0, help="Compare all scores with a full ntile each so many batches, and say what is wrong; 0: never."
+            min=0, help="Compare all scores with a full ntile every N batches and report differences; 0: never."
         ),
     ] = 1000,
     master: Annotated[str | None, typer.Option(help="Spark master. [default: local[*]]")] = None,
 ) -> None:
     """Apply the topic's invoices to the mart and land them in the lake, until stopped (Ctrl-C or SIGTERM).
 
-    A stop ends both queries between two transactions; the next start goes on where the mart and the lake are.
+    A stop ends both queries between two transactions; the next start continues from where the mart and the lake are.
 
     Exit codes: 0 stopped or caught up, 1 operator action required, 2 usage, 3 fenced by a newer job,
     4 Kafka, PostgreSQL or the lake was unavailable.

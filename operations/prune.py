@@ -31,7 +31,8 @@ _PAGE = 5_000  # invoices a transaction: a batch of the stream waits for one
 
 @dataclass(frozen=True)
 class Bounds:
-    """What stays: rows of this date or moment and later (None: all of them), and so many published rule runs."""
+    """What stays: rows of this date or moment and later (None: all of them), and so many published rule runs; `as_of`:
+    the date that the mart's days count back from."""
 
     invoices: date | None
     moves: date | None
@@ -39,6 +40,7 @@ class Bounds:
     quarantine: datetime | None
     batches: datetime | None
     rule_runs: int
+    as_of: date | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ def _bounds(settings: Settings, as_of: date | None, now: datetime) -> Bounds:
         quarantine=after(settings.quarantine_kept_days),
         batches=after(settings.batches_kept_days),
         rule_runs=settings.rule_runs_kept,
+        as_of=as_of,
     )
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,7 +51,8 @@ class Options:
 
     `lines` alone: exactly that many lines, `invoices_per_day` invoices a day, as many days as it takes.
     `days` alone: that many days of `invoices_per_day` invoices. Both: exactly the lines, spread evenly over
-    the days. Neither: a million lines. Raises OptionError.
+    the days. Neither: a million lines. With `until`, that is the last day; else `start_date` is the first. Raises
+    OptionError.
     """
 
     output: Path
@@ -59,6 +60,7 @@ class Options:
     days: int | None = None
     invoices_per_day: int | None = None
     start_date: date = date(2024, 1, 1)
+    until: date | None = None
     customers: int = DEFAULT_CUSTOMERS
     products: int = 30
     seed: int = 42
@@ -83,12 +85,12 @@ class Options:
                 raise OptionError(f"--lines {self.lines:,} over --days {self.days:,}: a day takes 1 to 999,999 lines")
         per_day = self.invoices_per_day or DEFAULT_INVOICES_PER_DAY
         days = self.days or 1 + int(1.1 * self.expected_lines / (MEAN_LINES * per_day))
-        room = (date(LAST_YEAR, 12, 31) - self.start_date).days + 1
-        if not FIRST_YEAR <= self.start_date.year <= LAST_YEAR or days > room:
-            raise OptionError(
-                f"some {days:,} days from --start-date {self.start_date} on: "
-                f"an invoice's year lies in {FIRST_YEAR}..{LAST_YEAR}"
-            )
+        first, last = date(FIRST_YEAR, 1, 1), date(LAST_YEAR, 12, 31)
+        end = self.until or self.start_date
+        room = (end - first if self.until else last - end).days + 1
+        if not first <= end <= last or days > room:
+            which = f"until --until {end}" if self.until else f"from --start-date {end} on"
+            raise OptionError(f"some {days:,} days {which}: an invoice's year lies in {FIRST_YEAR}..{LAST_YEAR}")
 
     @property
     def expected_lines(self) -> int:
@@ -97,14 +99,6 @@ class Options:
             return self.lines
         per_day = self.invoices_per_day or DEFAULT_INVOICES_PER_DAY
         return DEFAULT_LINES if self.days is None else int(self.days * per_day * MEAN_LINES)
-
-
-def iso_date(text: str) -> date:
-    """A date from YYYY-MM-DD. Raises OptionError."""
-    try:
-        return datetime.strptime(text, "%Y-%m-%d").date()
-    except ValueError:
-        raise OptionError(f"--start-date {text!r}: give a date as YYYY-MM-DD, such as 2024-01-01") from None
 
 
 class Summary(NamedTuple):
@@ -145,10 +139,11 @@ def generate(options: Options, overwrite: bool = False, on_progress: Callable[[i
         )
     for file in earlier:
         file.unlink()
+    first_day = _first_day(options)
     days = invoices = lines = 0
     pending: Future[None] | None = None
     with ThreadPoolExecutor(max_workers=1) as writer:  # a day is written while the next one is drawn
-        for day in shop_days(options):
+        for day in _days_from(first_day, options):
             if pending:
                 pending.result()
             pending = writer.submit(_write, day, options.output)
@@ -157,7 +152,7 @@ def generate(options: Options, overwrite: bool = False, on_progress: Callable[[i
                 on_progress(day.table.num_rows)
         if pending:
             pending.result()
-    return Summary(options.output, options.start_date, days, invoices, lines, time.monotonic() - started)
+    return Summary(options.output, first_day, days, invoices, lines, time.monotonic() - started)
 
 
 def _write(day: Day, folder: Path) -> None:
@@ -167,12 +162,31 @@ def _write(day: Day, folder: Path) -> None:
 
 
 def shop_days(options: Options) -> Iterator[Day]:
-    """The days of the shop one by one; each day has its own generator of numbers, seeded by (seed, day)."""
+    """The days of the shop one by one."""
+    return _days_from(_first_day(options), options)
+
+
+def _first_day(options: Options) -> date:
+    if options.until is None:
+        return options.start_date
+    days = options.days or sum(1 for _ in _sold_by_day(options, Shelf(catalogue(options.products, options.seed))))
+    return options.until - timedelta(days=days - 1)
+
+
+def _days_from(first_day: date, options: Options) -> Iterator[Day]:
     shelf = Shelf(catalogue(options.products, options.seed))
     people = customers(options.customers, generator(options.seed, 0))
     per_day = options.invoices_per_day or DEFAULT_INVOICES_PER_DAY
+    history = options.days or options.expected_lines / (MEAN_LINES * per_day)  # in days
+    for number, (baskets, rng) in enumerate(_sold_by_day(options, shelf)):
+        buyers = people.ids(people.draw(len(baskets.origin), min(1.0, (number + 0.5) / history), rng))
+        yield _sell(first_day + timedelta(days=number), baskets, shelf, buyers, rng)
+
+
+def _sold_by_day(options: Options, shelf: Shelf) -> Iterator[tuple[Baskets, np.random.Generator]]:
+    """What each day sells, whatever its date, and its generator of numbers, seeded by (seed, number of the day)."""
+    per_day = options.invoices_per_day or DEFAULT_INVOICES_PER_DAY
     lines = options.lines or (DEFAULT_LINES if options.days is None else None)
-    history = options.days or (lines or 0) / (MEAN_LINES * per_day)  # in days
     sold = number = 0
     while number < options.days if options.days is not None else sold < (lines or 0):
         rng = generator(options.seed, 1 + number)
@@ -183,9 +197,7 @@ def shop_days(options: Options) -> Iterator[Day]:
             baskets = with_returns(shelf.baskets(per_day, rng), options.returns_share, rng)
         if lines is not None and sold + len(baskets) > lines:  # the shop's last invoice is cut short
             baskets = baskets.cut(lines - sold)
-        day = options.start_date + timedelta(days=number)
-        buyers = people.ids(people.draw(len(baskets.origin), min(1.0, (number + 0.5) / history), rng))
-        yield _sell(day, baskets, shelf, buyers, rng)
+        yield baskets, rng
         sold += len(baskets)
         number += 1
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -83,10 +84,26 @@ def command(settings: Settings, mart_python: Path, arguments: Sequence[str], out
     ).returncode
 
 
+def is_new(settings: Settings) -> bool:
+    """Whether Airflow was never started in this home."""
+    return not (settings.mart_home / "airflow" / "passwords.json").exists()
+
+
+def start_run(settings: Settings, mart_python: Path, log: Path, dag: str, conf: Mapping[str, object]) -> None:
+    """Unpause a DAG of the running Airflow and start a run of it. Raises StackError if that fails for too long."""
+    started = ["dags", "trigger", dag, "--conf", json.dumps(conf)]
+    deadline = time.monotonic() + _READY_SECONDS
+    with log.open("ab") as output:
+        for arguments in (["dags", "unpause", "--yes", dag], started):
+            while command(settings, mart_python, arguments, output):  # until the folder of DAGs has been read
+                if time.monotonic() > deadline:
+                    raise StackError(f"Airflow starts no run of {dag}; the end of {log}:\n{process.tail(log)}")
+
+
 @contextlib.contextmanager
-def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
+def running(settings: Settings, mart_python: Path, nights_since: datetime | None = None) -> Iterator[Airflow]:
     """Airflow, ready to be used. All its processes end with the block, or with this process, however that ends; a task
-    that runs is given some seconds, too.
+    that runs is given some seconds, too. No night before `nights_since` is made up for.
 
     Raises StackError if its environment is missing, if one runs in this home already, or if it does not get ready.
     """
@@ -94,7 +111,7 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
     variables = environment(settings, python, mart_python)
     home = Path(variables["AIRFLOW_HOME"])
     home.mkdir(mode=0o700, parents=True, exist_ok=True)  # the database holds what the tasks logged and were given
-    refusal = f"Airflow runs already in {home}: its first start shows the URL; end it there with Ctrl-C"
+    refusal = f"Airflow is already running in {home}: its first start shows the URL; end it there with Ctrl-C"
     with (
         process.locked(home / "airflow.lock", 0, refusal),
         end_with_us(settings.mart_home, servers=False, seconds=_STOP_SECONDS),
@@ -110,6 +127,8 @@ def running(settings: Settings, mart_python: Path) -> Iterator[Airflow]:
             "AIRFLOW__API__PORT": str(port),
             "AIRFLOW__API__BASE_URL": url,
         }
+        if nights_since:
+            variables["NIGHTLY_RULES_SINCE"] = nights_since.isoformat()
         log = home / "airflow.log"
         _migrate(settings, mart_python, log)
         # As `airflow standalone` would, but that one shows the tasks' logs to the network, starts tasks before

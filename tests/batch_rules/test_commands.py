@@ -79,6 +79,7 @@ def test_against_a_mart(shop, spark, monkeypatch):
     assert run("recommend", "Nothing1", "nothing1") == (0, nothing.replace("nothing1:", "Nothing1, nothing1:"))
     assert run("recommend", "bread1", "butter1", "jam1")[1].startswith("the current rules lead from bread1, butter1, j")
     published(shop, spark)
+    assert run("check", "--business-date", "newest")[0] == 0
     assert run("mine", "--business-date", "2020-01-01")[0] == 3
     assert run("rollback", "1") == (0, "run 1 is the current one")
     assert run("rollback", "3")[0] == 1

@@ -80,7 +80,7 @@ def test_waiting_ends_when_the_rest_lands(shop, monkeypatch):
 
     assert wait_until_landed(shop.settings, DAY, 60, False, hear).in_lake == 2
     assert heard == [
-        "2026-03-10: 1 invoices in the lake, 2 in the mart; 1 not landed yet, 0 not applied to the mart yet"
+        "2026-03-10: 1 invoice in the lake, 2 in the mart; 1 not landed yet, 0 not applied to the mart yet"
     ]
     with pytest.raises(NotLandedError, match="the mart's newest invoice is of 2026-03-10: is the stream behind"):
         wait_until_landed(shop.settings, NEXT_DAY, 0.5, False, heard.append)
@@ -102,12 +102,13 @@ def test_the_command(shop, monkeypatch):
     shop.land([sale("I0", "a1", day=yesterday)])
     assert landed() == (
         5,
-        f"not landed: {yesterday}: 1 invoices in the lake, 0 in the mart; "
+        f"not landed: {yesterday}: 1 invoice in the lake, 0 in the mart; "
         "0 not landed yet, 1 not applied to the mart yet",
     )
     insert_applied(shop.settings.require_mart("owner"), ("I0", yesterday))
-    assert landed() == (0, f"{yesterday}: 1 invoices in the lake, 1 in the mart: landed")
+    assert landed() == (0, f"{yesterday}: 1 invoice in the lake, 1 in the mart: landed")
     assert landed("--business-date", "2030-01-01")[0] == 5
+    assert landed("--business-date", "newest") == landed()
     assert landed("--business-date", "2030-01-01", "--allow-empty")[0] == 0
     assert landed("--wait", "ten")[0] == 2
 

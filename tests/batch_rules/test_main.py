@@ -69,6 +69,7 @@ def test_guards_keep_the_last_good_run(shop, spark):
     before = shop.rows("SELECT * FROM mart.market_basket_analysis ORDER BY id")
     for more, reason in [
         ({"business_date": DAY - timedelta(days=1)}, "no baskets"),
+        ({"business_date": DAY + timedelta(days=90)}, f"the lake ends on {DAY}, .* `--business-date newest`"),
         ({"support": Decimal("0.1"), "max_itemsets": 5}, "too low"),
         ({"support": Decimal(1)}, "no rule has support 1"),
     ]:
@@ -82,6 +83,7 @@ def test_guards_keep_the_last_good_run(shop, spark):
     assert shop.rows("SELECT * FROM mart.market_basket_analysis ORDER BY id") == before
     assert [reason.split(":")[0][:10] for (reason,) in shop.rows("SELECT reason FROM mart.rule_run WHERE id > 1")] == [
         "no baskets",
+        "the lake e",
         "support 0.",
         "no rule ha",
     ]

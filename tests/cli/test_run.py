@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 
@@ -74,11 +75,22 @@ def test_a_wrong_argument_is_told_with_its_value_and_what_is_right(arguments, sa
 
 
 @pytest.mark.parametrize("verb", _OURS)
-def test_each_verb_has_a_help(verb, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
+def test_each_verb_has_a_help_that_is_whole_at_80_columns(verb, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     ended = run(verb, "--help")
     assert (ended.code, ended.err) == (0, "")
     assert f"Usage: retail-mart {verb}" in ended.out
+    assert "…" not in ended.out, "cropped"
+    assert re.findall(r"<(?:bool|dir|file|float|int|list|path|str)\b", ended.out) == [], "a type of Python for a noun"
+    _, *paragraphs = re.split(r"\n *\n", ended.out.partition("╭")[0].strip())
+    assert [text for text in map(str.strip, paragraphs) if text[-1] not in ".:)"] == [], "broken within a sentence"
+
+
+def test_a_program_that_is_not_there_starts_no_servers(tmp_path):
+    ended = shell(f"MART_HOME={tmp_path}/home $MART with-servers no-such-program")
+    assert ended.returncode == 2
+    assert ended.stderr == b"no program 'no-such-program': give one that is on the PATH, or its path\n"
+    assert not (tmp_path / "home").exists()
 
 
 def test_help_imports_nothing_of_what_the_verbs_do():

@@ -97,7 +97,7 @@ def shop(fresh_mart, tmp_path):
 
 def test_without_a_setting_all_stays(shop):
     bounds, old = look(shop.settings)
-    assert (bounds, old) == (Bounds(None, None, None, None, None, 30), NOTHING)
+    assert (bounds, old) == (Bounds(None, None, None, None, None, 30, date(2025, 10, 10)), NOTHING)
     assert prune(shop.settings, bounds) == NOTHING
 
 
@@ -304,6 +304,7 @@ def test_command(shop):
         code, said = run(*arguments)
         assert code == expected
         assert "INVOICES_KEPT_DAYS=101" in said
+        assert "days count back from 2025-10-10, the as-of date" in said
         assert "since 2025-07-01" in said
         assert len(shop.numbers()) == 100
     code, said = run(answer="y\n")

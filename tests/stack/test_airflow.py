@@ -11,13 +11,16 @@ import subprocess
 import sys
 import time
 import urllib.request
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
+from deltalake import write_deltalake
 
 from conf.settings import Settings
-from stack.airflow import airflow_python, environment
+from stack.airflow import airflow_python, environment, start_run
 from stack.children import children
 from stack.state import StackError
 from tests.builders.airflow import needed_airflow_python
@@ -66,6 +69,7 @@ def listens_at(process: psutil.Process) -> list[str]:
     return []
 
 
+DAY = date(2024, 2, 14)
 COMMAND = [sys.executable, "-m", "cli", "airflow"]
 
 
@@ -100,6 +104,12 @@ def test_all_of_it_ends_when_the_command_is_killed(tmp_path, variables):
 def test_start_look_and_stop(tmp_path, variables):
     log = tmp_path / "output"
     home = tmp_path / "home"
+    write_deltalake(
+        str(home / "lake" / "invoices"),
+        pa.table({"invoice": ["1"], "business_date": [DAY]}),
+        partition_by=["business_date"],
+    )
+    begun = datetime.now(UTC)
     server = started(log, variables)
     family = []
     try:
@@ -120,7 +130,14 @@ def test_start_look_and_stop(tmp_path, variables):
         assert ask(f"{url}/api/v2/importErrors", token)["total_entries"] == 0
         second = subprocess.run(COMMAND, env=variables, capture_output=True, text=True)
         assert second.returncode == 1
-        assert "Airflow runs already in" in second.stderr
+        assert "Airflow is already running in" in second.stderr
+        assert f"The lake ends on {DAY}: no run of last night" in said
+        found = ask(f"{url}/api/v2/dags/nightly_rules/details", token)
+        assert datetime.fromisoformat(found["start_date"]) > begun, "so the scheduler makes none"
+        settings = Settings(mart_home=home, airflow_python=Path(variables["AIRFLOW_PYTHON"]))
+        start_run(settings, Path(sys.executable), tmp_path / "log", "nightly_rules", {"business_date": "newest"})
+        [run] = ask(f"{url}/api/v2/dags/nightly_rules/dagRuns", token)["dag_runs"]
+        assert (run["run_type"], run["conf"]) == ("manual", {"business_date": "newest"})
         assert len(family) >= 3  # page, DAG processor, scheduler
         assert {address for member in family for address in listens_at(member)} == {"127.0.0.1"}
     finally:
