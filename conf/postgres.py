@@ -58,7 +58,8 @@ _FOR_GOOD = {errorcodes.DATABASE_DROPPED, errorcodes.INSUFFICIENT_PRIVILEGE}
 _REFUSED_LOGIN = re.compile(
     r"authentication failed|(?:database|role) .*does not exist|no such (?:database|user)|no pg_hba\.conf entry"
     r"|is not permitted to log in|permission denied for database|unsupported (?:frontend protocol|startup parameter)"
-    r"|certificate verify failed|does not support SSL, but SSL was required|no password supplied"
+    r"|certificate verify failed|does not match host name|does not support SSL, but SSL was required"
+    r"|no password supplied"
     r"|root certificate file .* does not exist"
     r"|definition of service .* not found|service file .* not found|in service file"
 )

@@ -51,7 +51,7 @@ def killed_job(story: Story) -> None:
         with story.pipeline.flowing(story.traffic.messy(300), 300):
             story.pipeline.until_killed(point, "torture.job", point, str(times))
 
-    story.kill_at([*POINTS, CHECKPOINT_WRITE, ANY_MOMENT], story.scale.job_kills, live)
+    story.kill_at(story.scale.job_moments, story.scale.job_kills, live)
     story.finish()
 
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stack.command import Command, CommandError, wait_until
+from torture.kill_points import ANY_MOMENT, CHECKPOINT_WRITE, POINTS
 from torture.oracle import Acknowledged
 from torture.pipeline import Pipeline
 from torture.traffic import Traffic
@@ -28,8 +29,8 @@ class SkippedError(Exception):
 @dataclass(frozen=True)
 class Scale:
     """How much of each scenario is played: kills of the transaction path, and of the whole job; wrong records a class;
-    seconds that something stays unavailable or locked; the size of the largest batch and customer; mutated records;
-    and how many records of a megabyte wait."""
+    seconds that something stays unavailable or locked; the size of the largest batch and customer; mutated records; how
+    many records of a megabyte wait; and the moments at which the whole job is killed, in turn."""
 
     path_kills: int = 300
     job_kills: int = 40
@@ -40,6 +41,7 @@ class Scale:
     customer_invoices: int = 50_000
     mutated: int = 100_000
     big_records: int = 1_300
+    job_moments: Sequence[str] = (*POINTS, CHECKPOINT_WRITE, ANY_MOMENT)
 
 
 @dataclass

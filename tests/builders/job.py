@@ -22,6 +22,12 @@ def running(environment: Mapping[str, str], log: Path, *options: str, verb: str 
     return Command("cli", verb, *options, log=log, environment=settings)
 
 
+def catch_up(spark, pipeline: Pipeline, **changes) -> dict[str, int]:
+    """Apply and land all that is on the topic now, by the tests' own Spark; the number of batches of each query."""
+    settings = pipeline.settings.model_copy(update=changes)
+    return stream(spark, settings, RunOptions(available_now=True, warm_up_rounds=0), threading.Event())
+
+
 @contextmanager
 def in_thread(
     spark, pipeline: Pipeline, only: Literal["apply", "land"] | None = None, **changes

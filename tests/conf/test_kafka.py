@@ -43,7 +43,7 @@ def test_without_a_login_the_listeners_protocol_is_to_be_checked():
 
 
 @pytest.mark.parametrize("seconds", [0.5, 30, 600])
-def test_nothing_is_lost_or_doubled_and_latency_is_short(seconds: float) -> None:
+def test_a_producer_waits_for_all_replicas_and_for_no_longer_than_it_is_told(seconds: float) -> None:
     options = producer_options(int(seconds * 1000), 2_000_000)
     assert options["acks"] == "all"
     assert options["enable_idempotence"] is True

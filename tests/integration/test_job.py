@@ -1,15 +1,13 @@
-"""The job as a process: stopped, killed, fenced, cut off from its servers."""
+"""The job as a process: stopped, fenced, cut off from its servers. Killed it is in tests/torture."""
 
 from __future__ import annotations
 
 import json
 import os
-import random
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +16,7 @@ import psutil
 import psycopg2
 import pyspark
 import pytest
+from deltalake import DeltaTable
 
 from conf.settings import Settings
 from jvm import java_home, spark_jars
@@ -26,13 +25,14 @@ from jvm.logs import log_options
 from mart.status import observe
 from tests.builders import lake_rows
 from tests.builders.files import ROOT
-from tests.builders.job import running
+from tests.builders.job import catch_up, in_thread, running
 from tests.builders.mart_rows import assert_mart_equals, rows
 from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from torture.oracle import expected_customers
 
-pytestmark = [pytest.mark.stack, pytest.mark.slow]
+pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
 
 def applied(pipeline: Pipeline) -> int:
@@ -40,40 +40,10 @@ def applied(pipeline: Pipeline) -> int:
     return count
 
 
-def wait_until_applied(pipeline: Pipeline, count: int, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while (now := applied(pipeline)) < count:
-        assert time.monotonic() < deadline, f"{now} of {count} invoices applied after {seconds} s"
-        time.sleep(0.1)
-
-
-@pytest.mark.timeout(1500)
-def test_killed_twenty_times_during_a_replay(pipeline, tmp_path):
-    """kill -9 of driver and JVM, at random moments from before the first batch on; the replay goes on meanwhile."""
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    events = random_events(21 * 400, customers=800, seed=10)
-    records = encode(events)
-    for life in range(20):
-        send(pipeline.bootstrap_servers, pipeline.topic, records[life * 400 : (life + 1) * 400])
-        log = tmp_path / f"life-{life}.log"
-        with running(pipeline.environment(), log, "--warm-up-rounds", "0", "--max-invoices-per-batch", "60") as job:
-            if life % 4 == 0:  # before or in the first batch
-                job.wait_for('"event": "reading"')
-                time.sleep(rng.uniform(0, 3))
-            else:  # in one of the batches after it, at 60 invoices each
-                job.wait_for('"event": "applied"')
-                time.sleep(rng.uniform(0, 1))
-            assert job.process.poll() is None, job.text()[-3000:]
-    assert 15 * 50 <= applied(pipeline) < 20 * 400, "the kills came before or after all of the work: they prove nothing"
-    send(pipeline.bootstrap_servers, pipeline.topic, records[20 * 400 :])
-    with running(pipeline.environment(), tmp_path / "last.log", "--available-now", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
-    [(recorded, duplicates)] = rows(pipeline.mart.owner_dsn, "SELECT sum(records), sum(duplicates) FROM mart.batch")
-    assert (recorded, duplicates) == (len(events), 0)  # the next offsets let nothing be read twice
-    assert lake_rows.counts(pipeline.settings.lake) == (len(events), len(events))
+def epoch(pipeline: Pipeline) -> int:
+    """How often a job has taken over."""
+    [(found,)] = rows(pipeline.mart.owner_dsn, "SELECT coalesce(max(epoch), 0)::int FROM mart.stream_writer")
+    return found
 
 
 @pytest.mark.parametrize(
@@ -85,66 +55,57 @@ def test_signal_stops_it_cleanly(pipeline, tmp_path, number, to_all):
     send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
     with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "1") as job:
         job.wait_for('"event": "applied"')
+        job.wait_for('"event": "landed"')
         if to_all:
             os.killpg(job.process.pid, number)
         assert job.stop(number) == 0
         events_logged = [json.loads(text) for text in job.text().splitlines()]  # from the first line to the last
     assert "JDK_JAVA_OPTIONS" in events_logged[0]["event"], "Java's own first word"
     assert events_logged[-1]["event"] == "stopped"
+    assert events_logged[-1]["batches"] == {"apply": 1, "land": 1}
     [batch] = [e for e in events_logged if e["event"] == "applied"]
     assert (batch["invoices"], batch["duplicates"], batch["rejected"]) == (500, 0, 0)
     assert {"parse", "copy", "insert", "customers", "score", "commit"} <= batch["ms"].keys()
     assert batch["batch"].startswith("apply-")
     assert rows(pipeline.mart.owner_dsn, "SELECT id FROM mart.batch") == [(batch["mart_batch"],)]
     assert applied(pipeline) == 500
+    [landing] = [e for e in events_logged if e["event"] == "landed"]
+    assert (landing["rows"], landing["rejected"], landing["skipped"]) == (500, 0, 0)
+    assert sum(landing["next_offsets"].values()) == 500
+    assert {"parse", "write"} <= landing["ms"].keys()
+    assert landing["version"] == DeltaTable(pipeline.settings.lake).version()
+    assert lake_rows.counts(pipeline.settings.lake) == (500, 500)
+    assert list(Path(pipeline.settings.checkpoints).glob("*/*")) == []
 
 
-def test_the_end_of_sparks_java_is_told_in_words(pipeline, tmp_path):
+def test_the_end_of_sparks_java_is_told_in_words(pipeline, spark, tmp_path):
     """Out of memory, or killed by the kernel for the machine's: it ended with several hundred lines of tracebacks."""
     with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
         job.wait_for('"event": "reading"', times=2)
         [java] = [child for child in psutil.Process(job.process.pid).children() if child.name() == "java"]
         java.kill()
         send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(5, customers=5, seed=13)))
-        assert job.process.wait(timeout=60) == 1
+        assert job.wait() == 1
         assert "Spark's Java process has ended, exit code -9" in job.text().splitlines()[-1]
-    with running(pipeline.environment(), tmp_path / "again", "--warm-up-rounds", "0", "--available-now") as job:
-        assert job.process.wait(timeout=120) == 0
+    catch_up(spark, pipeline)
     assert applied(pipeline) == 5
 
 
-def test_second_job_fences_the_first(pipeline, tmp_path):
+def test_second_job_fences_the_first(pipeline, spark, tmp_path):
+    events = random_events(300, customers=50, seed=12)
     with running(pipeline.environment(), tmp_path / "first", "--warm-up-rounds", "0") as first:
         first.wait_for('"event": "reading"')
-        with running(pipeline.environment(), tmp_path / "second", "--warm-up-rounds", "0") as second:
-            second.wait_for('"event": "reading"')
-            events = random_events(300, customers=50, seed=12)
+        with in_thread(spark, pipeline) as (second, stopping):
+            until(lambda: epoch(pipeline) == 2 or second.done())
             send(pipeline.bootstrap_servers, pipeline.topic, encode(events))
-            assert first.process.wait(timeout=120) == 3
+            assert first.wait() == 3
             events_logged = [json.loads(text) for text in first.text().splitlines()]
             assert "only one job may write" in events_logged[-1]["event"]
             assert (events_logged[-1]["level"], events_logged[-1]["exit_code"]) == ("error", 3)
             assert "\tat " not in first.text(), "Spark's stack of it"
-            wait_until_applied(pipeline, 300)
-            assert second.stop() == 0
-    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
-
-
-def test_terminated_backend_is_survived(pipeline, tmp_path):
-    events = random_events(600, customers=50, seed=13)
-    records = encode(events)
-    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
-        send(pipeline.bootstrap_servers, pipeline.topic, records[:300])
-        wait_until_applied(pipeline, 300)
-        with closing(psycopg2.connect(pipeline.mart.owner_dsn)) as connection, connection.cursor() as cursor:
-            # The writer's sessions are not the owner's to end; shutting the door on the table does as well.
-            cursor.execute("LOCK TABLE mart.invoice IN ACCESS EXCLUSIVE MODE")
-            send(pipeline.bootstrap_servers, pipeline.topic, records[300:])
-            time.sleep(2)
-            assert job.process.poll() is None
-            connection.rollback()
-        wait_until_applied(pipeline, 600)
-        assert job.stop() == 0
+            until(lambda: applied(pipeline) == 300 or second.done())
+            stopping.set()
+            second.result(timeout=60)
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
@@ -160,19 +121,19 @@ def held(pipeline: Pipeline, statement: str) -> Iterator[None]:
         other.rollback()
 
 
-def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(pipeline, tmp_path):
+def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(pipeline, spark, tmp_path):
     """Read-only, as after a failover or where a service has run out of disk; then a table that somebody has locked."""
     events = random_events(400, customers=50, seed=15)
     records = encode(events)
     with running(pipeline.environment(), tmp_path / "first", "--warm-up-rounds", "0") as job:
         send(pipeline.bootstrap_servers, pipeline.topic, records[:100])
-        wait_until_applied(pipeline, 100)
+        until(lambda: applied(pipeline) == 100)
         make_read_only(pipeline, True)
         send(pipeline.bootstrap_servers, pipeline.topic, records[100:200])
         job.wait_for("PostgreSQL is read-only", times=2)
         assert applied(pipeline) == 100
         make_read_only(pipeline, False)
-        wait_until_applied(pipeline, 200)
+        until(lambda: applied(pipeline) == 200)
         with held(pipeline, "LOCK TABLE mart.customer"):
             send(pipeline.bootstrap_servers, pipeline.topic, records[200:])
             job.wait_for("waiting for a lock")
@@ -183,8 +144,7 @@ def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(
         assert (said["relation"], said["held_by"][0].split(" of ")[1]) == ("mart.customer", "mart_owner (a migration)")
         assert "Traceback" not in job.text()
     assert applied(pipeline) == 200
-    with running(pipeline.environment(), tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
+    catch_up(spark, pipeline)
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
@@ -219,7 +179,7 @@ def test_what_it_cannot_run_with_is_told_before_spark_is_started(pipeline, tmp_p
     patience = {"OUTAGE_PATIENCE_SECONDS": "1", "KAFKA_TIMEOUT_SECONDS": "5"}
     given = {name: value.format(dsn=server) for name, value in variables.items()}
     with running({**pipeline.environment(), **patience, **given}, tmp_path / "log") as job:
-        assert job.process.wait(timeout=120) == code
+        assert job.wait() == code
         events_logged = [json.loads(text) for text in job.text().splitlines()]
     assert sentence in events_logged[-1]["event"]
     assert {one["event"] for one in events_logged[:-1]} <= {"waiting"}, "Java has a first word, too"

@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import json
 import random
-import shutil
 import subprocess
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from deltalake import DeltaTable, write_deltalake
+from deltalake import write_deltalake
 from kafka import TopicPartition
 from kafka.admin import KafkaAdminClient
+from pyspark.sql.streaming import StreamingQueryListener
 
 import stack
 from batch_rules.baskets import invoices_of
 from bench.lake import landed, write_lake
 from conf.errors import GapError, StreamingError, TopicChangedError
-from lake.table import open_lake
+from lake.table import lake_exists, open_lake
+from streaming.land_job import LandJob
 from streaming.main import RunOptions, stream
 from tests.builders import lake_rows
-from tests.builders.job import running
+from tests.builders.job import in_thread, running
 from tests.builders.mart_rows import assert_mart_equals, rows
 from tests.builders.nightly import sales
 from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, event, random_events, send
+from tests.builders.waiting import until
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark]
@@ -178,23 +180,59 @@ def test_records_that_the_broker_deleted_are_an_error_unless_accepted(pipeline, 
     assert lake_rows.counts(pipeline.settings.lake)[0] == 50 + 80 - 3
 
 
-@pytest.mark.slow
-def test_landing_waits_for_a_full_batch_or_for_its_trigger(pipeline, tmp_path):
-    environment = {**pipeline.environment(), "LANDING_TRIGGER_SECONDS": "3600", "MAX_INVOICES_PER_BATCH": "100"}
+def landed_rows(pipeline: Pipeline) -> int:
+    return lake_rows.counts(pipeline.settings.lake)[0] if lake_exists(pipeline.settings.lake) else 0
+
+
+class Looked(StreamingQueryListener):
+    """Counts how often the query has looked at the topic and left it."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def onQueryIdle(self, event) -> None:  # noqa: N802  Spark's name
+        self.times += 1
+
+    def onQueryStarted(self, event) -> None:  # noqa: N802
+        pass
+
+    def onQueryProgress(self, event) -> None:  # noqa: N802
+        pass
+
+    def onQueryTerminated(self, event) -> None:  # noqa: N802
+        pass
+
+
+@pytest.fixture
+def looked(spark) -> Iterator[Looked]:
+    interval = "spark.sql.streaming.noDataProgressEventInterval"
+    listener, before = Looked(), spark.conf.get(interval)
+    spark.conf.set(interval, "10")
+    spark.streams.addListener(listener)
+    yield listener
+    spark.streams.removeListener(listener)
+    spark.conf.set(interval, before)
+
+
+def test_landing_waits_for_a_full_batch_or_for_its_trigger(pipeline, spark, looked, catch_up):
     events = encode(random_events(360, customers=20, seed=29))
+    patient = {"landing_trigger_seconds": 3600, "max_invoices_per_batch": 100}
     send(pipeline.bootstrap_servers, pipeline.topic, events[:10])
-    with running(environment, tmp_path / "log", "--only", "land") as job:
-        job.wait_for('"event": "landed"')  # what is there at the start lands at once
+    with in_thread(spark, pipeline, "land", **patient) as (job, stopping):
+        until(lambda: landed_rows(pipeline) == 10 or job.done())  # what is there lands
         send(pipeline.bootstrap_servers, pipeline.topic, events[10:60])
-        time.sleep(4)
-        assert lake_rows.counts(pipeline.settings.lake)[0] == 10
+        before = looked.times
+        until(lambda: looked.times >= before + 2 or job.done())  # the second one began after all was sent
+        assert landed_rows(pipeline) == 10
         send(pipeline.bootstrap_servers, pipeline.topic, events[60:])
-        job.wait_for('"event": "landed"', times=4)
-        assert job.stop() == 0
-        # 3 full batches (Spark rounds each partition's share down); the rest waits for its hour.
-        assert 290 <= lake_rows.counts(pipeline.settings.lake)[0] < 360
-    with running(pipeline.environment(), tmp_path / "last", "--only", "land", "--available-now") as job:
-        assert job.process.wait(timeout=60) == 0
+        until(lambda: landed_rows(pipeline) >= 290 or job.done())
+        before = looked.times
+        until(lambda: looked.times >= before + 2 or job.done())
+        stopping.set()
+        assert job.result(timeout=60) == {"land": 4}
+    # 3 full batches (Spark rounds each partition's share down); the rest waits for its hour.
+    assert 290 <= landed_rows(pipeline) < 360
+    catch_up(LAND)
     assert lake_rows.counts(pipeline.settings.lake) == (360, 360)
 
 
@@ -212,7 +250,7 @@ def test_rewind_beside_a_running_job_and_traffic(pipeline, catch_up, tmp_path):
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("from its first record again") == 2
         send(pipeline.bootstrap_servers, pipeline.topic, records[600:])
-        ended = job.process.wait(timeout=120)
+        ended = job.wait()
         said = job.text()
     assert (ended, {3: "fenced: ", 1: "it goes on where the lake is"}.get(ended, "?") in said) in ((3, True), (1, True))
     before = lake_rows.counts(pipeline.settings.lake)[0]
@@ -223,107 +261,37 @@ def test_rewind_beside_a_running_job_and_traffic(pipeline, catch_up, tmp_path):
 
 
 @pytest.mark.slow
-def test_signal_ends_both_queries_cleanly(pipeline, tmp_path):
-    send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(500, customers=50, seed=30)))
-    with running(pipeline.environment(), tmp_path / "log", "--warm-up-rounds", "0") as job:
-        job.wait_for('"event": "applied"')
-        job.wait_for('"event": "landed"')
-        assert job.stop() == 0
-        logged = [json.loads(text) for text in job.text().splitlines() if text.startswith("{")]
-    assert logged[-1]["event"] == "stopped"
-    assert logged[-1]["batches"] == {"apply": 1, "land": 1}
-    [landing] = [e for e in logged if e["event"] == "landed"]
-    assert (landing["rows"], landing["rejected"], landing["skipped"]) == (500, 0, 0)
-    assert sum(landing["next_offsets"].values()) == 500
-    assert {"parse", "write"} <= landing["ms"].keys()
-    assert landing["version"] == DeltaTable(pipeline.settings.lake).version()
-    assert lake_rows.counts(pipeline.settings.lake) == (500, 500)
-    assert not list(Path(pipeline.settings.checkpoints).rglob("land-*"))
-
-
-@pytest.mark.slow
-def test_landing_that_cannot_go_on_stops_the_job_and_says_why(pipeline, tmp_path):
+def test_landing_that_cannot_go_on_stops_the_job_and_says_why(pipeline, catch_up, tmp_path):
     send(pipeline.bootstrap_servers, pipeline.topic, encode(random_events(100, customers=50, seed=31)))
     write_deltalake(str(tmp_path / "other"), pa.table({"a": [1]}))
     environment = {**pipeline.environment(), "LAKE_PATH": str(tmp_path / "other")}
     with running(environment, tmp_path / "log", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 1
+        assert job.wait() == 1
         assert "other columns than this version writes: found a int64" in job.text()
         assert "Traceback" not in job.text()
-    with running(environment, tmp_path / "log2", "--warm-up-rounds", "0", "--only", "apply", "--available-now") as job:
-        assert job.process.wait(timeout=120) == 0
+    catch_up(RunOptions(available_now=True, only="apply"))
     assert rows(pipeline.mart.owner_dsn, "SELECT count(*) FROM mart.invoice") == [(100,)]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_landing_killed_ten_times_during_a_replay(pipeline, tmp_path):
-    """kill -9 of driver and JVM at random moments; between the lives the checkpoint is deleted, replaced by an older
-    one or corrupted, and the lake is compacted. The replay goes on meanwhile."""
-    seed = random.SystemRandom().randrange(10**6)
-    print(f"seed {seed}")
-    rng = random.Random(seed)
-    events = random_events(11 * 600, customers=800, seed=32)
-    records = encode(events)
-    checkpoints, older = Path(pipeline.settings.checkpoints), tmp_path / "older"
-    environment = pipeline.environment()
-    landed_before = 0
-    for life in range(10):
-        send(pipeline.bootstrap_servers, pipeline.topic, records[life * 600 : (life + 1) * 600])
-        with running(environment, tmp_path / f"life-{life}", "--only", "land", "--available-now",
-                     "--max-invoices-per-batch", "40") as job:  # fmt: skip
-            if life % 3 == 0:  # before or in the first batch
-                job.wait_for('"event": "reading"')
-                time.sleep(rng.uniform(0, 3))
-            else:  # in one of the batches after it
-                job.wait_for('"event": "landed"', times=rng.randint(2, 5))
-                time.sleep(rng.uniform(0, 1))
-            assert job.process.poll() is None, job.text()[-3000:]
-        if not older.exists() and list(checkpoints.rglob("offsets/[1-9]*")):
-            shutil.copytree(checkpoints, older)
-        elif life % 3 == 0:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        elif life % 3 == 1 and older.exists():
-            shutil.rmtree(checkpoints)
-            shutil.copytree(older, checkpoints)
-        else:
-            for file in checkpoints.rglob("offsets/*"):
-                file.write_text("{")
-        if life == 5:
-            assert command(pipeline, "compact").returncode == 0
-        now = lake_rows.counts(pipeline.settings.lake)[0] if Path(pipeline.settings.lake).exists() else 0
-        assert now >= landed_before
-        landed_before = now
-    assert older.exists()
-    assert 6 * 2 * 30 <= landed_before < 10 * 600, "the kills came before or after all of the work: they prove nothing"
-    send(pipeline.bootstrap_servers, pipeline.topic, records[10 * 600 :])
-    with running(environment, tmp_path / "last", "--available-now", "--warm-up-rounds", "0") as job:
-        assert job.process.wait(timeout=120) == 0, job.text()[-3000:]
-    assert lake_rows.counts(pipeline.settings.lake) == (len(events), len(events))  # nothing lost, nothing landed twice
-    expected = expected_customers(events)
-    assert_mart_equals(pipeline.mart.owner_dsn, expected)
-    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(lake_rows.events(pipeline.settings.lake)))
-
-
-@pytest.mark.slow
-def test_two_landing_jobs_at_once_land_each_record_once(pipeline, tmp_path):
-    environment = {**pipeline.environment(), "LANDING_TRIGGER_SECONDS": "1"}
-    records = encode(random_events(2000, customers=100, seed=33))
-    with running(environment, tmp_path / "first", "--only", "land", "--max-invoices-per-batch", "50") as first:
-        first.wait_for('"event": "reading"')
-        with running(environment, tmp_path / "second", "--only", "land", "--max-invoices-per-batch", "70") as second:
-            second.wait_for('"event": "reading"')
-            for start in range(0, 2000, 200):
-                send(pipeline.bootstrap_servers, pipeline.topic, records[start : start + 200])
-                time.sleep(0.5)
-            deadline = time.monotonic() + 120
-            while lake_rows.counts(pipeline.settings.lake)[0] < 2000:
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
-            assert first.stop() == second.stop() == 0
-            rows_of = [text.count('"event": "landed"') for text in (first.text(), second.text())]
-    assert min(rows_of) > 0, "one of them did not work at all: it proves nothing"
-    assert lake_rows.counts(pipeline.settings.lake) == (2000, 2000)
+def test_two_landing_jobs_at_once_land_each_record_once(pipeline, spark, monkeypatch):
+    monkeypatch.setattr(LandJob, "trigger_seconds", 0)  # neither ever rests
+    records = encode(random_events(1000, customers=100, seed=33))
+    sessions = (spark, spark.newSession())  # the query's name is taken once in each
+    with (
+        in_thread(sessions[0], pipeline, "land", max_invoices_per_batch=50) as (first, stop_first),
+        in_thread(sessions[1], pipeline, "land", max_invoices_per_batch=70) as (second, stop_second),
+    ):
+        until(lambda: all(session.streams.active for session in sessions) or first.done() or second.done())
+        for sent in range(200, 1001, 200):
+            send(pipeline.bootstrap_servers, pipeline.topic, records[sent - 200 : sent])
+            begun = sent - 200
+            until(lambda begun=begun: landed_rows(pipeline) > begun or first.done() or second.done())
+        until(lambda: landed_rows(pipeline) >= 1000 or first.done() or second.done())
+        stop_first.set()
+        stop_second.set()
+        batches = [job.result(timeout=60)["land"] for job in (first, second)]
+    assert min(batches) > 0, "one of them did not work at all: it proves nothing"
+    assert lake_rows.counts(pipeline.settings.lake) == (1000, 1000)
 
 
 def test_compact_as_a_command(pipeline, catch_up):

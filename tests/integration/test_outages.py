@@ -11,7 +11,7 @@ import stack
 from mart.status import observe
 from tests.builders import lake_rows
 from tests.builders.job import in_thread
-from tests.builders.mart_rows import assert_mart_equals, rows
+from tests.builders.mart_rows import assert_mart_equals, locked, rows
 from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, random_events, send
 from tests.builders.waiting import until
@@ -46,6 +46,30 @@ def test_a_connection_that_breaks_in_the_commit_is_applied_once_whatever_became_
     assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
     counted = "SELECT sum(records)::int, sum(invoices)::int, sum(duplicates)::int FROM mart.batch"
     assert rows(pipeline.mart.owner_dsn, counted) == [(200, 200, 0)]
+
+
+def test_a_session_that_is_ended_in_its_transaction_is_survived(pipeline, spark):
+    """By an administrator, or a failover: here while it waits for a table that somebody has locked."""
+    events = random_events(200, customers=30, seed=72)
+    job_waits = (
+        "SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database"
+        " WHERE NOT granted AND datname = current_database()"
+    )
+    with in_thread(spark, pipeline, "apply") as (job, stopping):
+        send(pipeline.bootstrap_servers, pipeline.topic, encode(events[:50]))
+        until(lambda: applied(pipeline) == 50 or job.done())
+        with locked(pipeline.mart.owner_dsn, "mart.invoice") as other:
+            send(pipeline.bootstrap_servers, pipeline.topic, encode(events[50:]))
+            [(pid,)] = until(lambda: rows(pipeline.mart.owner_dsn, job_waits))
+            # The owner may not end the writer's sessions, the writer may.
+            assert rows(pipeline.mart.writer_dsn, "SELECT pg_terminate_backend(%s, 10000)", (pid,)) == [(True,)]
+            [(again,)] = until(lambda: rows(pipeline.mart.owner_dsn, job_waits))
+            assert again != pid
+            other.rollback()
+        until(lambda: applied(pipeline) == 200 or job.done())
+        stopping.set()
+        job.result(timeout=60)
+    assert_mart_equals(pipeline.mart.owner_dsn, expected_customers(events))
 
 
 @pytest.mark.slow

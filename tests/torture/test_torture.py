@@ -10,16 +10,8 @@ from torture.mutants import MUTANTS
 from torture.red import baseline, red
 from torture.scenarios import play
 from torture.story import Scale
-from torture.world import World
 
 pytestmark = [pytest.mark.stack, pytest.mark.slow]
-
-
-@pytest.fixture
-def world(request, servers, stack_home):
-    if request.config.getoption("--stack") != "embedded":
-        pytest.skip("the torture works on the embedded servers")
-    return World(stack_home, servers)
 
 
 def test_killed_at_every_point_of_the_transaction_path(world):
