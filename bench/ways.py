@@ -76,15 +76,15 @@ WAYS = (
     Way(
         "Spark, JDBC overwrite",
         "bench.peers.spark_overwrite",
-        "half a table until it ran again",
+        "half a table until the next run",
         streams=False,
         visible="bench/visible_overwritten",
         customers="bench/customers_overwritten",
     ),
     Way("plain Python, psycopg2", "bench.peers.plain", "nothing: invoice numbers"),
     Way("Quix Streams", "bench.peers.quix", "nothing: Kafka transactions", package="quixstreams"),
-    Way("Pathway", "bench.peers.pathway_", "reads the topic anew", package="pathway"),
-    Way("Bytewax", "bench.peers.bytewax_", "reads the topic anew", package="bytewax"),
+    Way("Pathway", "bench.peers.pathway_", "rereads the topic", package="pathway"),
+    Way("Bytewax", "bench.peers.bytewax_", "rereads the topic", package="bytewax"),
 )
 
 
