@@ -1,4 +1,4 @@
-"""The one place that masks secrets: what this process knows as one is in no error text, log line or alert of it."""
+"""The only place that masks secrets: no error text, log line or alert of this process shows a secret that it knows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 
 def conceal(secret: str | None) -> None:
-    """From now on, mask this secret: a password, a token, a DSN or another URL that holds one."""
+    """From now on, mask this secret: a password, a token, or a DSN or another URL that contains one."""
     global _known
     if secret and secret not in _known[-1:]:
         with _lock:
@@ -53,17 +53,18 @@ def masked(text: str) -> str:
 
 
 class MaskedError(Exception):
-    """An error whose text may hold what a server or a library said: secrets in it are masked."""
+    """An error whose text may quote a server or a library: secrets in it are masked."""
 
     def __str__(self) -> str:
         return masked(super().__str__())
 
 
 class MaskedStream:
-    """A text stream, of messages and logs, that masks what is written to it; all else is the stream's own.
+    """A text stream for messages and logs that masks what is written to it; otherwise it is the stream itself.
 
-    Where it takes nothing (the log's disk is full, the terminal is gone) what writes to it goes on all the same, and it
-    says so itself once it takes text again."""
+    If it cannot be written (the log's disk is full, the terminal is gone), the writer continues anyway, and the stream
+    says so itself once it can be written again.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -139,7 +140,7 @@ def _is_dsn(secret: str) -> bool:
 
 
 def _passwords(dsn: str) -> Iterator[str]:
-    """The passwords in a DSN, as PostgreSQL's library finds them and, if it is a URL, as they were meant."""
+    """The passwords in a DSN, as PostgreSQL's library finds them and, in a URL, as they were meant."""
     import psycopg2  # not for a command that only prints its help
     from psycopg2.extensions import parse_dsn
 
