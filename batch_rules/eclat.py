@@ -70,7 +70,7 @@ def frequent_itemsets(
     """
     counts = occurrences.item_counts()
     frequent = np.flatnonzero(counts >= min_count)
-    # The rarest first: what is looked for beside them is little.
+    # The rarest first, because they have few candidates.
     frequent = frequent[np.argsort(counts[frequent], kind="stable")]
     item_of = frequent.tolist()
     itemsets: dict[Itemset, int] = {(item,): int(counts[item]) for item in item_of}

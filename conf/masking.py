@@ -16,13 +16,13 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from conf.dsn import fault, is_url
 
 MASK = "***"
-# Secrets that libraries read from the environment, or that a later version of ours may.
+# Secrets that libraries, or a later version of ours, may read from the environment.
 FOREIGN = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "METABASE_API_KEY", "PGPASSWORD")
-_LEAST = 4  # a shorter one would blot out half of every text: it is masked as a whole word alone
+_LEAST = 4  # a shorter one would blot out half of every text, so it is masked only as a whole word
 _MOST_KNOWN = 64
 _CUTS = re.compile(r"[^0-9A-Za-z]+")
 _PASSWORD_KEY = re.compile(r"\b(?:ssl)?password\s*=\s*(.*?)(?=\s+\w+\s*=|$)", re.DOTALL)
-# What no setting of ours names: a proxy's password, one in another program's message.
+# Secrets that are in no setting of ours: a proxy's password, one in another program's message.
 _ACCOUNT_IN_URL = re.compile(r"(\w://[^\s/:@]*:)(?!password@)[^\s/@]+(?=@)")  # our own advice names one
 _PASSWORD_IN_DSN = re.compile(r"(?<![\w])((?:ssl)?password=)('(?:[^'\\]|\\.)*'|[^\s'&]+)")
 
@@ -110,7 +110,7 @@ def _forms(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str] | 
     longest_first = tuple(sorted(spellings, key=len, reverse=True))
     if not pieces:
         return longest_first, None
-    # Whole words alone: a password's piece `word` is no reason to write pass***.
+    # Whole words only: the piece `word` of a password must not turn password into pass***.
     either = "|".join(map(re.escape, sorted(pieces, key=len, reverse=True)))
     return longest_first, re.compile(rf"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{{2}}))(?:{either})(?![0-9A-Za-z])")
 

@@ -36,7 +36,7 @@ class Refusal(Enum):
 
 
 _PASSING_CLASSES = {
-    errorcodes.CLASS_CONNECTION_EXCEPTION,  # also what a pooler says when it has no server to give
+    errorcodes.CLASS_CONNECTION_EXCEPTION,  # also what a pooler says when it has no server available
     errorcodes.CLASS_TRANSACTION_ROLLBACK,  # deadlock, serialization, a standby's conflict with recovery
     errorcodes.CLASS_INSUFFICIENT_RESOURCES,  # disk full, out of memory, too many connections
     errorcodes.CLASS_OPERATOR_INTERVENTION,  # shutdown, start, recovery, a session that was ended, statement_timeout

@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
 
-# What would move a terminal's cursor or ring its bell, or is no text at all.
+# What would move a terminal's cursor or ring its bell, or is not text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _HEADED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")  # a line below each heading, and no others
 _GAP = 2

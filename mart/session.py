@@ -39,7 +39,7 @@ def _watched(connection: Session, dsn: str) -> Iterator[None]:
         heard, told = (stack.enter_context(end) for end in socket.socketpair())
         heard.settimeout(TICK_SECONDS)
         told.setblocking(False)
-        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
+        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
             stack.enter_context(cleared_away())
             before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
             stack.callback(signal.set_wakeup_fd, before)

@@ -27,7 +27,7 @@ from sql import one_row, statement
 from topic.describe import Topic, describe_topic, written_at
 from topic.offsets import behind
 
-_PATIENCE_SECONDS = 15.0  # a server that restarts is no news
+_PATIENCE_SECONDS = 15.0  # a restarting server is not worth an alert
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ def _apply(
         applied = Applied(advanced(covered, next_offsets), due.num_rows, batch.num_rows - due.num_rows)
         if due.num_rows:
             applied = _apply_due(cursor, writer, due, applied, raw_values, phases, search)
-        elif applied.next_offsets:  # offsets without a record, such as a transaction's marks
+        elif applied.next_offsets:  # offsets without a record, such as a transaction's markers
             advance(cursor, writer, applied.next_offsets)
         committing.enter_context(phases("commit"))  # whose end is that of the transaction's block
     return applied
@@ -206,7 +206,7 @@ def _without_refused(
     First come those that it cannot even store, which is cheap to find; then those that overflow a sum, of a customer or
     of everyone. Raises StreamingError if it refuses a plain invoice too: then the records are not to blame.
     """
-    # In the order in which records of one invoice number count.
+    # In the order in which records with one invoice number count.
     left = valid.sort_by([(column, "ascending") for column in ("kafka_timestamp", "partition", "offset")])
 
     def store(rows: pa.Table) -> None:

@@ -51,7 +51,7 @@ def _parsed_and_cleaned(
     parsed = parse_records(records, zone, max_bytes)
     try:
         return parsed, clean(parsed, admin_codes)
-    except Exception:  # one by one, to find whose lines they are
+    except Exception:  # one by one, to find the record that fails
         raw = records.column("value")
         pairs = [_one_cleaned(parsed.slice(at, 1), raw.slice(at, 1), admin_codes) for at in range(parsed.num_rows)]
         rows, cleaned = zip(*pairs, strict=True)

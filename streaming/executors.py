@@ -20,7 +20,7 @@ from pyspark.sql import DataFrame
 from topic.record import RECORD_SCHEMA
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
-# The class of Spark's source that makes a row of a record stands in the trace of a task that it fails in.
+# This class of Spark's source, which makes a row of a record, is in the trace of a task that fails there.
 _ROW_MAKER = "KafkaRecordToRowConverter"
 _SAID_OF_A_TASK = re.compile(r"most recent failure:[^\n]*?((?:\w+\.)+\w+: [^\n]+)")
 

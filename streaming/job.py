@@ -46,13 +46,13 @@ from topic.offsets import Covered
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
-_WELL_SECONDS = 60  # a query that has run for so long had its servers
+_WELL_SECONDS = 60  # a query that ran this long had its servers
 # What Spark's messages say of a broker that became unavailable; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
 # What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name,
-# new partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
+# new partitions at the wrong moment (kafka-error-conditions.json of spark-sql-kafka). Asking the broker tells which.
 _OF_OFFSETS = re.compile(
     r"lost because they are not available in Kafka any more;[^\[]*?Reason: ([^\n]{0,300})"
     r"|OffsetOutOfRangeException: ([^\n]{0,300})"
@@ -294,7 +294,7 @@ class Job(ABC, Generic[_Session]):
             if not self._in_batch.acquire(blocking=False):  # the stop has it, and waits for this thread's end
                 return
             try:
-                # One id in every line that the log has of this batch.
+                # One id in every log line of this batch.
                 with bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
                     self._process(session, started, records)
             finally:

@@ -50,7 +50,7 @@ class Lag(Scraped):
         return self.asked(self._held_seconds)
 
     def _held_seconds(self) -> float:
-        written = self._ends(READ_UNCOMMITTED)  # first: what is committed meanwhile is not held
+        written = self._ends(READ_UNCOMMITTED)  # first, so that what is committed in between does not count as held
         committed = self._ends(READ_COMMITTED)
         now = time.monotonic()
         held = {p: end for p, end in committed.items() if written.get(p, end) > end}

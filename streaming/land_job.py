@@ -73,7 +73,7 @@ class LandJob(Job[LandSession]):
 
     def process(self, session: LandSession, records: DataFrame, covered: Covered) -> None:
         """Parse and land one micro-batch of Kafka records, retrying while the lake's storage is unavailable."""
-        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
+        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor too.
         step = parsing(self.settings)
         for part, phases in self.slices(session, records, covered, step, one_task=True, niceness=_NICENESS):
             for attempt in self.patiently():

@@ -36,7 +36,7 @@ _END_OF_JAVA = (
     "machine's). What was not committed is read again: start the job again. If it ends so each time, a record does not "
     "fit into its memory: see `Large records` in docs/operations.md"
 )
-_END_SECONDS = 5  # which Java takes to end where its connections are gone already
+_END_SECONDS = 5  # the time Java takes to end after its connections are gone
 
 
 def run(settings: Settings, options: RunOptions) -> None:
@@ -95,7 +95,9 @@ def stream(
                     failure = ended.exception()
                     if failure is not None and not isinstance(failure, StreamingError | UnavailableError):
                         exit_code = _java_exit_code(spark)
-                        if exit_code is not None and stopping.is_set():  # a service manager's SIGTERM goes to all
+                        if (
+                            exit_code is not None and stopping.is_set()
+                        ):  # a service manager sends SIGTERM to every process
                             log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)
                             continue
                         if exit_code is not None:

@@ -33,9 +33,9 @@ from streaming.parse_plain import PRICE, parse_plain
 from topic.record import FARTHEST_MILLISECONDS
 
 FUTURE_TOLERANCE = timedelta(days=1)
-# No clock in the world is, or was, further behind UTC.
+# No time zone is, or was, further behind UTC.
 _FARTHEST_BEHIND_UTC = timedelta(hours=16)
-# Record timestamps that Python, PostgreSQL and a person can read. Milliseconds that are none are far outside.
+# Record timestamps that Python, PostgreSQL and a person can read. Values that are not milliseconds are far outside.
 FIRST_TIMESTAMP = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
 _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}", re.ASCII)
@@ -261,7 +261,7 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
     )
     try:
         return _rows(kept, invoices, rejections)
-    except Exception:  # one by one, to find whose values no column takes
+    except Exception:  # one by one, to find the record whose values fit no column
         for at in range(len(values)):
             try:
                 _rows(kept.slice(at, 1), invoices[at : at + 1], rejections[at : at + 1])

@@ -52,7 +52,7 @@ def parse_plain(value: bytes, zone: ZoneInfo) -> Invoice | None:
     quotes = _QUOTES + _QUOTES_OF_LINE * len(lines)
     if event.customer_id is not None:
         quotes += _QUOTES_OF_CUSTOMER
-    # Each field is there, so one more quote is that of a field which is there twice.
+    # Each field is there, so another quote means that a field is there twice.
     if value.count(b'"') != quotes:
         return None
     iso = date.isoformat()

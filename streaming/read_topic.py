@@ -80,7 +80,7 @@ def _reading(
         "failOnDataLoss": "true",
         # This many are unpacked at once: a fetch of a megabyte may hold hundreds of records of a megabyte, compressed.
         "kafka.max.poll.records": "25",
-        # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
+        # Give up on a silent broker within about half a minute, so that the job can say so and retry.
         "kafka.default.api.timeout.ms": "10000",
         "kafka.request.timeout.ms": "5000",
         "kafka.reconnect.backoff.max.ms": "1000",
