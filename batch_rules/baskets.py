@@ -1,7 +1,7 @@
 """Baskets: the lake's invoices of a window → what was bought together, and what each product is called.
 
-What counts as a line is counting_line in `sql/spark.sql`; the tests hold streaming.clean, which does the same,
-against it.
+counting_line in `sql/spark.sql` decides which lines count; the tests check it against streaming.clean, which has the
+same rules.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _LANDED = ("kafka_timestamp", "partition", "offset")
 
 
 def invoices_of(lake: DataFrame, after: date, until: date) -> DataFrame:
-    """One row an invoice (invoice, invoice_date, lines) whose business date is in (after, until].
+    """One row per invoice (invoice, invoice_date, lines) whose business date is in (after, until].
 
-    A number that was landed more than once counts once, with the content and the date of its earliest copy: if
-    that one lies outside the window, so does the invoice. Reads the lines of the window's partitions only.
+    A number that was landed more than once counts once, with the content and the date of its earliest copy: if that one
+    is outside the window, so is the invoice. Reads only the lines of the window's partitions.
     """
     inside = (F.col("business_date") > F.lit(after)) & (F.col("business_date") <= F.lit(until))
     landed = F.struct(*_LANDED)
@@ -38,7 +38,7 @@ def invoices_of(lake: DataFrame, after: date, until: date) -> DataFrame:
 
 
 def counting_lines(invoices: DataFrame) -> DataFrame:
-    """One row a line that counts: invoice, invoice_date, stock_code, description (spaces around it trimmed)."""
+    """One row per counting line: invoice, invoice_date, stock_code, description (surrounding spaces trimmed)."""
     condition = line_condition("counting_line", admin_codes())
     # Exploded first: Spark compiles a filter of rows, but interprets one within an array, at twice the time.
     return (
@@ -49,7 +49,7 @@ def counting_lines(invoices: DataFrame) -> DataFrame:
 
 
 def baskets_of(lines: DataFrame) -> DataFrame:
-    """One row a basket (invoice, items): an invoice's distinct stock codes in order, where they are at least 2."""
+    """One row per basket (invoice, items): an invoice's distinct stock codes in order, if there are at least 2."""
     return (
         lines.groupBy("invoice")
         .agg(F.sort_array(F.collect_set("stock_code")).alias("items"))
@@ -58,7 +58,8 @@ def baskets_of(lines: DataFrame) -> DataFrame:
 
 
 def canonical_names(lines: DataFrame) -> DataFrame:
-    """One row a stock code (stock_code, name): its most frequent description; ties by newest, then alphabet."""
+    """One row per stock code (stock_code, name): its most frequent description; ties go to the newest, then by
+    alphabet."""
     described = lines.groupBy("stock_code", "description").agg(
         F.count("*").alias("lines"), F.max("invoice_date").alias("newest")
     )

@@ -1,4 +1,4 @@
-"""Check: is the published run sound? Its counts, its measures worked out anew, its drift against the run before."""
+"""Check: is the published run sound? Its counts, its measures recomputed, its drift from the previous run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from batch_rules.publish import rows
 
 @dataclass(frozen=True)
 class Quality:
-    """The current run as recorded and as counted; the fields are the columns of rules/select_quality.
+    """The current run as recorded and as recounted; the fields are the columns of rules/select_quality.
 
-    `before…`, None where there is no run to compare with: the run that was current before, if it was asked for with
-    the same window and thresholds. `appeared` and `vanished` are rules.
+    `before…`, None if there is no run to compare with: the run that was current before, if it had the same window and
+    thresholds. `appeared` and `vanished` count rules.
     """
 
     run_id: int
@@ -38,7 +38,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Check:
-    """One question to the current run: what was found, and whether that is good."""
+    """One check of the current run: what was found, and whether that is good."""
 
     name: str
     found: str
@@ -54,11 +54,11 @@ def quality(connection: Connection) -> Quality:
 
 
 def checks(run: Quality, max_drift: float, business_date: date | None = None) -> list[Check]:
-    """All checks of a run, the bad ones too.
+    """All checks of a run, including the failed ones.
 
-    Drift is the share of rules that are in one of the two runs only (1 less Jaccard's index), and the change of the
-    number of baskets as a share of the run before; both at most `max_drift`. `business_date` is what the run should
-    be of (None: of any).
+    Drift is the share of rules that are in only one of the two runs (1 - Jaccard's index), and the change in the number
+    of baskets as a share of the previous run; both at most `max_drift`. `business_date` is the expected date of the run
+    (None: any).
     """
     counts = (run.baskets, run.products, run.itemsets, run.rules)
     made = [

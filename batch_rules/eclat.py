@@ -1,7 +1,7 @@
 """Eclat: all frequent itemsets of baskets that fit into memory, by counting pairs and intersecting bit sets.
 
-One item's baskets are one Python integer with a bit a basket, so that the baskets of an itemset are an AND and
-its count a popcount. Pairs are counted first, all at once: they say where a bigger set can be frequent at all.
+The baskets of an item are one Python integer with one bit per basket, so that the baskets of an itemset are an AND and
+its count a popcount. Pairs are counted first, all at once: they tell where a bigger set can be frequent at all.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PAIRS_AT_ONCE = 2_000_000  # what one step of the pair count holds in memory; m
 
 
 class TooManyItemsetsError(Exception):
-    """More itemsets are frequent than the limit allows; `found` are sure, `pairs` of them, of `items` items."""
+    """More itemsets are frequent than the limit allows; `found` are certain, `pairs` of them, of `items` items."""
 
     def __init__(self, items: int, pairs: int, found: int) -> None:
         super().__init__(f"{found} itemsets and counting, of {items} items and {pairs} pairs")
@@ -28,7 +28,7 @@ class TooManyItemsetsError(Exception):
 
 @dataclass(frozen=True)
 class Occurrences:
-    """Who bought what: one element an occurrence of an item in a basket, each at most once.
+    """Who bought what: one element per occurrence of an item in a basket, each at most once.
 
     `basket` is a number from 0 to baskets - 1, `item` an index into `codes`, which are in alphabetical order.
     """
@@ -40,7 +40,7 @@ class Occurrences:
 
     @classmethod
     def of(cls, items: pa.ListArray | pa.ChunkedArray) -> Occurrences:
-        """Of the lists of the baskets' distinct stock codes."""
+        """From the lists of the baskets' distinct stock codes."""
         lists = items.combine_chunks() if isinstance(items, pa.ChunkedArray) else items
         flat = lists.flatten().dictionary_encode()
         names = np.array(flat.dictionary.to_pylist(), dtype=object)
@@ -65,12 +65,12 @@ def frequent_itemsets(
 ) -> dict[Itemset, int]:
     """Every set of items that at least `min_count` baskets hold, with that count; items ascending in each set.
 
-    `max_items` bounds the size of a set. Raises TooManyItemsetsError as soon as more than `limit` are certain:
-    after the counting of pairs at the earliest, before any bigger set is looked at.
+    `max_items` limits the size of a set. Raises TooManyItemsetsError as soon as more than `limit` are certain, at the
+    earliest after counting the pairs, before any bigger set is examined.
     """
     counts = occurrences.item_counts()
     frequent = np.flatnonzero(counts >= min_count)
-    # The rarest first: what is looked for beside them is little.
+    # The rarest first, because they have few candidates.
     frequent = frequent[np.argsort(counts[frequent], kind="stable")]
     item_of = frequent.tolist()
     itemsets: dict[Itemset, int] = {(item,): int(counts[item]) for item in item_of}

@@ -4,7 +4,7 @@ from conf import errors
 
 
 class RulesError(errors.OperatorError):
-    """An operator has something to do; the message says what."""
+    """An operator must act; the message says how."""
 
 
 class KeptBackError(RulesError):
@@ -12,8 +12,8 @@ class KeptBackError(RulesError):
 
 
 class QualityError(RulesError):
-    """The published run is there, but a check says that it is not sound."""
+    """There is a published run, but a check found it unsound."""
 
 
 class NotLandedError(RulesError):
-    """The lake and the mart do not agree on a business date yet: worth another try later."""
+    """The lake and the mart do not agree on a business date yet: worth a retry later."""

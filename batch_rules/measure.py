@@ -1,6 +1,6 @@
-"""Measure: frequent itemsets → association rules with their measures, by looking up each rule's two sides.
+"""Measure: frequent itemsets → association rules with their measures, by looking up both sides of each rule.
 
-Spark's own associationRules joins the same two ways, through shuffles; the itemsets are in the driver anyway.
+Spark's own associationRules does this with two joins, through shuffles; the itemsets are in the driver anyway.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Mine: baskets → frequent itemsets, by Spark's FPGrowth or, where the baskets fit into the driver, by Eclat.
+"""Mine: baskets → frequent itemsets, with Spark's FPGrowth or, if the baskets fit into the driver, with Eclat.
 
-Both find the same sets. FPGrowth scales over executors, but pays for it: it builds one tree of objects whose size
-Spark estimates again and again while it grows, and ships it through a shuffle (the estimates walk the whole tree,
-about eleven times in all). On a year of UCI Online Retail that is 9 s against 0.6 s.
+Both find the same sets. FPGrowth scales over executors, at a price: it builds one tree of objects, whose size Spark
+estimates repeatedly while it grows, and ships it through a shuffle (the estimates walk the whole tree, about eleven
+times in all). On a year of UCI Online Retail that is 9 s against 0.6 s.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class Itemsets:
 
 
 def min_count(support: Fraction, baskets: int) -> int:
-    """The fewest baskets that reach a share of all baskets, exactly: support x baskets, rounded up; at least 1.
+    """The smallest number of baskets that reaches a share of all baskets, exactly: support x baskets, rounded up; at
+    least 1.
 
-    As FPGrowth has it, but in whole numbers: 0.07 x 100 is 7, where floats make it 7.000000000000001 and so 8.
+    The same as in FPGrowth, but in integers: 0.07 x 100 is 7, whereas floats make it 7.000000000000001 and so 8.
     """
     return max(1, math.ceil(support * baskets))
 
@@ -53,9 +54,9 @@ def mine(
 ) -> Itemsets:
     """The itemsets with at least the support, of at most max_items items (None: any size).
 
-    `baskets` has a column `items` (distinct stock codes); it is read several times, so it should be cached.
-    Raises KeptBackError if there are no baskets, or more than max_itemsets sets would be found: then with the
-    support that would do. `auto` is Eclat up to DRIVER_OCCURRENCES and DRIVER_ITEMS.
+    `baskets` has a column `items` (distinct stock codes); it is read several times, so it should be cached. Raises
+    KeptBackError if there are no baskets, or, with a support that would work, if more than max_itemsets sets would be
+    found. `auto` means Eclat up to DRIVER_OCCURRENCES and DRIVER_ITEMS.
     """
     size = baskets.agg(F.count("*").alias("baskets"), F.sum(F.size("items")).alias("occurrences")).first()
     if size is None or not size["baskets"]:
@@ -70,8 +71,8 @@ def mine(
 def mine_by_eclat(
     baskets: pa.ChunkedArray, support: Fraction, max_items: int | None, max_itemsets: int, engine: Engine = "auto"
 ) -> Itemsets | None:
-    """As `mine`, by Eclat, of lists of distinct stock codes; with `auto` None where more than DRIVER_ITEMS products are
-    frequent."""
+    """As `mine`, with Eclat, from lists of distinct stock codes; with `auto`, None if more than DRIVER_ITEMS products
+    are frequent."""
     if not len(baskets):
         raise KeptBackError(NO_BASKETS)
     occurrences = Occurrences.of(baskets)
@@ -84,10 +85,10 @@ def mine_by_eclat(
 def mine_by_fpgrowth(
     baskets: DataFrame, count: int, support: Fraction, max_items: int | None, max_itemsets: int
 ) -> Itemsets:
-    """As `mine`, by pyspark.ml's FPGrowth, which looks at sets of any size and then drops those above max_items.
+    """As `mine`, with pyspark.ml's FPGrowth, which examines sets of any size and then drops those above max_items.
 
-    The guard looks at a sample of SAMPLE_BASKETS first. The driver's JVM (and the executors') must have been started
-    with -Xss16m: FPGrowth's tree is written and read by recursion.
+    The guard first examines a sample of SAMPLE_BASKETS. The JVMs of driver and executors must have been started with
+    -Xss16m: FPGrowth writes and reads its tree recursively.
     """
     sample = baskets
     if count > SAMPLE_BASKETS:  # by a hash, so that the same baskets give the same answer

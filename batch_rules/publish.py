@@ -1,4 +1,4 @@
-"""Publish: a run and its rules into the mart, in one transaction, and the way back to an earlier run."""
+"""Publish: write a run and its rules to the mart in one transaction, and return to an earlier run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ APPLICATION = "retail-mart rules"
 
 @dataclass
 class Run:
-    """What is recorded of a run: what it was asked for, what it read, what it found (None: not got that far)."""
+    """What is recorded about a run: its parameters, what it read, what it found (None: it did not get that far)."""
 
     business_date: date
     window_days: int
@@ -55,9 +55,9 @@ class Run:
 def publish(connection: Connection, run: Run, rules: Rules, names: Mapping[str, str], runs_kept: int) -> int:
     """Write the run and its rules, make it the current one and delete runs beyond `runs_kept`; returns its id.
 
-    One transaction: who reads sees the rules of the run before, or all of this one's. Raises KeptBackError, having
-    changed nothing, if there are no rules, or fewer than (1 - run.max_drop) x those of the current run that was made
-    with the same thresholds.
+    One transaction: readers see either the previous run's rules or all of this one's. Raises KeptBackError, having
+    changed nothing, if there are no rules, or fewer than (1 - run.max_drop) x those of the current run with the same
+    thresholds.
     """
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("rules/lock"))

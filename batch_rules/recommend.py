@@ -1,4 +1,4 @@
-"""Recommend: what goes with a basket, by the current rules, and if nothing does, why."""
+"""Recommend: what goes with a basket, by the current rules, or why there is nothing."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Sold: what a window's invoices hold, read from the lake by delta-rs and worked out by DuckDB, without Spark.
+"""Sold: what a window's invoices contain, read from the lake by delta-rs and computed by DuckDB, without Spark.
 
-The same as batch_rules.baskets, for a lake whose baskets fit into this process, and of any storage that delta-rs reads.
+The same as batch_rules.baskets, for a lake whose baskets fit into this process, on any storage that delta-rs reads.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sql import statement
 
 
 class Sold:
-    """A window's lines that count, in the engine's own tables, which spill to the disk where they are large."""
+    """A window's counting lines, in the engine's own tables, which spill to disk if they are large."""
 
     def __init__(self, engine: duckdb.DuckDBPyConnection, invoices: int) -> None:
         self._engine = engine
@@ -33,7 +33,7 @@ class Sold:
         return dict(self._engine.execute(statement("duckdb/canonical_names")).fetchall())
 
     def occurrences(self) -> int:
-        """Items of all baskets together."""
+        """Items of all baskets in total."""
         return int(self._one("SELECT coalesce(sum(len(items)), 0) FROM basket"))
 
     def baskets(self) -> pa.ChunkedArray:

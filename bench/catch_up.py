@@ -1,7 +1,7 @@
-"""Catch-up: a topic that is full already into an empty mart, by each way.
+"""Catch-up: from an already full topic into an empty mart, for each contender.
 
-The clock runs from the start of the way's process until all purchases are visible in its mart; its customers, with
-scores and segments, must then be those that DuckDB recomputes from the topic, to the cent.
+The clock runs from the start of the contender's process until all purchases are visible in its mart; its customers,
+with scores and segments, must then equal those that DuckDB recomputes from the topic, to the cent.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _LONG_ENOUGH_SECONDS = 2.0  # between the first and the last visible purchase, t
 def catch_up(
     servers: Servers, topic: Topic, ways: Sequence[Way], peers_python: Path | None, patience: float
 ) -> Iterator[Row]:
-    """A row a way: seconds, lines_per_second, warm_lines_per_second, peak_mb, read_ms and crash.
+    """One row per contender: seconds, lines_per_second, warm_lines_per_second, peak_mb, read_ms and crash.
 
-    `seconds` are from the process's start; the warm rate is that after the first visible purchases, where these took at
-    least two seconds. `read_ms` is what it takes to read all customers with their scores then. A way that takes longer
-    than `patience` seconds is stopped: its row has no seconds, but the lines a second until then.
+    `seconds` count from the process's start; the warm rate is the one after the first visible purchases, if the rest
+    took at least two seconds. `read_ms` is the time to read all customers with their scores afterwards. A contender
+    that takes longer than `patience` seconds is stopped: its row has no seconds, but the lines per second until then.
     """
     expected = expected_of_topic(servers.kafka, topic.name)
     for way in ways:

@@ -1,4 +1,4 @@
-"""Cluster: parse throughput of a standalone Spark cluster with one executor and with two, of one core each."""
+"""Cluster: parse throughput of a standalone Spark cluster with one executor and with two, with one core each."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Freshness: from Kafka's record timestamp to visible in the mart, at steady rates, by each way that streams.
+"""Freshness: from Kafka's record timestamp to visible in the mart, at steady rates, for each streaming contender.
 
-A way is started once and gets the rates one after another, each for a while that warms and a while that counts.
+A contender is started once and gets the rates one after another, each for a while to warm up and a while that counts.
 """
 
 from __future__ import annotations

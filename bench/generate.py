@@ -1,4 +1,4 @@
-"""Lines a second of the generator beside a plain Python loop that writes the same shape, in the same run."""
+"""Lines per second of the generator and of a plain Python loop that writes the same shape, in the same run."""
 
 from __future__ import annotations
 

@@ -50,5 +50,5 @@ def write_lake(spark: SparkSession, rows: pa.Table, path: str) -> int:
 
 
 def csv_invoices(paths: Sequence[Path]) -> list[Invoice]:
-    """The invoices of CSV files and folders, in the order of the files; lines that cannot be read are left out."""
+    """The invoices of CSV files and folders, in the order of the files; unreadable lines are left out."""
     return [invoice for file in csv_files(paths) for invoice in read_invoices(file)[0]]

@@ -1,4 +1,4 @@
-"""The most memory that processes held while something ran: sampled, summed over a process and its descendants."""
+"""The peak memory of processes while something ran: sampled, summed over a process and its descendants."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The nightly job: ours from the lake beside a batch over all CSV files that overwrites its tables.
+"""The nightly job: ours, from the lake, compared with a batch over all CSV files that overwrites its tables.
 
-Whole processes, Spark's start included. The batch also works out the customers, which ours finds current in the mart:
-the stream keeps them so.
+Whole processes, including Spark's start. The batch also computes the customers, which ours finds up to date in the
+mart, because the stream keeps them so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What every way must end with: the customers that DuckDB recomputes from what was sent, compared to the cent."""
+"""What every contender must end with: the customers that DuckDB recomputes from what was sent, compared to the cent."""
 
 from __future__ import annotations
 

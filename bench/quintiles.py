@@ -1,7 +1,7 @@
-"""Exact scores after each batch: by moved cuts, beside our full ntile, the usual one, DuckDB and pandas.
+"""Exact scores after each batch: by moved cuts, compared with our full ntile, the usual one, DuckDB and pandas.
 
-In each compared batch the ways run one after the other on the same customers (a savepoint takes the first ones back)
-and must leave the same scores of every customer before a time counts.
+In each compared batch the contenders run one after another on the same customers (a savepoint rolls back all but the
+last) and must produce the same scores for every customer before a time counts.
 
 `python -m bench.quintiles`: from which share of changed customers on is a full ntile faster than moved cuts?
 """

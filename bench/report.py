@@ -1,4 +1,4 @@
-"""The report: tables, pictures and the list of what we lose, from the kept results; nothing is measured here."""
+"""The report: tables, plots and the list of what we lose, from the stored results; nothing is measured here."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ _HELD = ("catch-up", "freshness", "rules", "nightly")
 def losses(parts: Mapping[str, Part]) -> str:
     """Where a peer beats ours by a tenth or more: by part and figure, with why and what it would take (`reasons.toml`).
 
-    Raises KeyError for a loss that nobody has explained.
+    Raises KeyError for a loss that is not explained.
     """
     reasons = tomllib.loads(REASONS.read_text())
     lines = []

@@ -1,4 +1,4 @@
-"""Rows of results, kept as JSON so that tables and figures can be made again without a run."""
+"""Results as rows, stored as JSON so that tables and plots can be made again without a run."""
 
 from __future__ import annotations
 

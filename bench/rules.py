@@ -1,6 +1,6 @@
-"""The association rules by several ways, on the same baskets.
+"""The association rules by several contenders, on the same baskets.
 
-Each way runs in a process of its own: it begins with the baskets in memory and ends with all rules, their measures and
+Each contender runs in its own process: it starts with the baskets in memory and ends with all rules, their measures and
 their products' names. Before a time counts, its rules are compared with ours.
 """
 

@@ -1,4 +1,4 @@
-"""One Kafka and one PostgreSQL for all ways that are compared; each way gets a database of its own."""
+"""One Kafka and one PostgreSQL for all contenders; each contender gets its own database."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Soak: the whole pipeline under steady traffic for half an hour. Does anything grow that must not?
 
-The embedded stack and the real job (apply and landing), after a shop's history. Each ten seconds: the memory of driver,
-broker and PostgreSQL, the sizes and dead rows of the mart's tables, the checkpoint's files; at the end the latency of
-each minute, and the mart against the lake. What grows with the data (invoices, moves, batches) is shown apart from what
-must not grow once the shop's customers are known (their rows, cuts, totals, next offsets).
+The embedded stack and the real job (apply and landing), after a shop's history. Every ten seconds: the memory of
+driver, broker and PostgreSQL, the sizes and dead rows of the mart's tables, the checkpoint's files; at the end the
+latency of each minute, and the mart compared with the lake. What grows with the data (invoices, moves, batches) is
+shown separately from what must not grow once the shop's customers are known (their rows, cuts, totals, next offsets).
 """
 
 from __future__ import annotations

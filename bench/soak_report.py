@@ -1,4 +1,4 @@
-"""What a soak measured, and what is to be said of it: verdicts, CSV files, one picture."""
+"""What a soak measured, and the conclusions: verdicts, CSV files, one plot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Windows = tuple[tuple[float, float], tuple[float, float]]  # seconds after the f
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether something stayed as it must: at minute 5, at the end, and the bound, in words."""
+    """Whether something stayed within bounds: at minute 5, at the end, and the bound, in words."""
 
     what: str
     early: str
@@ -60,7 +60,7 @@ class Soak:
 
 
 def windows(seconds: float) -> Windows:
-    """What is compared: minutes 3 to 7 (minute 5, and two on each side) with the last 5; of a run of less than 12
+    """What is compared: minutes 3 to 7 (minute 5, and two on each side) with the last 5; for a run of less than 12
     minutes, its second third with its last."""
     if seconds >= 12 * 60:
         return (3 * 60, 7 * 60), (seconds - 5 * 60, seconds)
@@ -68,8 +68,8 @@ def windows(seconds: float) -> Windows:
 
 
 def memory_windows(seconds: float) -> Windows:
-    """What is compared of memory: minutes 10 to 15 with the last 5, because a JVM loads classes, compiles and fills
-    its first heap until then; a leak goes on. Of a run of less than 20 minutes, what `windows` says."""
+    """What is compared for memory: minutes 10 to 15 with the last 5, because until then a JVM loads classes, compiles
+    and fills its first heap; a leak continues. For a run of less than 20 minutes, as in `windows`."""
     early, late = windows(seconds)
     return (10 * 60, 15 * 60) if seconds >= 20 * 60 else early, late
 

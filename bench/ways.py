@@ -1,4 +1,4 @@
-"""The ways from Kafka to a mart that are compared, each as a process of its own."""
+"""The contenders from Kafka to a mart, each as its own process."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _TOLD_CHARACTERS = 1500
 
 @dataclass(frozen=True)
 class Way:
-    """A way: `module` and its options; `package` is what it needs (None: nothing beside the project).
+    """A contender: `module` and its options; `package` is what it needs (None: nothing beyond the project).
 
-    `visible` and `customers` name the statements that count the purchases in its mart and read its customers.
-    `crash` says what a kill at any moment may do to its figures.
+    `visible` and `customers` name the statements that count the purchases in its mart and read its customers. `crash`
+    says what a kill at any moment may do to its figures.
     """
 
     name: str
@@ -76,15 +76,15 @@ WAYS = (
     Way(
         "Spark, JDBC overwrite",
         "bench.peers.spark_overwrite",
-        "half a table until it ran again",
+        "half a table until the next run",
         streams=False,
         visible="bench/visible_overwritten",
         customers="bench/customers_overwritten",
     ),
     Way("plain Python, psycopg2", "bench.peers.plain", "nothing: invoice numbers"),
     Way("Quix Streams", "bench.peers.quix", "nothing: Kafka transactions", package="quixstreams"),
-    Way("Pathway", "bench.peers.pathway_", "reads the topic anew", package="pathway"),
-    Way("Bytewax", "bench.peers.bytewax_", "reads the topic anew", package="bytewax"),
+    Way("Pathway", "bench.peers.pathway_", "rereads the topic", package="pathway"),
+    Way("Bytewax", "bench.peers.bytewax_", "rereads the topic", package="bytewax"),
 )
 
 

@@ -1,11 +1,11 @@
-"""A DSN, looked at before PostgreSQL's library is: that one repeats what it does not understand, the password too."""
+"""Check a DSN before PostgreSQL's library sees it: the library repeats what it does not understand, even a password."""
 
 from __future__ import annotations
 
 import re
 
 _URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
-# As libpq parts a URL: an account, if there is an @ before the first slash; then the server up to a slash or a ?.
+# As libpq splits a URL: an account, if there is an @ before the first slash; then the server up to a slash or a ?.
 _PARTS = re.compile(r"(?:(?P<account>[^@/]*)@)?(?P<server>[^/?]*)(?P<database>/[^?]*)?", re.DOTALL)
 _HOST = re.compile(r"[\w.-]*|[0-9A-Fa-f:.]+(?:%[\w.-]+)?")  # a name or an IPv4 address; IPv6, perhaps with its zone
 _PORT = re.compile(r"[0-9]*")
@@ -17,15 +17,15 @@ _QUOTE = r"put a value with a space, quote or backslash between '…', in it ' a
 
 
 def is_url(dsn: str) -> bool:
-    """Whether it is the form postgresql://…; the other one is key=value."""
+    """Whether it has the form postgresql://…; the other form is key=value."""
     return _URL.match(dsn) is not None
 
 
 def fault(dsn: str) -> str | None:
-    """What is wrong with a DSN and the fix, without a word of it; None if its parts are where they belong.
+    """What is wrong with a DSN, and the fix, without quoting any of it; None if its parts are where they belong.
 
-    Stricter than PostgreSQL's library: parts that only an unescaped character of a password can have made (a host
-    with an @, a port of letters) are refused, for the library would look for a host of that name and say so.
+    Stricter than PostgreSQL's library: it refuses parts that only an unescaped character in a password can produce (a
+    host with an @, a port of letters), because the library would look up a host of that name and say so.
     """
     import psycopg2  # not for a command that only prints its help
     from psycopg2.extensions import parse_dsn
@@ -46,8 +46,9 @@ def fault(dsn: str) -> str | None:
 
 
 def in_utf8(dsn: str) -> str:
-    """The same server and account, with texts in UTF-8 both ways, in which all that we COPY and read is written. Else a
-    PGCLIENTENCODING or a setting of the role or the database decides, and PostgreSQL takes "é" of a COPY for "Ã©"."""
+    """The same server and account, with texts in UTF-8 both ways, as everything that we COPY and read is written.
+    Otherwise PGCLIENTENCODING or a setting of the role or the database decides, and PostgreSQL reads the "é" of a COPY
+    as "Ã©"."""
     from psycopg2.extensions import make_dsn
 
     return str(make_dsn(dsn, client_encoding="UTF8"))

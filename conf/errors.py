@@ -16,11 +16,11 @@ from conf.masking import MaskedError
 
 
 class OperatorError(MaskedError):
-    """Somebody has something to do; the message says what."""
+    """An operator must act; the message says how."""
 
 
 class StreamingError(OperatorError):
-    """The job must stop: the operator has something to do."""
+    """The job must stop: an operator must act."""
 
 
 class FencedError(StreamingError):
@@ -36,11 +36,11 @@ class TopicChangedError(StreamingError):
 
 
 class UnavailableError(MaskedError):
-    """Kafka, PostgreSQL or the lake's storage is unavailable now; worth another try."""
+    """Kafka, PostgreSQL or the lake's storage is unavailable now; worth a retry."""
 
 
 class UsageError(MaskedError):
-    """What was asked for makes no sense: another try, or another day, changes nothing."""
+    """The request makes no sense; retrying changes nothing."""
 
 
 def in_plain_words(said: str) -> str:

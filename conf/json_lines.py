@@ -1,4 +1,4 @@
-"""Standard error as JSON, one object a line, whoever writes to it: our log, a library, Python itself, Java."""
+"""Standard error as JSON, one object per line, whoever writes to it: our log, a library, Python itself, Java."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any, TextIO, cast
 
 
 class JsonLines:
-    """A text stream of which any line that is no JSON object becomes the `event` of one; all else is the stream's."""
+    """A text stream that turns every line that is not a JSON object into the `event` of one; otherwise it is the stream
+    itself."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -33,7 +34,7 @@ class JsonLines:
 
 
 def event(text: str, level: str, **fields: object) -> str:
-    """A line of the log, with the fields that structlog gives its own."""
+    """A log line with the fields that structlog adds to its own."""
     return json.dumps(
         {"event": text, "level": level, "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"} | fields
     )

@@ -1,7 +1,7 @@
-"""Kafka: the one way to a client of the brokers, and the one place where kafka-python's failures become ours.
+"""Kafka: the only place where clients of the brokers are made and where kafka-python's failures become our errors.
 
-It stands in this room, below topic/, because the producer connects too and shares no code with topic/. Why a client
-could not connect only the library's log says: its exception says that the time is up.
+It is here, below topic/, because the producer connects too and shares no code with topic/. Only the library's log says
+why a client could not connect; its exception just says that the time is up.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ def _collected(reasons: Reasons) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Brokers:
-    """The brokers, how long an answer is waited for, and kafka-python's options of TLS and login. A client is made, and
-    asked, within `answering`."""
+    """The brokers, how long to wait for an answer, and kafka-python's options for TLS and login. Create and use clients
+    within `answering`."""
 
     servers: str
     timeout_seconds: float = 30
@@ -83,7 +83,7 @@ class Brokers:
 
     @classmethod
     def of(cls, settings: Settings) -> Brokers:
-        """Those of the settings. Raises SettingsError where there are none."""
+        """Those from the settings. Raises SettingsError if there are none."""
         return cls(settings.require_kafka(), settings.kafka_timeout_seconds, settings.kafka_security())
 
     @property
@@ -94,7 +94,7 @@ class Brokers:
         return self._made(kafka.KafkaAdminClient, {"request_timeout_ms": self.timeout_ms} | options)
 
     def consumer(self, **options: Any) -> kafka.KafkaConsumer:
-        """One that commits nothing; each question to it takes a `timeout_ms`."""
+        """A consumer that commits nothing; each request to it takes a `timeout_ms`."""
         return self._made(kafka.KafkaConsumer, {"enable_auto_commit": False} | options)
 
     def producer(self, max_message_bytes: int) -> kafka.KafkaProducer:
@@ -102,7 +102,8 @@ class Brokers:
 
     @contextmanager
     def answering(self) -> Iterator[None]:
-        """Raises UnavailableError where no answer comes, StreamingError where the brokers refuse login or right."""
+        """Raises UnavailableError if there is no answer, StreamingError if the brokers refuse the login or deny a
+        permission."""
         reasons = Reasons()
         try:
             with _collected(reasons):
@@ -111,7 +112,7 @@ class Brokers:
             raise self.explained(error, reasons) from error
 
     def explained(self, error: BaseException, reasons: Reasons | None = None) -> StreamingError | UnavailableError:
-        """Kafka's error as ours, with the reasons that were collected meanwhile."""
+        """Kafka's error as ours, with the reasons collected so far."""
         reasons = reasons or Reasons()
         if reasons.login_refused:
             return StreamingError(
@@ -137,9 +138,9 @@ class Brokers:
 
 
 def producer_options(timeout_ms: int, max_message_bytes: int) -> dict[str, Any]:
-    """How kafka-python sends: nothing lost and nothing doubled by a retry, in order, compressed.
+    """How kafka-python sends: retries lose and duplicate nothing, in order, compressed.
 
-    The linger is short for the sake of latency; at full speed the batches fill long before it is over.
+    The linger is short for the sake of latency; at full speed the batches fill up long before it ends.
     """
     return {
         "client_id": "producer",

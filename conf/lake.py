@@ -1,4 +1,4 @@
-"""The lake's contract: one row a landed invoice. Landing writes it, the nightly rules and the benchmarks read it."""
+"""The lake's contract: one row per landed invoice. Landing writes it; the nightly rules and the benchmarks read it."""
 
 import pyarrow as pa
 

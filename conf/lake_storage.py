@@ -1,4 +1,4 @@
-"""Where the lake may be, how delta-rs and Spark get there, and what a storage that failed said, in one line."""
+"""Where the lake may be, how delta-rs and Spark reach it, and why a storage failed, in one line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/")
-# az, abfss and gs are delta-rs's own, and nobody has tried them with this project.
+# az, abfss and gs are passed to delta-rs; nobody has tried them with this project.
 _SCHEMES = ("file", "s3", "az", "abfss", "gs")
 _S3_OPTIONS = {
     # The default of this delta-rs, made certain: a commit is written only where no other one is, whatever the
     # environment says of unsafe renames. Two writers cannot overwrite one another's commits then.
     "conditional_put": "etag",
-    # A storage that is unavailable is waited for by the job, which says so, and not silently in here for three minutes.
+    # The job waits for an unavailable storage and says so, rather than waiting silently in here for three minutes.
     "max_retries": "4",
     "retry_timeout": "20s",
 }
@@ -58,18 +58,18 @@ def local_folder(location: str) -> Path | None:
 
 
 def delta_options(location: str) -> dict[str, str]:
-    """delta-rs's storage options for a lake; what is particular to a shop comes from the environment (AWS_…)."""
+    """delta-rs's storage options for a lake; anything specific to a shop comes from the environment (AWS_…)."""
     return dict(_S3_OPTIONS) if location.startswith("s3:") else {}
 
 
 def spark_location(location: str) -> str:
-    """The same place as Spark calls it."""
+    """The same place in Spark's notation."""
     return re.sub("^s3:", "s3a:", location)
 
 
 def spark_options(location: str, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Spark's settings to reach a lake on S3 as delta-rs does. The keys are not among them: Spark looks for them where
-    delta-rs does, in the environment, the profile or the machine's role."""
+    """Spark's settings to reach a lake on S3 the way delta-rs does. They do not include the keys: Spark looks for them
+    where delta-rs does, in the environment, the profile or the machine's role."""
     if not location.startswith("s3:"):
         return {}
     found = os.environ if environment is None else environment
@@ -87,7 +87,7 @@ def spark_options(location: str, environment: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True)
 class Failure:
-    """What a storage said. `passing`: it may answer another time, as it is; else an operator has something to do."""
+    """What a storage said. `passing`: a retry may succeed; otherwise an operator must act."""
 
     reason: str
     passing: bool

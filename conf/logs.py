@@ -13,7 +13,7 @@ from conf.settings import Settings
 
 
 def configure_logs(settings: Settings) -> None:
-    """Send structlog's events to standard error, one line an event, secrets masked, at LOG_LEVEL and above."""
+    """Send structlog's events to standard error, one line per event, secrets masked, at LOG_LEVEL and above."""
     renderer: structlog.typing.Processor
     if settings.log_format == "json":
         as_json_lines()
@@ -37,5 +37,5 @@ def configure_logs(settings: Settings) -> None:
 
 
 def _mask(_logger: object, _method: str, rendered: structlog.typing.EventDict) -> str:
-    """The last processor: of the whole line, so that no field is forgotten."""
+    """The last processor. It masks the whole line, so that no field is forgotten."""
     return masked(str(rendered))

@@ -1,4 +1,4 @@
-"""The one place that masks secrets: what this process knows as one is in no error text, log line or alert of it."""
+"""The only place that masks secrets: no error text, log line or alert of this process shows a secret that it knows."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from urllib.parse import quote, quote_plus, unquote, urlsplit
 from conf.dsn import fault, is_url
 
 MASK = "***"
-# Secrets that libraries read from the environment, or that a later version of ours may.
+# Secrets that libraries, or a later version of ours, may read from the environment.
 FOREIGN = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "METABASE_API_KEY", "PGPASSWORD")
-_LEAST = 4  # a shorter one would blot out half of every text: it is masked as a whole word alone
+_LEAST = 4  # a shorter one would blot out half of every text, so it is masked only as a whole word
 _MOST_KNOWN = 64
 _CUTS = re.compile(r"[^0-9A-Za-z]+")
 _PASSWORD_KEY = re.compile(r"\b(?:ssl)?password\s*=\s*(.*?)(?=\s+\w+\s*=|$)", re.DOTALL)
-# What no setting of ours names: a proxy's password, one in another program's message.
+# Secrets that are in no setting of ours: a proxy's password, one in another program's message.
 _ACCOUNT_IN_URL = re.compile(r"(\w://[^\s/:@]*:)(?!password@)[^\s/@]+(?=@)")  # our own advice names one
 _PASSWORD_IN_DSN = re.compile(r"(?<![\w])((?:ssl)?password=)('(?:[^'\\]|\\.)*'|[^\s'&]+)")
 
@@ -31,7 +31,7 @@ _lock = threading.Lock()
 
 
 def conceal(secret: str | None) -> None:
-    """From now on, mask this secret: a password, a token, a DSN or another URL that holds one."""
+    """From now on, mask this secret: a password, a token, or a DSN or another URL that contains one."""
     global _known
     if secret and secret not in _known[-1:]:
         with _lock:
@@ -53,17 +53,18 @@ def masked(text: str) -> str:
 
 
 class MaskedError(Exception):
-    """An error whose text may hold what a server or a library said: secrets in it are masked."""
+    """An error whose text may quote a server or a library: secrets in it are masked."""
 
     def __str__(self) -> str:
         return masked(super().__str__())
 
 
 class MaskedStream:
-    """A text stream, of messages and logs, that masks what is written to it; all else is the stream's own.
+    """A text stream for messages and logs that masks what is written to it; otherwise it is the stream itself.
 
-    Where it takes nothing (the log's disk is full, the terminal is gone) what writes to it goes on all the same, and it
-    says so itself once it takes text again."""
+    If it cannot be written (the log's disk is full, the terminal is gone), the writer continues anyway, and the stream
+    says so itself once it can be written again.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -109,7 +110,7 @@ def _forms(secrets: frozenset[str]) -> tuple[tuple[str, ...], re.Pattern[str] | 
     longest_first = tuple(sorted(spellings, key=len, reverse=True))
     if not pieces:
         return longest_first, None
-    # Whole words alone: a password's piece `word` is no reason to write pass***.
+    # Whole words only: the piece `word` of a password must not turn password into pass***.
     either = "|".join(map(re.escape, sorted(pieces, key=len, reverse=True)))
     return longest_first, re.compile(rf"(?:(?<![0-9A-Za-z])|(?<=%[0-9A-Fa-f]{{2}}))(?:{either})(?![0-9A-Za-z])")
 
@@ -139,7 +140,7 @@ def _is_dsn(secret: str) -> bool:
 
 
 def _passwords(dsn: str) -> Iterator[str]:
-    """The passwords in a DSN, as PostgreSQL's library finds them and, if it is a URL, as they were meant."""
+    """The passwords in a DSN, as PostgreSQL's library finds them and, in a URL, as they were meant."""
     import psycopg2  # not for a command that only prints its help
     from psycopg2.extensions import parse_dsn
 

@@ -14,8 +14,8 @@ def _unheard(_name: str) -> None:
 
 
 class Phases:
-    """A `with phases(name)` block is the phase of that name: `begins` is told before it, `ended` after it, unless it
-    failed; `seconds` has what each took."""
+    """A `with phases(name)` block is the phase of that name. `begins` is called before it, and `ended` after it unless
+    it failed; `seconds` has the time of each."""
 
     def __init__(self, begins: Listener = _unheard, ended: Listener = _unheard) -> None:
         self._begins, self._ended = begins, ended

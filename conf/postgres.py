@@ -1,11 +1,11 @@
-"""PostgreSQL: the one way to a connection, and the one place where psycopg2's failures become ours.
+"""PostgreSQL: the only place where connections are made and where psycopg2's failures become our errors.
 
-It stands in this room, below mart/, because the dashboards connect too and share no code with mart/; what a writer's
-session is beyond that is in mart/connection.py.
+It is here, below mart/, because the dashboards connect too and share no code with mart/; mart/connection.py has what
+else a writer's session needs.
 
-A failure passes by itself, an operator has to see to it, or the statement is at fault: by SQLSTATE (appendix A of
-PostgreSQL's manual). A failed login has none in psycopg2: there the message decides, in English. A server with another
-`lc_messages` is not understood: it takes a client's options only after the login.
+By its SQLSTATE (appendix A of PostgreSQL's manual), a failure is transient, needs an operator, or is the statement's
+fault. A failed login has no SQLSTATE in psycopg2, so its English message decides. Another `lc_messages` of the server
+is not understood, because it takes a client's options only after the login.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sql import one_row
 
 
 class Refusal(Enum):
-    """PASSES: not now, worth another try. FOR_GOOD: somebody has to change something. FAULT: of the statement, or of
-    the rows; trying again or another setting changes nothing."""
+    """PASSES: not now, worth a retry. FOR_GOOD: somebody must change something. FAULT: of the statement or of the rows;
+    neither a retry nor another setting helps."""
 
     PASSES = "passes"
     FOR_GOOD = "for good"
@@ -36,7 +36,7 @@ class Refusal(Enum):
 
 
 _PASSING_CLASSES = {
-    errorcodes.CLASS_CONNECTION_EXCEPTION,  # also what a pooler says when it has no server to give
+    errorcodes.CLASS_CONNECTION_EXCEPTION,  # also what a pooler says when it has no server available
     errorcodes.CLASS_TRANSACTION_ROLLBACK,  # deadlock, serialization, a standby's conflict with recovery
     errorcodes.CLASS_INSUFFICIENT_RESOURCES,  # disk full, out of memory, too many connections
     errorcodes.CLASS_OPERATOR_INTERVENTION,  # shutdown, start, recovery, a session that was ended, statement_timeout
@@ -54,7 +54,7 @@ _FOR_GOOD_CLASSES = {
     errorcodes.CLASS_INVALID_CATALOG_NAME,  # the database
 }
 _FOR_GOOD = {errorcodes.DATABASE_DROPPED, errorcodes.INSUFFICIENT_PRIVILEGE}
-# What PostgreSQL, libpq and PgBouncer say of a login that no other try changes.
+# What PostgreSQL, libpq and PgBouncer say about a login that no retry changes.
 _REFUSED_LOGIN = re.compile(
     r"authentication failed|(?:database|role) .*does not exist|no such (?:database|user)|no pg_hba\.conf entry"
     r"|is not permitted to log in|permission denied for database|unsupported (?:frontend protocol|startup parameter)"
@@ -75,8 +75,8 @@ _Kind = TypeVar("_Kind", bound=Connection)
 def open_connection(
     dsn: str, application: str, kind: type[_Kind], connect_seconds: int = 10, **parameters: Any
 ) -> _Kind:
-    """A connection of that kind, which notices that its server has vanished; `parameters` are libpq's. That it talks in
-    UTF-8 the DSN says (conf.dsn.in_utf8), for pg_dump too. Raises what `answering` raises."""
+    """A connection of that kind, which notices when its server has vanished; `parameters` are libpq's. The DSN sets
+    UTF-8 (conf.dsn.in_utf8), for pg_dump too. Raises what `answering` raises."""
     with answering():
         return psycopg2.connect(
             dsn,
@@ -92,8 +92,8 @@ def open_connection(
 
 @contextmanager
 def answering() -> Iterator[None]:
-    """Raises UnavailableError where PostgreSQL fails in a way that passes by itself, StreamingError where an operator
-    has something to do; any other failure goes through as it is."""
+    """Raises UnavailableError if PostgreSQL's failure is transient, StreamingError if an operator must act; any other
+    failure passes through unchanged."""
     try:
         yield
     except _OUT_OF_DATE as error:
@@ -126,7 +126,7 @@ def refusal(error: psycopg2.Error) -> Refusal:
 
 
 def in_words(error: psycopg2.Error) -> str:
-    """What PostgreSQL said, in one line, after what it means."""
+    """What PostgreSQL said, in one line, preceded by what it means."""
     error = _first(error)
     message = masked(" ".join(str(error).split()))
     if error.pgcode == errorcodes.READ_ONLY_SQL_TRANSACTION:
@@ -146,7 +146,7 @@ def _first(error: psycopg2.Error) -> psycopg2.Error:
 
 
 def is_pooled(cursor: Cursor) -> bool:
-    """Whether a pooler stands between: it makes up the process id that it tells a client at the login."""
+    """Whether there is a pooler in between: a pooler makes up the process id that it tells a client at the login."""
     cursor.execute("SELECT pg_backend_pid()")
     (pid,) = one_row(cursor)
     return bool(pid != cursor.connection.info.backend_pid)

@@ -1,4 +1,4 @@
-"""Scratch space: a folder of each process for what no other needs, gone with it, however it ends."""
+"""Scratch space: a folder per process for what nobody else needs, removed when the process ends, however it ends."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _NAMES = ("spark", "verify", "repair", "rules")
 
 @contextmanager
 def scratch(parent: Path, name: str, setting: str = "SCRATCH_DIR", names: Sequence[str] = _NAMES) -> Iterator[Path]:
-    """A folder in `parent` that no other process has, gone at the block's end.
+    """A folder in `parent` that no other process has, removed at the end of the block.
 
-    Those that killed processes left there by one of `names` go first. Raises StreamingError if it cannot be made.
+    First removes what killed processes left there under one of `names`. Raises StreamingError if it cannot be created.
     """
     with ExitStack() as end:
         try:
@@ -37,7 +37,7 @@ def scratch(parent: Path, name: str, setting: str = "SCRATCH_DIR", names: Sequen
 
 
 def _clear_away_killed(parent: Path, names: Sequence[str]) -> None:
-    """Folders that nobody holds: of processes that were killed, and of versions that left theirs behind."""
+    """Folders that nobody holds: left by killed processes, or by older versions."""
     for earlier in (folder for name in names for folder in parent.glob(f"{name}-*")):
         try:
             with _locked(earlier, fcntl.LOCK_NB):

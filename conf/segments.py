@@ -50,7 +50,7 @@ def segments() -> tuple[Segment, ...]:
 def segment_scores() -> Iterator[tuple[int, int, int, str]]:
     """One row (r, f, m, segment) for each of the 125 combinations of scores.
 
-    Raises ValueError where no segment matches: the last segment should have no condition.
+    Raises ValueError if no segment matches one: the last segment should have no condition.
     """
     for r, f, m in product(SCORES, SCORES, SCORES):
         name = next((segment.name for segment in segments() if segment.matches(r, f, m)), None)

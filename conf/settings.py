@@ -1,4 +1,5 @@
-"""The one place where configuration is read: environment variables over the stack's state file over defaults."""
+"""The only place where configuration is read: environment variables take precedence over the stack's state file, and
+that over defaults."""
 
 from __future__ import annotations
 
@@ -39,7 +40,7 @@ def mart_home() -> Path:
 
 
 def log_format() -> str:
-    """LOG_FORMAT, before it is known whether the settings are sound."""
+    """LOG_FORMAT, before the settings are known to be valid."""
     return os.environ.get("LOG_FORMAT") or "plain"
 
 
@@ -49,7 +50,7 @@ def external_servers() -> tuple[str | None, str | None]:
 
 
 class _StackState(JsonConfigSettingsSource):
-    """What `retail-mart up` wrote. A server named in the environment hides the embedded one's values."""
+    """What `retail-mart up` wrote. A server named in the environment takes precedence over the embedded one."""
 
     def __call__(self) -> dict[str, Any]:
         state = super().__call__()
@@ -353,7 +354,7 @@ class Settings(BaseSettings):
         return self.scratch_dir or self.mart_home / "scratch"
 
     def require_kafka(self) -> str:
-        """The brokers' addresses, or SettingsError naming the two ways to have some."""
+        """The brokers' addresses, or SettingsError naming the two ways to get some."""
         if self.kafka_bootstrap_servers is None:
             raise SettingsError(
                 "no Kafka: start the embedded one with `retail-mart up`, or set KAFKA_BOOTSTRAP_SERVERS"
@@ -361,7 +362,7 @@ class Settings(BaseSettings):
         return self.kafka_bootstrap_servers
 
     def kafka_security(self) -> dict[str, Any]:
-        """kafka-python's options of TLS and login; every client of ours is made with them. None for plain text."""
+        """kafka-python's options for TLS and login, for every client we make. None for plain text."""
         options: dict[str, Any] = {}
         if self.kafka_security_protocol != "PLAINTEXT":
             options["security_protocol"] = self.kafka_security_protocol
@@ -374,7 +375,8 @@ class Settings(BaseSettings):
         return options
 
     def spark_kafka_security(self) -> dict[str, str]:
-        """The same as options of Spark's Kafka source. The certificates go along by value: executors need no file."""
+        """The same as options of Spark's Kafka source. The certificates are passed by value, so executors need no
+        file."""
         options: dict[str, str] = {}
         if self.kafka_security_protocol != "PLAINTEXT":
             options["kafka.security.protocol"] = self.kafka_security_protocol
@@ -392,7 +394,7 @@ class Settings(BaseSettings):
         return options
 
     def require_mart(self, role: Literal["writer", "owner", "reader"] = "writer") -> str:
-        """The mart's DSN for a role, to talk in UTF-8, or SettingsError naming the two ways to have one."""
+        """The mart's DSN for a role, set to UTF-8, or SettingsError naming the two ways to get one."""
         special = {"writer": None, "owner": self.mart_owner_dsn, "reader": self.mart_reader_dsn}[role]
         dsn = special or self.mart_dsn
         if dsn is None:
@@ -416,7 +418,7 @@ def settings() -> Settings:
 
 
 def read_settings(**given: Any) -> Settings:
-    """The settings as given, else as environment and state file are now.
+    """The settings as given, otherwise from the environment and the state file.
 
     Raises SettingsError naming each wrong variable, its value and what is allowed.
     """

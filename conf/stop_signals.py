@@ -31,7 +31,8 @@ def stop_signals() -> Iterator[threading.Event]:
 
 @contextmanager
 def cleared_away() -> Iterator[None]:
-    """SIGTERM or SIGHUP ends the block by an exception, as Ctrl-C does, so that what it has begun is cleared away."""
+    """SIGTERM or SIGHUP ends the block with an exception, as Ctrl-C does, so that whatever it has begun is cleaned
+    up."""
     # One that raises KeyboardInterrupt, by the wish of the command, does so already.
     ends = (n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.default_int_handler)
     with handled_by(_exit, *ends):
@@ -40,7 +41,8 @@ def cleared_away() -> Iterator[None]:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """The same, and SIGINT too where it is ignored, as in a script's background job: for what has servers to stop."""
+    """The same, and SIGINT too even if it is ignored, as in a script's background job: for commands that must stop
+    servers."""
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     with cleared_away(), handled_by(_exit, *([signal.SIGINT] if ignored else [])):
         yield
@@ -52,7 +54,8 @@ def _exit(number: int, _frame: FrameType | None) -> None:
 
 @contextmanager
 def handled_by(handler: Callable[[int, FrameType | None], None], *numbers: signal.Signals) -> Iterator[None]:
-    """For the block, these signals are the handler's; but SIGHUP that was ignored before stays so: `nohup` wants it."""
+    """Within the block, these signals go to the handler, except that an ignored SIGHUP stays ignored: `nohup` relies on
+    it."""
     heard = [n for n in numbers if n != signal.SIGHUP or signal.getsignal(n) is not signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in heard}
     try:

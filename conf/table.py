@@ -6,7 +6,7 @@ _COMPUTED = {"mart_home": ".mart", "mart_cache": "user cache"}
 
 
 def settings_table() -> str:
-    """One row a setting: environment variable, default, meaning."""
+    """One row per setting: environment variable, default, meaning."""
     rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
         default = _COMPUTED.get(name, field.default)

@@ -1,7 +1,7 @@
-"""A table for a terminal of any width: nothing of it is ever cropped, and nothing in it moves the cursor.
+"""Tables for a terminal of any width: nothing is ever cropped, and nothing in a table moves the cursor.
 
-It is a grid where each value fits into its column, prose folded at its spaces. Where that needs more room than there
-is, each row is a block of lines instead, one a value, folded only where it is longer than the terminal is wide.
+A table is a grid if every value fits into its column, with prose folded at its spaces. If that needs more room than
+there is, each row becomes a block of lines, one per value, folded only if it is longer than the terminal is wide.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as Grid
 from rich.text import Text
 
-# What would move a terminal's cursor or ring its bell, or is no text at all.
+# What would move a terminal's cursor or ring its bell, or is not text.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _HEADED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")  # a line below each heading, and no others
 _GAP = 2
@@ -61,7 +61,7 @@ class Table:
         self._rows: list[list[Text]] = []
 
     def add(self, *cells: Cell, style: str = "") -> None:
-        """One row; text stands as it is, no markup is read in it."""
+        """One row; text is shown as it is, without interpreting markup."""
         assert len(cells) == len(self._columns), cells  # noqa: S101
         self._rows.append([_readable(cell, style) for cell in cells])
 

@@ -1,1 +1,1 @@
-"""Dashboards: one question a card, for the live page and for Metabase alike."""
+"""Dashboards: one question per card, for the live page and for Metabase alike."""

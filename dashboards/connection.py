@@ -1,4 +1,5 @@
-"""Connection: uvicorn's, with an end. By itself it waits for ever for the rest of a request, and for a slow reader."""
+"""Connection: uvicorn's, with time limits. On its own it waits forever for the rest of a request, and for a slow
+reader."""
 
 from __future__ import annotations
 
@@ -27,10 +28,9 @@ log = logging.getLogger("uvicorn.error")
 
 
 class Connection(H11Protocol):
-    """A connection that ends when a request is not whole after REQUEST_SECONDS, however many bytes came meanwhile, and
-    when what was written is not taken for READ_SECONDS. Where there are too many, the oldest of those without a whole
-    request goes, so that they keep nobody out.
-    """
+    """A connection that ends if a request is incomplete after REQUEST_SECONDS, however many bytes have arrived, and if
+    what was written is not read within READ_SECONDS. If there are too many connections, the oldest of those without a
+    complete request is closed, so that they keep nobody out."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._unheard: asyncio.TimerHandle | None = None
@@ -114,9 +114,9 @@ def raise_file_limit() -> None:
 
 
 class QuietLoopErrors:
-    """The event loop's exception handler: of file handles that ran out, one line a minute.
+    """The event loop's exception handler: one log line per minute when file handles run out.
 
-    asyncio tells it with a traceback for each connection that waits, and again each second.
+    By default asyncio logs a traceback for each waiting connection, and again every second.
     """
 
     def __init__(self) -> None:

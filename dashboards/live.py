@@ -1,4 +1,4 @@
-"""Live: ask each card when it is due, once for all viewers, and tell them what changed."""
+"""Live: run each card's query when it is due, once for all viewers, and tell them what changed."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _SHOWN_OF_A_BLOCKER = ("since", "relation", "pid", "role", "application")
 
 @dataclass(frozen=True)
 class Answer:
-    """What is known of one card or of the status: JSON text, and the version in which it became so."""
+    """The latest result of one card or of the status: JSON text, and the version in which it became so."""
 
     text: str
     version: int
 
 
 class Live:
-    """The newest answers, kept current by one thread as long as somebody watches.
+    """The newest results, kept current by one thread as long as somebody watches.
 
-    `version` grows with each new answer; `changed` is called, from that thread, after one or more of them.
+    `version` grows with each new result; `changed` is called, from that thread, after one or more of them.
     """
 
     def __init__(self, reader: Reader, cards: Sequence[Card], changed: Callable[[], None] = lambda: None) -> None:

@@ -1,4 +1,4 @@
-"""Page: the live page as a web application. All that it serves is in `static/`; it answers by SSE and JSON."""
+"""Page: the live page as a web application. It serves the files in `static/`, and answers with SSE and JSON."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ class Page:
 
 
 async def _unreachable(_request: Request, error: Exception) -> Response:
-    """In words for whoever looks at the page; what the driver said is for who must find the cause."""
+    """A message for viewers of the page; the driver's own message is for whoever must find the cause."""
     return JSONResponse({"error": "PostgreSQL is unreachable", "detail": str(error)}, 503)
 
 
@@ -191,7 +191,7 @@ async def _refused(_request: Request, error: Exception) -> Response:
 
 
 class _Readable:
-    """Answers 400 to an address that is no text: neither the file system nor PostgreSQL takes a NUL, or what is not
+    """Answers 400 to a URL that is not text: neither the file system nor PostgreSQL accepts a NUL or bytes that are not
     UTF-8."""
 
     def __init__(self, app: ASGIApp) -> None:

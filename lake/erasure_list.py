@@ -1,5 +1,5 @@
-"""The lake's copy of the mart's erasure list, in the lake's own log, so that landing needs no mart: a change of it
-conflicts with every append that was prepared before, which then looks again."""
+"""The lake's copy of the mart's erasure list, in the lake's own log, so that landing does not need the mart. A change
+of the list conflicts with every append prepared before it, and the append then looks again."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _SALT, _CUSTOMERS = "erasure.salt", "erasure.customers"
 
 
 def lake_list(table: DeltaTable) -> ErasureList | None:
-    """The copy in the version of the lake that `table` is at; None if it was never told one."""
+    """The copy in the version of the lake that `table` is at; None if the lake never got one."""
     return _from_properties(table.metadata().configuration)
 
 
 def copy_to_lake(table: DeltaTable, listed: ErasureList) -> None:
-    """Write the list into the lake, unless it has it. Raises CommitFailedError if another commit came in between."""
+    """Write the list to the lake unless it has it. Raises CommitFailedError if another commit came in between."""
     if lake_list(table) != listed:
         digests: Iterable[str] = sorted(listed.digests)
         properties = {_SALT: listed.salt, _CUSTOMERS: " ".join(digests)}

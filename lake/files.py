@@ -1,4 +1,4 @@
-"""Files: the lake's small ones are merged, what its newest version no longer holds is deleted, and old days are."""
+"""Files: merge the lake's small ones, delete those that its newest version no longer has, and delete old days."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Compacted:
 
 def compact(path: str, retention_hours: int) -> Compacted:
     """Merge small files within each business date, then delete the files that left the newest version more than
-    `retention_hours` ago, and those of that age that no version ever held (of a job that was killed as it wrote).
+    `retention_hours` ago, and files of that age that never belonged to a version (of a job killed while writing).
 
-    Safe beside a running landing, whose appends do not conflict with a merge, as long as no commit and no reader of
-    an older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is at work,
+    Safe while landing runs, because its appends do not conflict with a merge, as long as no commit and no reader of an
+    older version takes `retention_hours`. Raises StreamingError if there is no lake or another compact is running,
     UnavailableError if the storage is unavailable.
     """
     start = time.perf_counter()
@@ -69,7 +69,8 @@ def compact(path: str, retention_hours: int) -> Compacted:
 
 
 def delete_old_files(table: DeltaTable, retention_hours: int) -> list[str]:
-    """Delete the files that left the newest version so many hours ago, and those of that age that no version held."""
+    """Delete the files that left the newest version that many hours ago, and files of that age that never belonged to a
+    version."""
     # The setting is the policy, not the table's default of a week.
     return table.vacuum(retention_hours, dry_run=False, full=True, enforce_retention_duration=False)
 
@@ -81,13 +82,14 @@ def size_of(table: DeltaTable) -> tuple[int, int]:
 
 
 def kept_since(table: DeltaTable) -> date | None:
-    """The first business date that the lake keeps whole; None if nothing was pruned from it."""
+    """The first business date that the lake still has completely; None if nothing was pruned."""
     days = table.transaction_version(_KEPT_SINCE)
     return None if days is None else _EPOCH + timedelta(days=days)
 
 
 def delete_before(table: DeltaTable, since: date) -> int:
-    """Delete the rows of earlier business dates and note the date, in one commit; returns how many there were."""
+    """Delete the rows of earlier business dates and record the date, in one commit; returns how many rows there
+    were."""
     days = (max(since, kept_since(table) or since) - _EPOCH).days
     noted = CommitProperties(app_transactions=[Transaction(_KEPT_SINCE, days)])
     done = table.delete(f"{LAKE_PARTITION} < '{since}'", commit_properties=noted)

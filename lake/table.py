@@ -1,9 +1,9 @@
-"""The lake's table: opened, reached, written to, and how far each Kafka partition is landed.
+"""The lake's table: open it, reach it, write to it, and know how far each Kafka partition is landed.
 
-The lake's own log holds how far each Kafka partition is landed, as Delta's application transactions: one action
+The lake's own log records how far each Kafka partition is landed, as Delta's application transactions: one action
 `txn(appId = landing <topic> <topic id> <partition>, version = next offset)` in the same commit as the rows. Two
-commits that move one partition at once conflict, and the loser reads the next offsets again. Compaction, vacuum,
-Delta's checkpoints and its log's expiry keep them.
+concurrent commits that advance the same partition conflict, and the loser reads the next offsets again. Compaction,
+vacuum, Delta's checkpoints and the expiry of its log keep them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from topic.describe import Topic
 _TRIES = 10
 
 
-# Delta's log keeps the least and greatest value of these in each file; a customer's id must not be among them.
+# Delta's log keeps the minimum and maximum of these columns for each file; a customer's id must not be among them.
 _STATS_COLUMNS = ("invoice", "invoice_date", "topic", "partition", "offset", "kafka_timestamp")
 
 
@@ -38,9 +38,9 @@ Result = TypeVar("Result")
 
 
 def open_lake(path: str) -> DeltaTable:
-    """The lake at a folder or URL, created if there is none; columns that this version added are added to an older one,
-    whose rows have null there. Raises StreamingError if it is not ours to write (another schema, a broken log, no
-    access), UnavailableError if the storage is unavailable."""
+    """The lake at a folder or URL, created if it does not exist. Columns that this version introduced are added to an
+    older lake, whose rows have null there. Raises StreamingError if we must not write it (another schema, a broken log,
+    no access), UnavailableError if the storage is unavailable."""
     with reaching(path):
         try:
             table = DeltaTable.create(
@@ -65,7 +65,7 @@ def open_lake(path: str) -> DeltaTable:
 
 
 def _add_columns(table: DeltaTable) -> None:
-    """To a lake of an older version those that LAKE_SCHEMA has after the last one there."""
+    """Add to an older version's lake the columns that LAKE_SCHEMA has after its last one."""
     found = pa.schema(table.schema().to_arrow())
     is_older = len(found) < len(LAKE_SCHEMA) and found.equals(pa.schema(list(LAKE_SCHEMA)[: len(found)]))
     if is_older and table.metadata().partition_columns == [LAKE_PARTITION]:
@@ -73,7 +73,7 @@ def _add_columns(table: DeltaTable) -> None:
 
 
 def landed_rows(table: DeltaTable) -> ds.Dataset:
-    """The rows of the version that `table` is at, by LAKE_SCHEMA: null where an older version lacks the column."""
+    """The rows of the version that `table` is at, in LAKE_SCHEMA: null where an older version lacks the column."""
     return table.to_pyarrow_dataset(schema=LAKE_SCHEMA)
 
 
@@ -82,7 +82,7 @@ def find_lake(path: str) -> DeltaTable | None:
     storage is unavailable."""
     with reaching(path):
         try:
-            return _opened(path)  # not is_deltatable: while a storage is silent that one stops this process's threads
+            return _opened(path)  # not is_deltatable, which blocks this process's threads while a storage is silent
         except TableNotFoundError:
             return None
 
@@ -102,8 +102,8 @@ def existing_lake(path: str) -> DeltaTable:
 
 @contextmanager
 def reaching(path: str) -> Iterator[None]:
-    """Around what touches the lake: raises UnavailableError for what may be tried again as it is (the storage is
-    unavailable, another writer came in between), StreamingError for the rest, in one line each."""
+    """Use around anything that touches the lake. Raises UnavailableError for what may be retried (the storage is
+    unavailable, another writer came in between), StreamingError for everything else, each in one line."""
     try:
         yield
     except CommitFailedError as conflict:
@@ -119,8 +119,8 @@ def reaching(path: str) -> Iterator[None]:
 
 
 def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
-    """Do it on the newest version, and again while other commits come in between. Raises UnavailableError if it takes
-    none, or the storage is unavailable."""
+    """Do it on the newest version, and again as long as other commits come in between. Raises UnavailableError if that
+    never succeeds, or if the storage is unavailable."""
     for tries_left in reversed(range(_TRIES)):
         with reaching(table.table_uri):
             try:
@@ -133,7 +133,8 @@ def committed(table: DeltaTable, commit: Callable[[], Result]) -> Result:
 
 
 def record_topic(table: DeltaTable, topic: Topic) -> None:
-    """Raise TopicChangedError if the lake's next offsets are of an earlier topic of this name; note a topic's first."""
+    """Raise TopicChangedError if the lake's next offsets belong to an earlier topic of this name; record a topic's
+    first one."""
     known = table.metadata().configuration.get(_topic_property(topic))
     if known is None:
         _write_topic(table, topic)
@@ -198,7 +199,7 @@ def _opened(path: str) -> DeltaTable:
 
 
 def _explained(error: Exception, path: str) -> StreamingError | UnavailableError:
-    """The storage's failures may pass; what Delta itself says of the table does not."""
+    """The storage's failures may be transient; what Delta itself says about the table is not."""
     path = path.rstrip("/")  # a table's own URL ends with one
     if found := failure(error):
         return (UnavailableError if found.passing else StreamingError)(f"the lake at {path} {found.reason}")

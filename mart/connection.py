@@ -1,4 +1,4 @@
-"""The connections to the mart: a writer's, a command's, and one that only reads."""
+"""Connections to the mart: a writer's, a command's, and one that only reads."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ JOB = "retail-mart streaming"
 
 
 class Session(Connection):
-    """A connection that knows whether a pooler stands between: there, each transaction may get another session of
+    """A connection that knows whether there is a pooler in between: there, each transaction may get another session of
     PostgreSQL."""
 
     pooled = False
@@ -29,7 +29,7 @@ class Session(Connection):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Where a session is lost, so is its transaction: the rollback's failure does not take the place of why."""
+        """If a session is lost, so is its transaction: the rollback's failure does not replace the original error."""
         try:
             super().__exit__(kind, error, trace)
         except psycopg2.Error:
@@ -39,8 +39,8 @@ class Session(Connection):
 
 
 class Writing(Session):
-    """A writer's connection. Behind a pooler no session is left with staging tables: each transaction of a `with` block
-    makes its own."""
+    """A writer's connection. Behind a pooler it leaves no staging tables in a session: each transaction (a `with`
+    block) creates its own."""
 
     def __enter__(self) -> Self:
         entered = super().__enter__()
@@ -51,8 +51,8 @@ class Writing(Session):
 
 
 class Reading(Connection):
-    """A connection that only reads. The patience is set anew in each transaction (a `with` block), for behind a pooler
-    the session is nobody's own: a setting of it would be the next client's, too."""
+    """A connection that only reads. Its timeout is set again in each transaction (a `with` block), because behind a
+    pooler the session is shared: a session setting would apply to the next client too."""
 
     patience_seconds = 5
 
@@ -84,14 +84,14 @@ def connect(dsn: str, application: str = JOB) -> Writing:
 def connect_plainly(dsn: str, application: str) -> Session:
     """A connection without staging tables.
 
-    Raises UnavailableError if PostgreSQL does not take it now, StreamingError if it refuses for good (wrong password,
-    no such database)."""
+    Raises UnavailableError if PostgreSQL does not accept it now, StreamingError if it refuses for good (wrong password,
+    no such database).
+    """
     return _connected(dsn, application, Session)
 
 
 def connect_to_read(dsn: str, application: str, patience_seconds: int = 5) -> Reading:
-    """A connection that only reads, and waits for an answer no longer than so long. Raises what `connect_plainly`
-    raises."""
+    """A connection that only reads, with this timeout for each answer. Raises what `connect_plainly` raises."""
     connection = open_connection(dsn, application, Reading, patience_seconds, tcp_user_timeout=1000 * patience_seconds)
     connection.patience_seconds = patience_seconds
     connection.set_session(readonly=True)
@@ -112,7 +112,7 @@ def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
 
 @contextmanager
 def as_owner(verb: str) -> Iterator[None]:
-    """Raises StreamingError, with what to do, where the mart lacks tables or its role may not `verb` what is in it."""
+    """Raises StreamingError, with the fix, if the mart lacks tables or its role may not `verb` what is in it."""
     with answering():
         try:
             yield
@@ -123,5 +123,5 @@ def as_owner(verb: str) -> Iterator[None]:
 
 
 def application_name() -> str:
-    """Who this job is, for the mart's writer table: host and process id."""
+    """Identifies this job in the mart's writer table: host and process id."""
     return f"{socket.gethostname()} pid {os.getpid()}"

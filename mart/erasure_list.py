@@ -1,7 +1,7 @@
-"""The erasure list: whose invoices, sent again or new, are kept without the customer.
+"""The erasure list: the customers whose invoices, resent or new, are stored without the customer.
 
-The mart has it (mart.erased_customer), as salted digests; the lake has a copy in its own log, so that landing needs no
-mart: a change of it conflicts with every append that was prepared before, which then looks again.
+The mart has the list (mart.erased_customer) as salted digests. The lake has a copy in its own log, so that landing does
+not need the mart: a change of the list conflicts with every append prepared before it, which then looks again.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ _WORD = re.compile(r"\w[\w.@+-]*")
 
 @dataclass(frozen=True)
 class ErasureList:
-    """Salt and digests, hexadecimal; `ids`: whose they are, where that is known: then nobody else's is hashed."""
+    """Salt and hexadecimal digests. `ids`: the customers' ids if they are known, so that nobody else's is hashed."""
 
     salt: str
     digests: frozenset[str] = frozenset()
     ids: frozenset[str] | None = field(default=None, compare=False, repr=False)
 
     def digest(self, customer: str) -> str:
-        """SHA-256 of salt and id, as the SQL and the lake's update compute it, too."""
+        """SHA-256 of salt and id, computed as the SQL and the lake's update do."""
         return hashlib.sha256((self.salt + customer).encode()).hexdigest()
 
     def of_one(self, customer: str) -> ErasureList:
-        """A list of the same salt, of this customer alone."""
+        """A list with the same salt, of this customer alone."""
         return ErasureList(self.salt, frozenset({self.digest(customer)}), frozenset({customer}))
 
     def names(self, customer: str) -> bool:
@@ -50,11 +50,11 @@ class ErasureList:
         return bool(self.digests) and self.digest(customer) in self.digests
 
     def is_mentioned(self, raw: bytes | None) -> bool:
-        """Whether the value of a record that could not be applied holds the id of an erased customer."""
+        """Whether the value of a record that could not be applied contains the id of an erased customer."""
         return bool(self.digests) and raw is not None and any(self.names(text) for text in possible_customers(raw))
 
     def forget_in(self, rows: pa.Table) -> pa.Table:
-        """Rows with the columns customer_id and content_sha256, without them where the customer was erased."""
+        """The rows (with the columns customer_id and content_sha256), with both removed if the customer was erased."""
         if not self.digests:
             return rows
         is_erased = self.named_in(rows["customer_id"])
@@ -66,7 +66,7 @@ class ErasureList:
         return rows
 
     def named_in(self, customers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        """Of each value whether the customer was erased."""
+        """For each value, whether the customer was erased."""
         ids = self.ids
         if ids is None:
             ids = frozenset(filter(self.names, pc.unique(customers).drop_null().to_pylist()))
@@ -76,8 +76,8 @@ class ErasureList:
 def possible_customers(raw: bytes) -> Iterator[str]:
     """Every text in a record's value that may be a customer's id.
 
-    Of a JSON document: all texts and numbers but those of the contract's other fields (a stock code may look like a
-    customer's id), a number also as a whole one. Of anything else: every quoted text and every word.
+    In a JSON document: all texts and numbers except those of the contract's other fields (a stock code may look like a
+    customer's id), and numbers also as integers. In anything else: every quoted text and every word.
     """
     try:
         document = json.loads(raw, object_pairs_hook=_Pairs, parse_int=str, parse_float=str, parse_constant=str)
@@ -93,7 +93,7 @@ def possible_customers(raw: bytes) -> Iterator[str]:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object's keys and values, doubled keys as well."""
+    """An object's keys and values, including duplicate keys."""
 
 
 def _texts(found: Any) -> Iterator[str]:

@@ -1,8 +1,8 @@
-"""The watch over the job's own statements: who makes one wait for a lock is said, and a stop signal ends the wait.
-(A command's: mart/session.py.)
+"""Watch over the job's own statements: log who makes one wait for a lock, and end the wait at a stop signal. (For a
+command's statements see mart/session.py.)
 
-A statement that waits says nothing and cannot be interrupted from its own thread, so another thread looks, on a
-connection of its own.
+A waiting statement reports nothing and cannot be interrupted from its own thread, so another thread watches it on its
+own connection.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _GRACE_SECONDS = 2.0
 
 
 class LongWait:
-    """A piece of a session's work, looked at from a connection of its own as the same role: a wait for a lock that
-    lasts is said, and again from time to time."""
+    """A piece of a session's work, watched on a separate connection with the same role: a long wait for a lock is
+    logged, and logged again from time to time."""
 
     def __init__(self, connection: Session, dsn: str) -> None:
         self._connection, self._dsn = connection, dsn
@@ -42,7 +42,8 @@ class LongWait:
         self._seconds = 0.0
 
     def look(self) -> float:
-        """Say who makes it wait, if anyone has for long; returns for how many seconds. Asks only from time to time."""
+        """Log who makes it wait, if it has waited long; returns for how many seconds. Queries only from time to
+        time."""
         now = time.monotonic()
         if now - self.began < PATIENCE_SECONDS or now - self._looked_at < _LOOK_SECONDS:
             return self._seconds
@@ -65,8 +66,8 @@ class LongWait:
 
 
 class LockWatch:
-    """Watches the blocks of `watching`: says who makes one wait that lasts, and ends a wait for a lock at a stop.
-    `waits`: is told for how many seconds one has waited; 0: it waits no more."""
+    """Watches the blocks of `watching`: logs who makes a statement wait for long, and ends a wait for a lock at a stop
+    signal. `waits` is called with the seconds waited; 0: no longer waiting."""
 
     def __init__(
         self, settings: Settings, stopping: threading.Event, waits: Callable[[float], object] = lambda _: None
@@ -111,8 +112,8 @@ class LockWatch:
             self._waits(seconds)
 
     def _end_wait(self, busy: _Busy) -> None:
-        """Only a statement that waits is cancelled: what runs goes on to its commit. If PostgreSQL takes no second
-        connection, after a moment whatever runs is: the transaction is then as if it had never begun."""
+        """Cancels only a statement that waits: one that runs continues to its commit. If PostgreSQL accepts no second
+        connection, cancels whatever runs after a moment; the transaction is then rolled back."""
         connection = busy.connection
         try:
             with (

@@ -16,8 +16,9 @@ PATIENCE_SECONDS = 10.0
 
 
 class Blocker(NamedTuple):
-    """A session that holds the lock or stands before us in its queue. None is what PostgreSQL shows of other roles'
-    sessions only to pg_read_all_stats: since when it is in a transaction, and the first words of its statement."""
+    """A session that holds the lock or is ahead of us in its queue. PostgreSQL shows since when a session of another
+    role is in a transaction, and the first words of its statement, only to pg_read_all_stats; otherwise both are
+    None."""
 
     pid: int
     role: str | None
@@ -35,8 +36,8 @@ class Blocker(NamedTuple):
 
 @dataclass(frozen=True)
 class LockWait:
-    """A session's wait for a lock: since when, for how long, for which table (None: a row, until the transaction ends
-    that changed it), in which mode, and who makes it wait."""
+    """A session's wait for a lock: since when, how long, for which table (None: for a row, until the transaction that
+    changed it ends), in which mode, and who makes it wait."""
 
     since: datetime
     seconds: float
@@ -50,7 +51,7 @@ class LockWait:
 
 
 def read_wait(cursor: Cursor, application: str = JOB, pid: int | None = None) -> LockWait | None:
-    """What the session of that process id, or else of that application, waits for now; None: for no lock."""
+    """What the session with that process id, or else with that application, is waiting for; None: not for a lock."""
     cursor.execute(statement("locks/blockers"), {"pid": pid, "application": application})
     rows = cursor.fetchall()
     if not rows:

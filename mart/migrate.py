@@ -1,6 +1,6 @@
 """Migrate: apply `sql/migrations/NNNN_name.sql` in order, each once, each in its own transaction.
 
-The first one makes the whole mart: those before it were squashed into it. A mart that has applied them goes on.
+The first one creates the whole mart: those before it were squashed into it. A mart that has applied them continues.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from sql import FOLDER, one_row, statement
 
 log = structlog.get_logger()
 _FILE_NAME = re.compile(r"(\d{4})_\w+\.sql")
-# The last migration of 0.1.0, as the ledger has it: with those before it, it made what 0011_mart makes.
+# The last migration of 0.1.0, as in the ledger: together with those before it, it created what 0011_mart creates.
 _LAST_OF_0_1_0 = ("0011_clock", "2629cd6049ac7e9af0d7acb91d78becd34f9941463011fc644f56f4c74073d35")
 
 
 @dataclass(frozen=True)
 class Migration:
-    """One migration file: its number, its name and its text."""
+    """One migration file: its number, name and text."""
 
     number: int
     name: str
@@ -42,7 +42,7 @@ class Migration:
 
 
 def migrations(folder: Path = FOLDER / "migrations") -> list[Migration]:
-    """The migrations in order. Raises StreamingError for a wrong name or a number that is missing or doubled."""
+    """The migrations in order. Raises StreamingError for a wrong name, or a missing or duplicate number."""
     found = []
     for path in sorted(folder.glob("*.sql")):
         match = _FILE_NAME.fullmatch(path.name)
@@ -61,10 +61,10 @@ def migrations(folder: Path = FOLDER / "migrations") -> list[Migration]:
 def migrate(connection: Connection, listed: list[Migration] | None = None) -> list[str]:
     """Bring the database to the newest migration and fill the tables that mirror `conf/`; returns the names applied.
 
-    Other segment definitions than before segment every customer anew.
+    If the segment definitions have changed, every customer is segmented again.
 
-    Safe to run again, and by two at once (an advisory lock). Raises StreamingError if a migration that was applied
-    has been edited since, if the database is newer than this code, or older than its first migration.
+    Safe to run again, and concurrently (it takes an advisory lock). Raises StreamingError if an applied migration has
+    been edited since, if the database is newer than this code, or older than its first migration.
     """
     listed = migrations() if listed is None else listed
     with connection, connection.cursor() as cursor:

@@ -1,8 +1,8 @@
-"""Next offsets: who may write, and from where. The mart and the lake hold them, whatever a Spark checkpoint says.
+"""Next offsets: who may write, and from where. The mart and the lake hold them, independent of Spark's checkpoint.
 
-A next offset is the end of what was covered, not the offset after the last record that was seen: after it there may be
-offsets without a record (a transaction's marks, what it took back). So a batch is held to the ranges that it was read
-from, and a batch without a record moves the next offsets, too.
+A next offset is the end of what was covered, not the offset after the last record seen: there may be more offsets
+without a record (a transaction's markers and aborted records). So a batch is checked against the ranges that it was
+read from, and even a batch without records advances the next offsets.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def read_next_offsets(cursor: Cursor, topic: Topic) -> dict[int, int]:
 
 
 def check_topic(cursor: Cursor, topic: Topic) -> None:
-    """Raise TopicChangedError if the mart holds next offsets of an earlier topic of this name."""
+    """Raise TopicChangedError if the mart's next offsets belong to an earlier topic of this name."""
     cursor.execute(statement("apply/select_topic_ids"), {"topic": topic.name, "topic_id": topic.topic_id})
     others = [row[0] for row in cursor.fetchall()]
     if others:
@@ -69,5 +69,5 @@ def advance(cursor: Cursor, writer: Writer, next_offsets: Mapping[int, int]) -> 
 
 
 def forget(cursor: Cursor, topic_name: str) -> None:
-    """Forget where the topic was applied to, so that the next run reads it from its first record."""
+    """Forget how far the topic was applied, so that the next run reads it from its first record."""
     cursor.execute(statement("apply/forget_next_offsets"), {"topic": topic_name})

@@ -24,7 +24,7 @@ _COORDINATES = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 
 @dataclass(frozen=True)
 class Rejected:
-    """One record that was not applied. `raw` is its value, byte for byte; None where it had none, and where it is of a
+    """One record that was not applied. `raw` is its value, byte for byte; None if it had none, and if it belongs to a
     customer who was `erased`."""
 
     partition: int
@@ -38,7 +38,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class Quarantined:
-    """One row of mart.rejected_invoice. `outcome` and `settled_at` are None while it waits."""
+    """One row of mart.rejected_invoice. `outcome` and `settled_at` are None until it is settled."""
 
     topic_id: str
     partition: int
@@ -53,13 +53,13 @@ class Quarantined:
 
     @property
     def coordinates(self) -> str:
-        """As the commands take them: partition and offset."""
+        """In the form that the commands take: partition and offset."""
         return f"{self.partition}:{self.offset}"
 
 
 @dataclass(frozen=True)
 class Count:
-    """Records quarantined for one reason with one outcome (None: they wait), and when the newest came."""
+    """Records quarantined for one reason with one outcome (None: not settled), and when the newest arrived."""
 
     reason: RejectReason
     outcome: str | None
@@ -68,10 +68,11 @@ class Count:
 
 
 def quarantine(cursor: Cursor, topic: Topic, rejected: Iterable[Rejected]) -> None:
-    """Write the records, in the caller's transaction. One that is there already stays as it is.
+    """Write the records, in the caller's transaction. A record that is already there stays as it is.
 
-    Whatever made a record wrong, it can be written here: a timestamp out of range becomes the earliest or latest one
-    that is read back in every zone, a character that no text column takes is escaped."""
+    Whatever is wrong with a record, it can be written here: a timestamp out of range becomes the earliest or latest one
+    that can be read back in every zone, and a character that a text column cannot hold is escaped.
+    """
     rows = [
         (
             topic.topic_id,
@@ -95,7 +96,8 @@ def _storable(text: str) -> str:
 
 
 def count(connection: Connection, topic: str, reasons: Collection[RejectReason], settled: bool = False) -> list[Count]:
-    """How many records of a topic wait for each reason (of `reasons`, if any), `settled` ones too if asked for."""
+    """How many of a topic's records are in quarantine for each reason (of `reasons`, if any), with `settled` also
+    settled ones."""
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("rejected/count"), _chosen(topic, reasons, settled))
         return [Count(RejectReason(reason), *rest) for reason, *rest in cursor.fetchall()]
@@ -123,7 +125,7 @@ def find(connection: Connection, topic: str, coordinates: str) -> Quarantined:
 
 
 def quarantined(cursor: Cursor) -> list[Quarantined]:
-    """The rows of a query for mart.rejected_invoice's columns."""
+    """The rows of a query that selects mart.rejected_invoice's columns."""
     return [
         Quarantined(topic_id, p, o, at, RejectReason(reason), detail, None if raw is None else bytes(raw), *rest)
         for topic_id, p, o, at, reason, detail, raw, *rest in cursor.fetchall()
@@ -135,7 +137,8 @@ def _chosen(topic: str, reasons: Collection[RejectReason], settled: bool) -> dic
 
 
 def check_coordinates(coordinates: Iterable[str]) -> list[str]:
-    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises UsageError for others."""
+    """Coordinates as a person gave them, `partition:offset` each, in one spelling. Raises UsageError for anything
+    else."""
     checked = []
     for given in coordinates:
         match = _COORDINATES.fullmatch(given)

@@ -1,4 +1,4 @@
-"""Refused: which records of a batch PostgreSQL itself does not take, found by trial."""
+"""Refused: find the records of a batch that only PostgreSQL refuses, by bisection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from sql import statement
 
-# What PostgreSQL says of a value. The last one is an OperationalError, and yet no outage: a key too large for an index.
+# What PostgreSQL says about a value. The last one, a key too large for an index, is an OperationalError but no outage.
 REFUSALS = (psycopg2.DataError, psycopg2.IntegrityError, errors.ProgramLimitExceeded)
 _DETAIL_CHARACTERS = 500
 
@@ -22,15 +22,15 @@ Trial = Callable[[pa.Table], None]
 
 @dataclass(frozen=True)
 class Refusal:
-    """A row's number in the table that was tried, and what PostgreSQL says of it."""
+    """The number of a row in the table that was tried, and what PostgreSQL says about it."""
 
     row: int
     detail: str
 
 
 def find_refused(cursor: Cursor, rows: pa.Table, trial: Trial) -> list[Refusal]:
-    """The rows that `trial` cannot write on top of the rows before them, by halving what is refused. Leaves nothing
-    behind. Any other error of the trial is raised: it is not a record's."""
+    """The rows that `trial` cannot write on top of the rows before them, found by bisecting whatever is refused. Leaves
+    nothing behind. Any other error of the trial is raised, because it is not about a record."""
     found: list[Refusal] = []
 
     def search(first: int, count: int) -> None:
@@ -56,12 +56,12 @@ def takes(cursor: Cursor, rows: pa.Table, trial: Trial) -> bool:
 
 
 def primary_message(refusal: psycopg2.Error) -> str:
-    """What PostgreSQL says of a value, without the row that it shows: for logs."""
+    """What PostgreSQL says about a value, without the row that it quotes: for logs."""
     return " ".join((refusal.diag.message_primary or str(refusal)).split())
 
 
 def _in_detail(refusal: psycopg2.Error) -> str:
-    """With the row, the line or the column that it shows: for the quarantine."""
+    """With the row, line or column that it quotes: for the quarantine."""
     said = (primary_message(refusal), refusal.diag.message_detail, refusal.diag.context)
     text = "; ".join(" ".join(part.split()) for part in said if part)
     return f"PostgreSQL: {text}"[:_DETAIL_CHARACTERS]
@@ -69,7 +69,7 @@ def _in_detail(refusal: psycopg2.Error) -> str:
 
 @contextmanager
 def _savepoint(cursor: Cursor) -> Iterator[None]:
-    """Keep what is done if it succeeds, undo it if it raises."""
+    """Keep the changes if the block succeeds, roll them back if it raises."""
     cursor.execute(statement("refused/begin_trial"))
     try:
         yield
@@ -81,7 +81,7 @@ def _savepoint(cursor: Cursor) -> Iterator[None]:
 
 @contextmanager
 def _undone(cursor: Cursor) -> Iterator[None]:
-    """Undo what is done, unless it raises: then the transaction is over anyway."""
+    """Roll back the changes, unless the block raises: then the transaction is over anyway."""
     cursor.execute(statement("refused/begin_trial"))
     yield
     cursor.execute(statement("refused/undo_trial"))

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class RejectReason(StrEnum):
-    """One member a reason; the value is its name in the mart, MEANING what an operator reads."""
+    """One member per reason; the value is its name in the mart, MEANING what an operator reads."""
 
     NO_VALUE = "no_value"
     TOO_LARGE = "too_large"

@@ -1,4 +1,4 @@
-"""Score: exact quintiles r, f, m of every customer, their segments, who moved, and what is kept of it."""
+"""Score: exact quintiles r, f, m of every customer, their segments, who moved, and the history kept of it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from sql import one_row, statement
 log = structlog.get_logger()
 Cause = Literal["definition changed", "policy changed", "repaired"]
 
-# A batch that changes a larger share of the customers than this is scored by a full ntile: measured by
+# A batch that changes a larger share of the customers than this is scored with a full ntile: measured by
 # `python -m bench.quintiles`. Both ways are exact.
 FULL_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Check:
-    """What a self-check found: customers that ought to be scored, and how many of their scores or segments, of the 12
+    """What a self-check found: how many customers should be scored, and how many of their scores or segments, of the 12
     cuts and of the totals are wrong."""
 
     customers: int
@@ -35,8 +35,9 @@ class Check:
 
 
 def lock_scores(cursor: Cursor) -> str | None:
-    """Be the only one who changes customers until the transaction's end: scores depend on all of them. Returns the
-    returns policy that their figures were made with; None in a mart that no job has described yet."""
+    """Keep everyone else from changing customers until the end of the transaction, because scores depend on all of
+    them. Returns the returns policy that the customers' figures were computed with; None in a mart that no job has
+    described yet."""
     cursor.execute(statement("apply/lock_shop"))
     row = cursor.fetchone()
     return None if row is None else str(row[0])
@@ -46,8 +47,8 @@ def score(cursor: Cursor, full_share: float = FULL_SHARE) -> int:
     """Bring every customer's scores and segment up to date after a batch, in the caller's transaction, under
     `lock_scores`; returns how many customers moved between segments.
 
-    The temporary table due_customer holds each customer that the batch wrote or deleted, with what stood before. Writes
-    a segment_change for each who moved; fresh_invoice tells their own purchases from being overtaken.
+    The temporary table due_customer holds each customer that the batch wrote or deleted, with their previous values.
+    Writes a segment_change for each customer who moved; fresh_invoice tells their own purchases from being overtaken.
     """
     cursor.execute(statement("score/count_due"))
     customers, due = one_row(cursor)
@@ -59,23 +60,23 @@ def score(cursor: Cursor, full_share: float = FULL_SHARE) -> int:
 
 
 def score_all(cursor: Cursor, cause: Cause | None = None) -> int:
-    """Score every customer anew by a full ntile, in the caller's transaction, under `lock_scores`; returns how many
-    customers moved. `cause` says why in their segment_change where it is not the batch in fresh_invoice."""
+    """Rescore every customer with a full ntile, in the caller's transaction, under `lock_scores`; returns how many
+    customers moved. `cause` is recorded in their segment_change if the reason is not the batch in fresh_invoice."""
     cursor.execute(statement("score/clear"))
     return _write_scores(cursor, "score/by_ntile", cause)
 
 
 def follow_definitions(cursor: Cursor) -> int | None:
-    """After mart.segment_score was filled: score everyone anew if the customers' segments are by other definitions, or
-    if there are no cuts yet, in the caller's transaction, under `lock_scores`. Returns how many moved, None if nothing
-    was to be done; their segment_change says "definition changed"."""
+    """After mart.segment_score was filled: rescore everyone, in the caller's transaction and under `lock_scores`, if
+    the customers' segments follow other definitions or there are no cuts yet. Returns how many moved, None if there was
+    nothing to do; their segment_change says "definition changed"."""
     cursor.execute(statement("score/is_outdated"))
     (outdated,) = one_row(cursor)
     return score_all(cursor, "definition changed") if outdated else None
 
 
 def record_check(cursor: Cursor) -> Check:
-    """Compare scores, cuts and totals with a full ntile and record what was found, in the caller's transaction."""
+    """Compare scores, cuts and totals with a full ntile and record the result, in the caller's transaction."""
     cursor.execute(statement("score/check"))
     check = Check(*one_row(cursor))
     cursor.execute(statement("score/record_check"), vars(check))
@@ -83,8 +84,8 @@ def record_check(cursor: Cursor) -> Check:
 
 
 def check_scores(connection: Connection) -> Check:
-    """Compare scores, cuts and totals with a full ntile and record what was found, in a transaction of its own. Nothing
-    of them is changed and nobody waits: it is one statement, so all is of one moment. Reads every customer (2-4 s a
+    """Compare scores, cuts and totals with a full ntile and record the result, in a transaction of its own. It changes
+    none of them and blocks nobody: it is one statement, and so sees one moment. Reads every customer (2-4 s per
     million)."""
     with connection, connection.cursor() as cursor:
         check = record_check(cursor)
@@ -96,8 +97,8 @@ def check_scores(connection: Connection) -> Check:
 
 
 def thin_history(connection: Connection, minutes_kept_days: int, hours_kept_days: int) -> int:
-    """Thin the segments' trend: minutes to hours after so many days, hours to days after so many; returns the rows
-    removed. A kept row is the last of its hour or day, unchanged."""
+    """Thin out the segments' history: minutes to hours after so many days, hours to days after so many; returns the
+    number of rows removed. A kept row is the last of its hour or day, unchanged."""
     with connection, connection.cursor() as cursor:
         cursor.execute(
             statement("score/thin_history"),

@@ -1,8 +1,8 @@
-"""A command's session of PostgreSQL: who makes it wait for a lock is said, and a stop signal ends what it runs.
+"""A command's session of PostgreSQL: logs who makes it wait for a lock, and ends what it runs at a stop signal.
 
-psycopg2 waits in C, where Python runs no handler of a signal, and its wait callback knows no COPY. So another thread
-hears of the signal, by Python's wakeup descriptor, and has PostgreSQL cancel the statement (mart/watchdog.py: or shuts
-the connection, where no answer comes); the signal's own handler then ends the command.
+psycopg2 waits in C, where Python runs no signal handlers, and its wait callback does not support COPY. So another
+thread learns of the signal through Python's wakeup descriptor and has PostgreSQL cancel the statement (or, if there is
+no answer, shuts the connection: mart/watchdog.py). The signal's own handler then ends the command.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _END = 0  # no signal's number
 
 @contextmanager
 def session(dsn: str, application: str, connect: Callable[[str, str], Session] = connect_plainly) -> Iterator[Session]:
-    """A connection for the block, closed at its end. Raises what `answering` raises, of the block too."""
+    """A connection for the block, closed at its end. Raises what `answering` raises, also for errors in the block."""
     with answering(), closing(connect(dsn, application)) as connection, _watched(connection, dsn):
         yield connection
 
@@ -39,7 +39,7 @@ def _watched(connection: Session, dsn: str) -> Iterator[None]:
         heard, told = (stack.enter_context(end) for end in socket.socketpair())
         heard.settimeout(TICK_SECONDS)
         told.setblocking(False)
-        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
+        if threading.current_thread() is threading.main_thread():  # no other thread gets signals
             stack.enter_context(cleared_away())
             before = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
             stack.callback(signal.set_wakeup_fd, before)

@@ -18,8 +18,8 @@ def apply_shop_rules(connection: Connection, settings: Settings) -> None:
 
 
 def adopt_rules(cursor: Cursor, settings: Settings) -> None:
-    """Write the shop's rules into the mart, and rebuild monetary if the returns policy is another than before, in the
-    caller's transaction. A job does so once it has taken over: an older one's batch is written by then, or fenced."""
+    """Write the shop's rules into the mart, in the caller's transaction, and rebuild monetary if the returns policy has
+    changed. A job does this once it has taken over, when an older job's batch is either committed or fenced."""
     rules = {
         "returns_policy": settings.returns_policy,
         "recency_clock": settings.recency_clock,

@@ -1,4 +1,4 @@
-"""Status: how the stream, the nightly job and the disks are now, as the servers and this machine tell it."""
+"""Status: the current state of the stream, the nightly job and the disks, from the servers and this machine."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from sql import one_row, statement
 from topic.describe import Topic, describe_topic, written_at
 from topic.offsets import behind
 
-_PATIENCE_SECONDS = 15.0  # a server that restarts is no news
+_PATIENCE_SECONDS = 15.0  # a restarting server is not worth an alert
 
 
 @dataclass(frozen=True)
 class Batches:
-    """The committed batches of a topic: when the last one was, and how long ago by the mart's clock (None: none yet);
-    records and rejected ones of the window that was asked for."""
+    """The committed batches of a topic: when the last one was committed, and how long ago by the mart's clock (None:
+    none yet); records and rejected records within the requested window."""
 
     last_at: datetime | None
     since_seconds: float | None
@@ -42,7 +42,7 @@ class Batches:
 
 
 class RunStatus(StrEnum):
-    """What became of a run of the rules: mart.rule_run.status."""
+    """The outcome of a run of the rules: mart.rule_run.status."""
 
     PUBLISHED = "published"
     KEPT_BACK = "kept back"
@@ -50,8 +50,8 @@ class RunStatus(StrEnum):
 
 @dataclass(frozen=True)
 class Nightly:
-    """The nightly job: status (None: no run yet), reason, business date and time of its newest
-    run, when rules were published last (None: never), since when new ones are waited for, and for how many hours."""
+    """The nightly job: status (None: no run yet), reason, business date and time of its newest run; when rules were
+    last published (None: never); since when new ones are due, and for how many hours."""
 
     status: RunStatus | None
     reason: str | None
@@ -64,7 +64,7 @@ class Nightly:
 
 @dataclass(frozen=True)
 class Disk:
-    """The disk that a folder is on; `size_bytes` without what is reserved for root, as `df` counts."""
+    """The disk that a folder is on; `size_bytes` excludes what is reserved for root, as in `df`."""
 
     folder: str
     path: Path
@@ -78,15 +78,18 @@ class Disk:
 
 @dataclass(frozen=True)
 class Observed:
-    """One look. A server that did not answer has its reason in `broker_problem` or `mart_problem`, and what would have
-    been learnt from it is None.
+    """One look. If a server did not answer, the reason is in `broker_problem` or `mart_problem`, and everything that
+    depends on it is None.
 
-    `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer. `lag`: records of the
-    topic that are not applied; `waiting`: those of them that were produced longer than ALERT_STALE_SECONDS ago. Both
-    need broker and mart. `held`: records as old that stand in or behind a transaction which a producer has left open:
-    the job is not given them, and they are in no lag. `failed`: records that wait in quarantine as internal_error.
-    `ahead`: invoices dated later than PostgreSQL's clock allows. `wrong_scores`: what the newest check
-    found. `unwatched`: what has no disk to look at.
+    - `blocked`: what the job waits for, if it has waited for a lock in the mart for 10 s or longer.
+    - `lag`: records of the topic that are not applied; `waiting`: those of them produced longer than
+      ALERT_STALE_SECONDS ago. Both need broker and mart.
+    - `held`: equally old records in or behind a transaction that a producer has left open: the job does not get them,
+      and no lag counts them.
+    - `failed`: records in quarantine as internal_error.
+    - `ahead`: invoices dated later than PostgreSQL's clock allows.
+    - `wrong_scores`: what the newest check found.
+    - `unwatched`: what has no disk to look at.
     """
 
     broker_problem: str | None = None
@@ -138,7 +141,7 @@ def observe(settings: Settings) -> Observed:
 
 
 def read_long_wait(connection: Connection) -> LockWait | None:
-    """What the job waits for, if it has waited for a lock so long that it is news."""
+    """What the job waits for, if it has waited for a lock long enough to report it."""
     with connection, connection.cursor() as cursor:
         wait = read_wait(cursor)
     return wait if wait is not None and wait.seconds >= PATIENCE_SECONDS else None
@@ -158,7 +161,7 @@ def read_last_batch(connection: Connection, topic: str) -> tuple[datetime | None
 
 
 def read_nightly(connection: Connection) -> Nightly:
-    """The nightly job, as the mart knows it: a run that broke off before it could write leaves no trace there."""
+    """The nightly job, as far as the mart knows: a run that died before it could write leaves no trace there."""
     status, *rest = _ask(connection, "nightly")
     return Nightly(None if status is None else RunStatus(status), *rest)
 
@@ -177,7 +180,7 @@ def count_segments(connection: Connection) -> dict[str, int]:
 
 
 def disks(settings: Settings) -> tuple[Disk, ...]:
-    """The disks of lake and checkpoints, as far as they are folders of this machine."""
+    """The disks of lake and checkpoints, if they are folders of this machine."""
     return tuple(
         Disk(folder, path, usage.free, usage.used + usage.free)
         for folder, place in (("lake", settings.lake), ("checkpoint", settings.checkpoints))
@@ -195,7 +198,7 @@ def _unwatched(settings: Settings) -> str | None:
 
 
 def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
-    """The topic, and where what is written of its partitions ended ALERT_STALE_SECONDS ago."""
+    """The topic, and the offset that each partition had reached ALERT_STALE_SECONDS ago."""
     brokers = Brokers.of(settings)
     brokers = replace(brokers, timeout_seconds=min(brokers.timeout_seconds, _PATIENCE_SECONDS))
     topic = describe_topic(brokers, settings.kafka_topic)
@@ -204,7 +207,7 @@ def _ask_broker(settings: Settings) -> tuple[Topic, dict[int, int]]:
 
 
 def _ask_mart(settings: Settings, connection: Connection, topic: Topic | None, written: Mapping[int, int]) -> Observed:
-    """What the mart knows; with the broker's answer, how far it is behind, too."""
+    """What the mart knows; with the broker's answer, also how far it is behind."""
     [failed] = _ask(connection, "failed", reason=RejectReason.INTERNAL_ERROR.value)
     [ahead] = _ask(connection, "ahead")
     found = Observed(
@@ -229,7 +232,7 @@ def _ask_mart(settings: Settings, connection: Connection, topic: Topic | None, w
 
 
 def _read_next_offsets(connection: Connection, topic: Topic) -> tuple[dict[int, int], dict[int, float]]:
-    """Of each partition where it is applied to, and for how many seconds it has stood there."""
+    """Each partition's next offset, and for how many seconds it has not moved."""
     with connection, connection.cursor() as cursor:
         cursor.execute(statement("observe/next_offsets"), {"topic_id": topic.topic_id})
         found = cursor.fetchall()
@@ -237,8 +240,8 @@ def _read_next_offsets(connection: Connection, topic: Topic) -> tuple[dict[int, 
 
 
 def _held(topic: Topic, standing: Mapping[int, float], written: Mapping[int, int], patience_seconds: float) -> int:
-    """Records that were written long ago, beyond the end of what is committed. Not of a partition that moved meanwhile:
-    there transactions come and go, and a record's timestamp may be older than the record."""
+    """Records that were written long ago and are beyond the end of what is committed. Partitions that have moved
+    meanwhile are left out: their transactions come and go, and a record's timestamp may be older than the record."""
     return sum(
         max(0, at - topic.end_offsets[p]) for p, at in written.items() if standing.get(p, inf) >= patience_seconds
     )
@@ -251,5 +254,5 @@ def _ask(connection: Connection, name: str, **parameters: Any) -> tuple[Any, ...
 
 
 def _existing(path: Path) -> Path:
-    """The folder, or the nearest one above it that is there."""
+    """The folder, or the nearest existing one above it."""
     return next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())

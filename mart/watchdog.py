@@ -1,6 +1,6 @@
-"""The watchdog over a session's work: a server that has fallen silent (its host is gone, or it is stopped) answers no
-request to cancel, and psycopg2 would wait for it as long as it likes. Then our end of the connection is shut.
-"""
+"""A watchdog over a session's work. A server that has fallen silent (its host is gone, or it is stopped) does not
+answer a request to cancel, and psycopg2 would wait for it indefinitely. In that case we shut our end of the
+connection."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 
 class Watchdog:
-    """Asks PostgreSQL about a session, one question at a time, each in a thread of its own: whoever has the watchdog
-    never waits for an answer."""
+    """Asks PostgreSQL about a session, one question at a time, each in its own thread: the caller never waits for an
+    answer."""
 
     def __init__(self, connection: Session) -> None:
         self._connection = connection
@@ -34,14 +34,14 @@ class Watchdog:
         self._cut = False
 
     def ask(self, question: Callable[[], object]) -> None:
-        """Put the question, unless the one before is not answered yet. Where it fails is no answer."""
+        """Ask, unless the previous question is still unanswered. A failure counts as no answer."""
         if self._asking is None or not self._asking.is_alive():
             self._asking = threading.Thread(target=self._put, args=(question,), name="question", daemon=True)
             self._asking.start()
 
     def end(self, cancel: Callable[[], object]) -> None:
-        """Have PostgreSQL end what runs; called again and again. If it answers nothing for SILENCE_SECONDS, what waits
-        for it fails, as it does where the server closes the connection."""
+        """Have PostgreSQL end what runs; called repeatedly. If it answers nothing for SILENCE_SECONDS, the waiting call
+        fails, as if the server had closed the connection."""
         self._answered_at = self._answered_at or time.monotonic()
         self.ask(cancel)
         if not self._cut and time.monotonic() - self._answered_at >= SILENCE_SECONDS:
@@ -70,6 +70,6 @@ def cancel(connection: Session, dsn: str) -> None:
 
 
 def _shut(connection: Session) -> None:
-    """By a second descriptor of the same socket: the connection's own is its library's to close."""
+    """Through a second descriptor of the same socket: only the library may close the connection's own."""
     with suppress(psycopg2.Error, OSError), socket.socket(fileno=os.dup(connection.fileno())) as line:
         line.shutdown(socket.SHUT_RDWR)

@@ -1,1 +1,1 @@
-"""Operations: what an operator does, one command a file."""
+"""Operations: what an operator does, one command per file."""

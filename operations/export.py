@@ -1,4 +1,4 @@
-"""Export: all that mart and lake store of one customer."""
+"""Export: everything that mart and lake store about one customer."""
 
 from __future__ import annotations
 
@@ -27,10 +27,11 @@ _QUARANTINED = (
 
 
 def export(settings: Settings, customer: str) -> dict[str, Any]:
-    """What is stored of a customer: the mart's row with scores and segment, invoices, what pruned ones came to, moves,
-    the quarantined records that hold the id, and the lake's invoices with their lines, each copy a row (null: no lake).
+    """What is stored about a customer: the mart's row with scores and segment, invoices, the sums of pruned ones,
+    moves, the quarantined records that contain the id, and the lake's invoices with their lines, one row per copy
+    (null: no lake).
 
-    The mart is read as MART_DSN, of one moment. Raises StreamingError if nothing is stored.
+    The mart is read as MART_DSN, as of one moment. Raises StreamingError if nothing is stored.
     """
     with session(settings.require_mart(), "retail-mart export") as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
@@ -61,8 +62,9 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
 def landed(lake: str, customer: str) -> dict[str, Any]:
     """The lake's version, and its rows of a customer, oldest invoice first. Raises UnavailableError, StreamingError.
 
-    By delta-rs's own engine: Arrow's threads give delta-rs's files back to Python after the last row is there, and
-    where the process ends meanwhile, as after this command, they abort it (https://github.com/apache/arrow/issues/34314).
+    Uses delta-rs's own engine: Arrow's threads return delta-rs's files to Python after the last row has arrived, and if
+    the process ends meanwhile, as it does after this command, they abort it
+    (https://github.com/apache/arrow/issues/34314).
     """
     table = existing_lake(lake)
     of_the_customer = statement("export/landed").format(customer=customer.replace("'", "''"))
@@ -72,7 +74,7 @@ def landed(lake: str, customer: str) -> dict[str, Any]:
 
 
 def to_json(found: dict[str, Any]) -> str:
-    """Money as text with its decimals, times in ISO 8601, raw values as text or, where they are none, as base64."""
+    """Money as text with its decimals, times in ISO 8601, raw values as text, or as base64 if they are not text."""
     return json.dumps(found, default=_plain, ensure_ascii=False, indent=2)
 
 

@@ -7,7 +7,7 @@ import json
 from conf.settings import Settings
 from operations.alerts import CONDITIONS, Condition
 
-# What is told of whoever does not tell the metrics.
+# The alert about the job when it serves no metrics.
 _JOB_DOWN = Condition(
     title="the streaming job serves no metrics",
     advice="Start it again, or see its METRICS_PORT.",

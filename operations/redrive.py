@@ -1,7 +1,7 @@
-"""Redrive: quarantined records that today's rules accept go onto the topic again, and through the whole pipeline.
+"""Redrive: send quarantined records that today's rules accept to the topic again, and through the whole pipeline.
 
-A redriven record is a new record with the same value: the stream applies it by its invoice number exactly once and
-lands it in the lake, by the same code as any other. So a redrive that was cut short is simply run again.
+A redriven record is a new record with the same value: the stream applies it exactly once by its invoice number and
+lands it in the lake, with the same code as any other. So an interrupted redrive is simply run again.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class Outcome(StrEnum):
 
 @dataclass
 class Redriven:
-    """What was done: records sent again, records whose invoice is in the mart already, and how many stay for which
-    reason. `seen` is the sum."""
+    """What was done: records sent again, records whose invoice is already in the mart, and how many stay in quarantine
+    for which reason. `seen` is the sum."""
 
     sent: int = 0
     in_the_mart: int = 0
@@ -57,7 +57,7 @@ class Redriven:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """What is to become of a record: sent if it has an invoice, else its new reason, detail and outcome."""
+    """What becomes of a record: it is sent if it has an invoice; otherwise its new reason, detail and outcome."""
 
     record: Quarantined
     reason: RejectReason
@@ -73,12 +73,12 @@ def redrive(
     coordinates: Collection[str] = (),
     dry_run: bool = False,
 ) -> Redriven:
-    """Parse the waiting records of KAFKA_TOPIC again (all, or those of some reasons, or at some coordinates as
-    quarantine.check_coordinates returns them) and send the now-valid ones.
+    """Parse the unsettled records of KAFKA_TOPIC again (all, or those with some reasons, or at some coordinates as
+    quarantine.check_coordinates returns them) and send those that are now valid.
 
-    A record that is still wrong stays, with the current reason. `dry_run` only counts. Raises what
-    Sender raises; UnavailableError if the brokers do not take them all: then those of the page stay, and may be
-    sent twice, which the stream recognises.
+    A record that is still wrong stays in quarantine, with its current reason. `dry_run` only counts. Raises what Sender
+    raises, and UnavailableError if the brokers do not accept all of them: then those of the page stay in quarantine,
+    and may be sent twice, which the stream recognises.
     """
     done = Redriven()
     with nullcontext() if dry_run else _sender(settings) as sender:
@@ -132,7 +132,7 @@ def _verdicts(cursor: Cursor, settings: Settings, records: Iterable[Quarantined]
 
 
 def _parsed(record: Quarantined, settings: Settings) -> Invoice | RejectedError:
-    """By today's rules, and as a record of now, which it will be."""
+    """Parsed by today's rules, with the current time as its timestamp, as it will have."""
     try:
         return parse_invoice(record.raw, datetime.now(UTC), settings.zone, settings.max_message_bytes)
     except RejectedError as error:

@@ -1,4 +1,4 @@
-"""Rejected: what the commands take and show of quarantined records."""
+"""Rejected: what the commands accept and show of quarantined records."""
 
 from __future__ import annotations
 

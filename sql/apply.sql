@@ -1,14 +1,14 @@
--- What the streaming job runs, in the order in which it runs: a writer takes over; each batch takes the fence, looks at
--- its next offsets, stages what came, inserts what is new, brings customers up to date (sql/score.sql scores them), puts
--- the rest in quarantine, moves the next offsets and records the batch, all in one transaction; then what happens seldom:
--- the shop's rules change, next offsets are forgotten.
+-- What the streaming job runs, in the order in which it runs. A writer takes over. Each batch checks the fence and its
+-- next offsets, stages what came, inserts what is new, updates customers (sql/score.sql scores them), quarantines the
+-- rest, advances the next offsets and records the batch, all in one transaction. Then the rare statements: the shop's
+-- rules change, next offsets are forgotten.
 
 -- name: create_stage
--- Temporary tables of the writer's session, emptied at each commit, or, behind a pooler, of the transaction alone: what
--- came, what of it was new, and the customers to score anew, with what stands now (null where the customer has none now)
--- and what stood before the batch (null where the customer had none): a row each that the batch wrote or deleted, and
--- further rows of those that a cut `passed`, who may be there twice. Not LIKE mart.invoice: `restore` has its stage before
--- there is a mart, and no writer waits for a lock of it where nobody says who holds it.
+-- Temporary tables of the writer's session, emptied at each commit, or, behind a pooler, of one transaction: what came,
+-- what of it was new, and the customers to rescore with their current values (null if deleted) and their previous ones
+-- (null if new): one row for each that the batch wrote or deleted, and further rows for those that a cut `passed`, so a
+-- customer may be there twice. Not LIKE mart.invoice: `restore` stages before there is a mart, and no writer should
+-- wait for a lock on it where nobody says who holds it.
 CREATE TEMPORARY TABLE IF NOT EXISTS staged_invoice (
     invoice         text COLLATE "C" NOT NULL,
     invoice_date    timestamp NOT NULL,
@@ -49,7 +49,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS due_customer (
 ) ON COMMIT {on_commit};
 
 -- name: take_over
--- Each start of a writer takes the next epoch of its topic: the one before it fails at the fence.
+-- Each start of a writer takes the next epoch of its topic; the previous writer then fails at the fence.
 INSERT INTO mart.stream_writer AS w (topic, epoch, application)
 VALUES (%(topic)s, 1, %(application)s)
 ON CONFLICT (topic) DO UPDATE
@@ -57,23 +57,23 @@ SET epoch = w.epoch + 1, application = excluded.application, started_at = now()
 RETURNING epoch
 
 -- name: select_topic_ids
--- Another topic of the same name was read before: it was deleted and made anew.
+-- Another topic of the same name was read before: it was deleted and re-created.
 SELECT DISTINCT topic_id::text FROM mart.next_offset WHERE topic = %(topic)s AND topic_id <> %(topic_id)s
 
 -- name: fence
--- Locks the topic's row: a writer whose epoch is no longer the one that stands here must stop.
+-- Locks the topic's row: a writer whose epoch is no longer the one stored here must stop.
 SELECT epoch, application, started_at FROM mart.stream_writer WHERE topic = %(topic)s FOR UPDATE
 
 -- name: select_next_offsets
 SELECT "partition", next_offset FROM mart.next_offset WHERE topic_id = %(topic_id)s
 
 -- name: invoice_content
--- What the mart has of an invoice's content, also when its customer is erased: by this, with customer and digest, it is
--- compared with a copy and with the lake. A new field of the event is added here, and goes the whole way.
+-- The mart's part of an invoice's content, kept even if its customer is erased. Together with customer and digest it is
+-- compared with a copy and with the lake. A new field of the event is added here, and everything else follows.
 invoice_date, line_count, counting_lines, purchased, returned
 
 -- name: invoice_columns
--- The columns of an invoice that apply writes, written once: streaming.apply stages what they say.
+-- The columns of an invoice that apply writes, listed once: streaming.apply stages these.
 invoice, customer_id, {apply/invoice_content}, content_sha256, kafka_partition, kafka_offset, kafka_timestamp
 
 -- name: copy_staged
@@ -91,14 +91,14 @@ WHERE EXISTS (SELECT FROM mart.erased_customer)
       IN (SELECT customer_sha256 FROM mart.erased_customer)
 
 -- name: skip_pruned
--- A number that was pruned was counted once already. One look by the key for each record, and none while nothing was
--- pruned: a join would be planned for an emptier mart.
+-- A pruned number was counted before. One key lookup per record, and none while nothing is pruned: a join would be
+-- planned for an emptier mart.
 DELETE FROM staged_invoice
 WHERE EXISTS (SELECT FROM mart.pruned_invoice)
   AND (SELECT true FROM mart.pruned_invoice p WHERE p.invoice = staged_invoice.invoice)
 
 -- name: insert_invoices
--- Of several records with one invoice number the earliest wins, whatever the order of partitions.
+-- If several records have one invoice number, the earliest wins, whatever the order of partitions.
 WITH inserted AS (
     INSERT INTO mart.invoice (
         {apply/invoice_columns}
@@ -113,8 +113,8 @@ WITH inserted AS (
 INSERT INTO fresh_invoice SELECT * FROM inserted
 
 -- name: select_conflicts
--- Records whose invoice number stands in the mart with other content. Where the digest went with an erased customer,
--- content is what the mart has of it.
+-- Records whose invoice number is in the mart with other content. If the digest went with an erased customer, content
+-- is what the mart still has of it.
 SELECT s.kafka_partition, s.kafka_offset, s.kafka_timestamp, s.invoice, i.kafka_partition, i.kafka_offset
 FROM staged_invoice s
 JOIN mart.invoice i USING (invoice)
@@ -124,13 +124,13 @@ WHERE i.content_sha256 <> s.content_sha256
 ORDER BY s.kafka_partition, s.kafka_offset
 
 -- name: lock_shop
--- Held from here to the commit: whoever scores customers or changes the shop's rules takes turns.
+-- Held from here to the commit: everyone who scores customers or changes the shop's rules takes turns.
 SELECT returns_policy FROM mart.shop FOR UPDATE
 
 -- name: advance_clock
--- The newest invoice date that is not later than PostgreSQL's clock by more than a day, whatever the records say of
--- themselves: of what the mart knew, of the batch, and of what was ahead of the clock before and no longer is. A clock
--- that was set back takes the date back with it.
+-- The newest invoice date that is at most a day ahead of PostgreSQL's clock, whatever the records claim: of what the
+-- mart knew, of the batch, and of what was ahead of the clock and no longer is. If the clock is set back, so is this
+-- date.
 UPDATE mart.shop
 SET clock_limit = now_allowed.until,
     newest_invoice_date = greatest(
@@ -146,8 +146,9 @@ SET clock_limit = now_allowed.until,
 FROM (SELECT (now() AT TIME ZONE time_zone) + interval '1 day' AS until FROM mart.shop) now_allowed
 
 -- name: upsert_customers
--- In key order, so that two writers could never deadlock. Under `ignore`, returns change nothing. What stood before goes
--- to due_customer with what stands now: all parts of one statement see the table as it was before the statement.
+-- In key order, so that two writers can never deadlock. Under `ignore`, returns change nothing. The previous values go
+-- to due_customer together with the current ones: all parts of one statement see the table as it was before the
+-- statement.
 WITH purchase AS (
     SELECT customer_id,
            max(invoice_date) FILTER (WHERE counting_lines > 0) AS last_purchase,
@@ -182,7 +183,7 @@ FROM written
 LEFT JOIN old USING (customer_id)
 
 -- name: quarantine
--- A record that is replayed is there already.
+-- A replayed record is already there.
 INSERT INTO mart.rejected_invoice (
     topic_id, topic, "partition", "offset", kafka_timestamp, reason, detail, raw, outcome, settled_at
 )
@@ -190,7 +191,7 @@ VALUES %s
 ON CONFLICT (topic_id, "partition", "offset") DO NOTHING
 
 -- name: advance_next_offsets
--- In the transaction of the batch: what is applied and how far it was read cannot differ.
+-- In the batch's transaction: what is applied and how far it was read cannot diverge.
 INSERT INTO mart.next_offset (topic_id, topic, "partition", next_offset, writer_epoch)
 SELECT %(topic_id)s::uuid, %(topic)s, "partition", next_offset, %(epoch)s
 FROM unnest(%(partitions)s::integer[], %(next_offsets)s::bigint[]) moved ("partition", next_offset)
@@ -198,7 +199,8 @@ ON CONFLICT (topic_id, "partition") DO UPDATE
 SET next_offset = excluded.next_offset, writer_epoch = excluded.writer_epoch, updated_at = now()
 
 -- name: record_batch
--- Begun when its transaction was. The sums are those of new invoices alone; returns how many of them are ahead of the clock.
+-- It began when its transaction did. The sums are those of new invoices only; returns how many of them are ahead of the
+-- clock.
 INSERT INTO mart.batch (
     topic, writer_epoch, started_at, records, invoices, duplicates, rejected,
     oldest_kafka_timestamp, newest_kafka_timestamp, purchased, returned
@@ -212,16 +214,16 @@ RETURNING id, (SELECT count(*) FROM fresh_invoice JOIN mart.shop ON invoice_date
 SELECT customer_segment, customers FROM mart.segment_count
 
 -- name: apply_shop_rules
--- The one row that the views take the shop's settings from.
+-- The one row from which the views take the shop's settings.
 INSERT INTO mart.shop (returns_policy, recency_clock, time_zone)
 VALUES (%(returns_policy)s, %(recency_clock)s, %(time_zone)s)
 ON CONFLICT (only_row) DO UPDATE
 SET recency_clock = excluded.recency_clock, time_zone = excluded.time_zone, returns_policy = excluded.returns_policy
 
 -- name: recounted_customers
--- One row a customer, from the invoices of a table and what pruned ones came to: what mart.customer must be, but for the
--- scores. A customer of whom only returns are known has frequency 0, and a row only where returns count (`net`), as apply
--- writes it, or where it is there already from when they did.
+-- One row per customer, from the invoices of a table and the sums of pruned ones: what mart.customer must be, except
+-- for the scores. A customer known only from returns has frequency 0, and a row only if returns count (`net`), as apply
+-- writes it, or if the row is already there from when they did.
 SELECT customer_id,
        max(last_purchase) AS last_purchase,
        sum(frequency)::bigint AS frequency,
@@ -240,8 +242,8 @@ HAVING sum(frequency) > 0
     OR customer_id IN (SELECT customer_id FROM mart.customer)
 
 -- name: rebuild_customers
--- Every customer anew, by apply/recounted_customers from mart.invoice, under another returns policy. A customer of whom
--- only returns are known stays as a row with frequency 0, which no view shows.
+-- Rebuilds every customer by apply/recounted_customers from mart.invoice, under another returns policy. A customer
+-- known only from returns stays as a row with frequency 0, which no view shows.
 INSERT INTO mart.customer AS c (customer_id, last_purchase, frequency, monetary)
 {customers}
 ORDER BY customer_id

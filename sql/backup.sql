@@ -1,5 +1,5 @@
--- Backup and restore: a snapshot that pg_dump and the next offsets share; on the way back an empty database, and older
--- jobs fenced.
+-- Backup and restore: a snapshot that pg_dump and the next offsets share; for a restore, checking that the database is
+-- empty, and fencing older jobs.
 
 -- name: is_empty
 SELECT to_regnamespace('mart') IS NULL AND to_regclass('public.migration') IS NULL
@@ -11,5 +11,5 @@ SELECT pg_export_snapshot()
 SELECT max(number), (SELECT count(*) FROM mart.invoice) FROM public.migration
 
 -- name: fence_older_jobs
--- Past any epoch that jobs may have reached since the backup.
+-- Beyond any epoch that jobs may have reached since the backup.
 UPDATE mart.stream_writer SET epoch = epoch + 1000, application = 'restore', started_at = now()

@@ -1,5 +1,5 @@
--- What the benchmarks run: latencies of a stream, sizes over a soak; scoring by cuts against a full ntile; the peers'
--- tables and statements; what becomes visible of each way, and when.
+-- What the benchmarks run: latencies of a stream, sizes during a soak; scoring by cuts against a full ntile; the peers'
+-- tables and statements; what becomes visible for each contender, and when.
 
 -- name: first_record
 SELECT min(kafka_timestamp) FROM mart.invoice WHERE kafka_timestamp >= %(start)s - interval '1 second'
@@ -21,9 +21,9 @@ FROM mart.batch
 WHERE applied_at > %(start)s + make_interval(secs => %(after)s) AND records > 0
 
 -- name: latency_by_minute
--- One row a minute from `start` on, of the invoices that Kafka took before `until` seconds: minute (0 the first),
--- invoices, p50 and p99 of their latency from the Kafka record's timestamp to the commit in PostgreSQL
--- (track_commit_timestamp), milliseconds.
+-- One row per minute since `start`, of the invoices that Kafka received before `until` seconds: minute (0 is the
+-- first), invoices, p50 and p99 of their latency from the Kafka record's timestamp to the commit in PostgreSQL
+-- (track_commit_timestamp), in milliseconds.
 SELECT floor(extract(epoch FROM kafka_timestamp - %(start)s) / 60)::integer AS minute,
        count(*) AS invoices,
        percentile_disc(0.50) WITHIN GROUP (ORDER BY ms) AS p50,
@@ -56,8 +56,8 @@ WHERE newest_record >= %(start)s
 SELECT pg_database_size(current_database())
 
 -- name: table_sizes
--- One row a table of the mart, and one of PostgreSQL's catalogs: bytes with indexes and TOAST, live and dead rows as
--- the statistics know them.
+-- One row per table of the mart, and one for PostgreSQL's catalogs: bytes with indexes and TOAST, live and dead rows
+-- according to the statistics.
 SELECT relname::text AS "table", pg_total_relation_size(relid) AS bytes, n_live_tup AS live, n_dead_tup AS dead
 FROM pg_stat_user_tables
 WHERE schemaname = 'mart'
@@ -68,7 +68,8 @@ WHERE schemaname = 'pg_catalog'
 ORDER BY "table"
 
 -- name: fill_customers
--- A shop of so many customers: most bought once or twice, few very often; the last purchases of a year, more of them recent.
+-- A shop of that many customers: most bought once or twice, few very often; last purchases over a year, more of them
+-- recent.
 INSERT INTO mart.customer (customer_id, last_purchase, frequency, monetary)
 SELECT customer_id,
        timestamp '2025-06-30' - make_interval(days => (365 * recency * recency)::int, mins => (600 * recency)::int),
@@ -81,7 +82,7 @@ FROM (
 ) made_up
 
 -- name: stage_invoices
--- One invoice each of so many customers: one in twenty is new, the others are drawn from the frequent ones more often.
+-- One invoice each of that many customers: one in twenty is new, the others are drawn with a bias to frequent ones.
 INSERT INTO fresh_invoice (invoice, invoice_date, customer_id, counting_lines, purchased, returned)
 SELECT %(batch)s || '-' || customer_id, timestamp '2025-07-01' + make_interval(mins => %(batch)s * 10), customer_id, 3,
        round((5 + 200 * random() ^ 3)::numeric, 2), 0
@@ -98,7 +99,7 @@ FROM (
 ) buyer
 
 -- name: full_ntile
--- The usual way, for comparison: a full ntile(5) of each metric a batch; writes the rows that changed, and who moved.
+-- The usual way, for comparison: a full ntile(5) of each metric per batch; writes the rows that changed, and who moved.
 WITH place AS (
     SELECT customer_id, r AS from_r, f AS from_f, m AS from_m, segment AS from_segment,
            ntile(5) OVER (ORDER BY last_purchase::date, customer_id) AS to_r,
@@ -157,7 +158,7 @@ CREATE TEMPORARY TABLE IF NOT EXISTS new_score (customer_id text COLLATE "C", r 
 ON COMMIT DELETE ROWS
 
 -- name: write_scores
--- What DuckDB found, back in the mart.
+-- Writes what DuckDB found back to the mart.
 UPDATE mart.customer c
 SET r = n.r, f = n.f, m = n.m, segment = s.segment, updated_at = now()
 FROM new_score n
@@ -168,8 +169,8 @@ WHERE c.customer_id = n.customer_id
 SELECT sum(hashtextextended(concat_ws(' ', customer_id, r, f, m, segment), 0)::numeric) FROM mart.customer
 
 -- name: peer_tables
--- What the peers keep. Their customers hold what each of them can keep current by itself; scores and segment are worked
--- out by a view whenever somebody reads them, which costs the peer nothing when it writes.
+-- What the peers keep. Their customers hold what each peer can keep current by itself; a view computes scores and
+-- segment whenever somebody reads them, which costs the peer nothing when it writes.
 CREATE SCHEMA peer;
 
 CREATE TABLE peer.invoice (  -- the idempotency key, of those peers that keep one
@@ -213,7 +214,7 @@ ON CONFLICT (invoice) DO NOTHING
 RETURNING invoice
 
 -- name: add_to_customer
--- To what the peer knows of the customer.
+-- Added to what the peer knows of the customer.
 ON CONFLICT (customer_id) DO UPDATE
 SET frequency     = c.frequency + excluded.frequency,
     cents         = c.cents + excluded.cents,

@@ -1,5 +1,5 @@
--- What the live page asks besides its cards (dashboards/cards/): whether a batch was applied, one customer, and what to
--- recommend (rules/recommend).
+-- What the live page asks in addition to its cards (dashboards/cards/): whether a batch was applied, one customer, and
+-- what to recommend (rules/recommend).
 
 -- name: listen
 LISTEN mart_batch
@@ -28,7 +28,7 @@ SELECT changed_at, event_time, from_segment, to_segment, cause, invoice, from_r,
 FROM mart.explain_moves(%(customer_id)s, 25)
 
 -- name: products
--- Products that the current rules recommend something for, the ones in most baskets first.
+-- Products for which the current rules recommend something, those in most baskets first.
 SELECT product.stock_code, product.name
 FROM mart.market_basket_analysis, unnest(antecedent_codes, antecedent_names) AS product (stock_code, name)
 GROUP BY product.stock_code, product.name

@@ -1,4 +1,4 @@
--- What the demo watches while it runs, and shows at its end.
+-- What the demo queries while it runs, and shows at its end.
 
 -- name: next_offsets
 SELECT "partition", next_offset FROM mart.next_offset WHERE topic = %(topic)s
@@ -32,7 +32,7 @@ CROSS JOIN (
 SELECT customer_segment, customers, monetary FROM mart.segment_count
 
 -- name: leading_product
--- The product that leads the highest lift of a rule with one antecedent, else of any rule.
+-- The antecedent of the rule with the highest lift among rules with one antecedent, otherwise among all rules.
 SELECT antecedent_codes[1], antecedent_names[1]
 FROM mart.market_basket_analysis
 ORDER BY cardinality(antecedent_codes) > 1, id

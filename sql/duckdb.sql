@@ -2,14 +2,14 @@
 -- from raw CSV, for the demo.
 
 -- name: product_line
--- Of lines with columns price, description, stock_code: whether a line is of a product, not of a charge.
+-- Whether a line (columns price, description, stock_code) is a product, not a charge.
 price > 0
 AND trim(description, ' ') <> ''
 AND regexp_matches(stock_code, '[0-9]')
 AND NOT list_contains($admin_codes, upper(trim(stock_code, ' ')))
 
 -- name: conflicting_invoices
--- How many invoices of a window the lake holds with more than one content, wherever the other copy's date lies.
+-- How many invoices of a window have more than one content in the lake, whatever the date of the other copy.
 SELECT count(*) AS invoices
 FROM (
     SELECT invoice
@@ -20,9 +20,9 @@ FROM (
 )
 
 -- name: sold_lines
--- The lines that count of a window's invoices, each invoice once: the very rules of batch_rules.baskets, whose tests
--- hold both. Of an invoice that was landed more than once the copy that Kafka took first; if that one lies outside the
--- window, so does the invoice.
+-- The counting lines of a window's invoices, each invoice once, by the same rules as batch_rules.baskets, whose tests
+-- check both. Of an invoice that was landed more than once, the copy that Kafka received first; if that one is outside
+-- the window, so is the invoice.
 CREATE TEMP TABLE sold_line AS
 WITH copy AS (
     SELECT invoice,
@@ -49,7 +49,7 @@ WHERE quantity > 0
   AND {duckdb/product_line}
 
 -- name: canonical_names
--- One row a stock code: its most frequent description; ties by newest, then alphabet.
+-- One row per stock code: its most frequent description; ties go to the newest, then by alphabet.
 WITH described AS (
     SELECT stock_code, description, count(*) AS lines, max(invoice_date) AS newest
     FROM sold_line
@@ -60,7 +60,7 @@ FROM described
 QUALIFY row_number() OVER (PARTITION BY stock_code ORDER BY lines DESC, newest DESC, description) = 1
 
 -- name: baskets
--- One row a basket: an invoice's distinct stock codes in order, where they are at least 2.
+-- One row per basket: an invoice's distinct stock codes in order, if there are at least 2.
 CREATE TEMP TABLE basket AS
 SELECT invoice, list(DISTINCT stock_code ORDER BY stock_code) AS items
 FROM sold_line
@@ -68,8 +68,8 @@ GROUP BY invoice
 HAVING count(DISTINCT stock_code) >= 2
 
 -- name: recompute
--- The mart's customers in one batch, from raw CSV lines (all text): the stream's business rules written once more,
--- for another engine, so that a fault in one of them shows. Returns policy: ignore.
+-- The mart's customers in one batch, from raw CSV lines (all text): the stream's business rules once more, for another
+-- engine, so that a bug in one of them shows. Returns policy: ignore.
 WITH line AS (
     SELECT invoice,
            invoice_date::TIMESTAMP AS invoice_date,

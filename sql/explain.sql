@@ -1,4 +1,4 @@
--- Explain: how one customer came to the scores; a query a section of the answer, in its order.
+-- Explain: how one customer got their scores; one query per section of the answer, in its order.
 
 -- name: customer
 SELECT customer_id, recency, frequency, monetary, last_purchase, r, f, m, customer_segment, as_of_date

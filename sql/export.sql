@@ -1,4 +1,4 @@
--- Export: all that is known of one customer, a query a file, from the mart and the lake.
+-- Export: everything known about one customer, one query per file, from the mart and the lake.
 
 -- name: customer
 SELECT c.customer_id, c.last_purchase, c.frequency, c.monetary, c.r, c.f, c.m, c.segment, c.created_at, c.updated_at
@@ -28,6 +28,6 @@ WHERE raw IS NOT NULL
 ORDER BY topic, topic_id, "partition", "offset"
 
 -- name: landed
--- The lake's rows of a customer, each copy of an invoice one, for delta-rs's engine: the id stands in the text, since
+-- The lake's rows of a customer, one for each copy of an invoice, for delta-rs's engine: the id is in the text, because
 -- that engine takes no parameters.
 SELECT * FROM lake WHERE customer_id = '{customer}' ORDER BY invoice_date, kafka_timestamp, partition, "offset"

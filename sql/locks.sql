@@ -1,9 +1,10 @@
 -- Who waits for whom in PostgreSQL, and the one thing to do about it.
 
 -- name: blockers
--- A row a session that holds up another one: of `pid`, or, where that is null, of `application`. Since when and for what it
--- waits, and who makes it wait. Without pg_read_all_stats a role sees no statement and no time of other roles' sessions:
--- null. Of a statement the words before its first value, lest it tells of a customer.
+-- One row per session that blocks another one: the session `pid`, or if that is null, the one of `application`. Since
+-- when and for what it waits, and who makes it wait. Without pg_read_all_stats a role sees null for the statements and
+-- times of other roles' sessions. Of a statement only the words before its first value are taken, so that it reveals no
+-- customer.
 WITH waiting AS MATERIALIZED (
     SELECT w.pid, w.waitstart, w.mode, w.relation::regclass::text AS relation
     FROM pg_locks w
@@ -29,7 +30,7 @@ WHERE waiting.waitstart IS NOT NULL
 ORDER BY blocker.pid
 
 -- name: cancel_waiting
--- Cancel a session's statement if it waits for a lock just now; a row if so.
+-- Cancels a session's statement if it is waiting for a lock right now; a row if so.
 SELECT pg_cancel_backend(w.pid)
 FROM pg_locks w
 JOIN pg_stat_activity a ON a.pid = w.pid

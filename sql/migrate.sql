@@ -1,7 +1,8 @@
--- Migrate: each of sql/migrations/ in a transaction with the ledger's row of it; then the tables that conf/ fills.
+-- Migrate: each file of sql/migrations/ in one transaction with its row of the ledger; then the tables that conf/
+-- fills.
 
 -- name: lock
--- Two migrations at once take turns.
+-- Concurrent migrations take turns.
 SELECT pg_advisory_xact_lock(hashtext('retail-mart migration'))
 
 -- name: create_ledger
@@ -23,13 +24,13 @@ SELECT name, checksum, applied_at FROM public.migration WHERE number = %(number)
 INSERT INTO public.migration (number, name, checksum) VALUES (%(number)s, %(name)s, %(checksum)s)
 
 -- name: fill_reject_reason
--- From the code's own list; a row that is as it should be is not written.
+-- From the code's own list; a row that is already right is not written.
 INSERT INTO mart.reject_reason (reason, meaning) VALUES %s
 ON CONFLICT (reason) DO UPDATE SET meaning = excluded.meaning
 WHERE reject_reason.meaning <> excluded.meaning
 
 -- name: fill_segment_score
--- From conf/; a row that is as it should be is not written.
+-- From conf/; a row that is already right is not written.
 INSERT INTO mart.segment_score (r, f, m, segment) VALUES %s
 ON CONFLICT (r, f, m) DO UPDATE SET segment = excluded.segment
 WHERE segment_score.segment <> excluded.segment

@@ -1,4 +1,4 @@
--- What `status` and the metrics read of the mart: a query a part.
+-- What `status` and the metrics read from the mart, one query per part.
 
 -- name: stream
 SELECT max(applied_at) AS last_batch_at,

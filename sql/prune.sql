@@ -1,4 +1,4 @@
--- Prune: what is older than its bound leaves the mart. First the bounds' clock and what they would take, then each
+-- Prune: remove from the mart what is older than its bound. First the bounds' clock and how much would go, then each
 -- kind.
 
 -- name: select_clocks
@@ -6,7 +6,7 @@
 SELECT (SELECT as_of_date FROM mart.as_of), now()
 
 -- name: count
--- One row: what is older than each bound; a bound that is null keeps all.
+-- One row: how much is older than each bound; a null bound keeps everything.
 SELECT (SELECT count(*) FROM mart.invoice WHERE invoice_date < %(invoices)s::date) AS invoices,
        (SELECT count(*) FROM mart.segment_change WHERE event_time < %(moves)s::date) AS moves,
        (SELECT count(*) FROM mart.rejected_invoice
@@ -26,7 +26,7 @@ SELECT (SELECT count(*) FROM mart.invoice WHERE invoice_date < %(invoices)s::dat
 SELECT invoice FROM mart.invoice WHERE invoice_date < %(invoices)s::date
 
 -- name: delete_invoices
--- A page of invoices out of the mart: their numbers stay, and what each customer's, and all of them, came to is carried.
+-- Removes a page of invoices: their numbers are kept, and each customer's sums and the shop's are carried.
 WITH gone AS (
     DELETE FROM mart.invoice WHERE invoice = ANY(%(invoices)s) RETURNING *
 ), numbered AS (
@@ -61,8 +61,8 @@ SELECT count(*) FROM gone
 DELETE FROM mart.segment_change WHERE event_time < %(moves)s::date
 
 -- name: delete_quarantined
--- Of a record that the lake may hold only the value goes, for `verify` has to know that it was refused: a conflicting
--- duplicate, and one that PostgreSQL refused.
+-- If the lake may hold the record, only its value is removed, because `verify` has to know that it was refused: a
+-- conflicting duplicate, or one that PostgreSQL refused.
 WITH gone AS (
     DELETE FROM mart.rejected_invoice
     WHERE rejected_at < %(quarantine)s::timestamptz AND reason NOT IN ('conflicting_duplicate', 'internal_error')
@@ -78,7 +78,8 @@ WITH gone AS (
 SELECT (SELECT count(*) FROM gone) + (SELECT count(*) FROM emptied)
 
 -- name: delete_batches
--- With the self-checks of their time; the newest batch stays, for mart.stream_status. mart.stream_total keeps the sums.
+-- With the self-checks of that time; the newest batch is kept, for mart.stream_status. mart.stream_total keeps the
+-- sums.
 WITH checked AS (
     DELETE FROM mart.score_check WHERE checked_at < %(batches)s::timestamptz
 )

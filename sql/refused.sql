@@ -1,10 +1,10 @@
--- A batch that PostgreSQL refuses: what of it is wrong is found by trying parts of it, each in a savepoint.
+-- A batch that PostgreSQL refuses: the bad records are found by trying parts of the batch, each in a savepoint.
 
 -- name: begin_trial
 SAVEPOINT trial
 
 -- name: undo_trial
--- The savepoint itself stays after a rollback to it, so it is released, too.
+-- The savepoint itself survives a rollback to it, so it is released too.
 ROLLBACK TO SAVEPOINT trial;
 RELEASE SAVEPOINT trial
 

@@ -1,7 +1,7 @@
--- The records in quarantine: counted and shown, then tried anew (redrive) and settled.
+-- The records in quarantine: counted and shown, then parsed again (redrive) and settled.
 
 -- name: count
--- One row a reason and outcome of a topic's quarantined records.
+-- One row per reason and outcome of a topic's quarantined records.
 SELECT reason, outcome, count(*), max(rejected_at)
 FROM mart.rejected_invoice
 WHERE topic = %(topic)s
@@ -24,14 +24,14 @@ ORDER BY rejected_at DESC, topic_id, "partition", "offset" DESC
 LIMIT %(newest)s
 
 -- name: one
--- The record at a coordinate; of several topics of the name the one that was read last comes first.
+-- The record at a coordinate; if there are several topics of that name, the one read last comes first.
 SELECT {rejected/record_columns}
 FROM mart.rejected_invoice
 WHERE topic = %(topic)s AND "partition" = %(partition)s AND "offset" = %(offset)s
 ORDER BY rejected_at DESC
 
 -- name: lock_open
--- The next open records after a place, locked: two redrives at once take turns.
+-- The next open records after a coordinate, locked: concurrent redrives take turns.
 SELECT {rejected/record_columns}
 FROM mart.rejected_invoice
 WHERE topic = %(topic)s

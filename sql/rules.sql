@@ -1,8 +1,8 @@
--- The nightly rules: a run is recorded, its rules copied, made current (or a former run again), old runs deleted. Then
--- what reads them: the list of runs, the checks and the rules themselves.
+-- The nightly rules: a run is recorded, its rules copied and made current (or an earlier run again), old runs deleted.
+-- Then what reads them: the list of runs, the checks and the rules themselves.
 
 -- name: lock
--- One run publishes or rolls back at a time; readers are not held up. The number is this lock's alone.
+-- Only one run publishes or rolls back at a time; readers are not blocked. The number is used for this lock only.
 SELECT pg_advisory_xact_lock(7130902001)
 
 -- name: insert_run
@@ -35,14 +35,14 @@ UPDATE mart.rule_run SET is_current = false WHERE is_current
 UPDATE mart.rule_run SET is_current = true WHERE id = %(run_id)s AND status = 'published'
 
 -- name: delete_old
--- Keeps the newest published runs, and whatever the age the current one and the one that it is compared with.
+-- Keeps the newest published runs and, whatever their age, the current one and the one it is compared with.
 DELETE FROM mart.rule_run
 WHERE id <= (SELECT id FROM mart.rule_run WHERE status = 'published' ORDER BY id DESC OFFSET %(kept)s LIMIT 1)
   AND id NOT IN (SELECT unnest(ARRAY[id, coalesce(previous_run_id, id)]) FROM mart.rule_run WHERE is_current)
 
 -- name: compare_day
--- One business date in the mart against the invoice numbers that the lake holds of it. A landed number that the mart
--- knows under another date is a conflict that the mart has decided, not one that it lacks.
+-- One business date in the mart compared with the invoice numbers that the lake has for it. A landed number that the
+-- mart knows under another date is a conflict that the mart has decided, not one that it lacks.
 WITH landed AS (
     SELECT unnest(%(landed)s::text[]) COLLATE "C" AS invoice
 ), applied AS (
@@ -58,9 +58,9 @@ SELECT (SELECT count(*) FROM applied) AS in_mart,
        (SELECT max(invoice_date)::date FROM mart.invoice) AS newest
 
 -- name: select_quality
--- The current run: what is recorded of it, what its rules are when they are counted and worked out again from their
--- counts, and how it differs from the run before it (null: none is kept, or it was asked for otherwise).
--- NaN is greater than every number, so it is never within a tolerance.
+-- The current run: what is recorded about it, what its rules are when recounted and recomputed from their counts, and
+-- how it differs from the previous run (null: none is kept, or it had other parameters). NaN is greater than every
+-- number, so it is never within a tolerance.
 WITH run AS (
     SELECT * FROM mart.rule_run WHERE is_current
 ), rule AS (

@@ -1,6 +1,6 @@
--- Scores and segments of the customers that a batch, a repair or an erasure changed: the batch moves the cuts and
--- scores who is due by them, or, where there are none or most customers changed, clears all and scores by a full ntile;
--- then who moved is recorded. The check compares what stands with a full ntile.
+-- Scores and segments of the customers that a batch, a repair or an erasure changed. Usually the batch moves the cuts
+-- and rescores the customers that are due. If there are no cuts, or most customers changed, everything is cleared and
+-- scored with a full ntile. Then the moves are recorded. The check compares the current state with a full ntile.
 
 -- name: is_outdated
 -- Whether scored customers have no cuts yet, or segments by other definitions than today's.
@@ -13,18 +13,19 @@ SELECT NOT EXISTS (SELECT FROM mart.quintile_cut) AND EXISTS (SELECT FROM mart.c
        )
 
 -- name: count_due
--- Scored customers that the cuts were made for (null: no cuts yet), and customers that the batch changed.
+-- The number of scored customers that the cuts were made for (null: no cuts yet), and of customers that the batch
+-- changed.
 SELECT (SELECT customers FROM mart.quintile_cut WHERE quintile = 1), (SELECT count(*) FROM due_customer)
 
 -- name: move_cuts
--- Adds to due_customer whom a cut passed. False: the cuts do not fit the customers, who are all scored by_ntile then.
+-- Adds to due_customer those whom a cut passed. False: the cuts do not fit the customers; all are then scored by_ntile.
 SELECT mart.move_cuts()
 
 -- name: by_cuts
--- Scores of the customers in due_customer by the cuts: writes the rows whose scores changed, and the totals.
--- What the batch itself changed counts before what a cut passed.
+-- Scores the customers in due_customer by the cuts: writes the rows whose scores changed, and the totals. A change by
+-- the batch itself takes precedence over being passed by a cut.
 WITH due AS MATERIALIZED (
-    -- In the order of the table's pages. Who was deleted has none there: they are told apart by the id.
+    -- In the order of the table's pages. Deleted customers have none; the id tells them apart.
     SELECT DISTINCT ON (row_id, customer_id) *
     FROM due_customer
     ORDER BY row_id, customer_id, passed
@@ -55,11 +56,11 @@ WITH due AS MATERIALIZED (
     JOIN mart.quintile_cut b3 ON b3.quintile = 3
     JOIN mart.quintile_cut b4 ON b4.quintile = 4
     WHERE d.frequency IS NOT NULL
-    OFFSET 0 -- or each place is worked out twice, for the join and for the result
+    OFFSET 0 -- otherwise each place is computed twice, for the join and for the result
 ), scored AS MATERIALIZED (
     SELECT place.*, s.segment AS to_segment
     FROM place
-    -- One number in place of three: the planner expects as many rows as there are, and joins them accordingly.
+    -- One number instead of three: the planner then expects the right number of rows, and joins accordingly.
     JOIN mart.segment_score s ON s.r * 25 + s.f * 5 + s.m = to_r * 25 + to_f * 5 + to_m
 ), written AS (
     UPDATE mart.customer c
@@ -83,13 +84,13 @@ WITH due AS MATERIALIZED (
 ), {score/moves}
 
 -- name: clear
--- For the full ntile, which writes both anew.
+-- For the full ntile, which rewrites both.
 DELETE FROM mart.quintile_cut;
 DELETE FROM mart.score_total;
 
 -- name: place
--- Each customer's fifths by a full ntile and the places of the cuts, for by_ntile and check. mod() in place of the
--- operator: its sign would have to be doubled for psycopg2 in the one of them that takes parameters, and only there.
+-- Each customer's quintiles by a full ntile and the places of the cuts, for by_ntile and check. mod() instead of the
+-- operator, whose sign would have to be doubled for psycopg2 in the one of them that takes parameters, and only there.
 place AS MATERIALIZED (
     SELECT customer_id, last_purchase::date AS last_purchase, frequency, monetary,
            r AS from_r, f AS from_f, m AS from_m, segment AS from_segment,
@@ -108,7 +109,7 @@ place AS MATERIALIZED (
 )
 
 -- name: by_ntile
--- Scores of every customer by a full ntile: writes the rows whose scores changed, and all cuts and totals anew.
+-- Scores every customer with a full ntile: writes the rows whose scores changed, and rewrites all cuts and totals.
 WITH {score/place}, cut AS (
     INSERT INTO mart.quintile_cut (
         quintile, customers, r_value, r_customer_id, f_value, f_customer_id, m_value, m_customer_id
@@ -134,7 +135,7 @@ WITH {score/place}, cut AS (
 ), {score/moves}
 
 -- name: moves
--- Ends by_cuts and by_ntile: who changed segment, and why, from their `scored`.
+-- The end of by_cuts and by_ntile: who changed segment, and why, from their `scored`.
 own AS (
     SELECT DISTINCT ON (customer_id)
            customer_id, invoice, CASE WHEN counting_lines > 0 THEN 'own purchase' ELSE 'own return' END AS cause
@@ -142,10 +143,10 @@ own AS (
     WHERE customer_id IS NOT NULL AND (counting_lines > 0 OR returned < 0)
     ORDER BY customer_id, counting_lines > 0 DESC, invoice_date DESC, invoice DESC
 ), clock AS (
-    -- Where every invoice is ahead of the clock: now.
+    -- If every invoice is ahead of the clock: now.
     SELECT coalesce(newest_invoice_date, now() AT TIME ZONE time_zone) AS newest_invoice_date FROM mart.shop
 ), moved AS (
-    -- Without a given cause it is told by the batch's own invoices.
+    -- Without a given cause, the batch's own invoices decide it.
     INSERT INTO mart.segment_change (
         customer_id, from_segment, to_segment, from_r, from_f, from_m, to_r, to_f, to_m, cause, invoice, event_time
     )
@@ -154,7 +155,7 @@ own AS (
     FROM scored
     LEFT JOIN own USING (customer_id)
     WHERE from_segment IS DISTINCT FROM to_segment
-    ORDER BY customer_id -- as the index of the moves: neighbours are written together
+    ORDER BY customer_id -- as in the index of the moves: neighbours are written together
     RETURNING from_segment, to_segment
 ), flow AS (
     INSERT INTO mart.segment_flow_total AS t (day, from_segment, to_segment, moves)
@@ -166,14 +167,14 @@ own AS (
 SELECT count(*) FROM moved
 
 -- name: record_history
--- The segments' sizes at this minute; the last batch of a minute stands.
+-- The segments' sizes at this minute; the last batch of a minute wins.
 INSERT INTO mart.segment_trend (segment, at, customers, monetary)
 SELECT customer_segment, date_trunc('minute', clock_timestamp()), customers, monetary FROM mart.segment_count
 ON CONFLICT (segment, at) DO UPDATE SET customers = excluded.customers, monetary = excluded.monetary
 
 -- name: thin_history
--- Of minutes older than the first bound the last of each hour stays, beyond the second bound the last of each day; hours
--- and days are the shop's.
+-- Of minutes older than the first bound the last of each hour is kept, beyond the second bound the last of each day;
+-- hours and days are the shop's.
 DELETE FROM mart.segment_trend t
 USING (
     SELECT segment, at,
@@ -188,7 +189,8 @@ USING (
 WHERE superseded AND (t.segment, t.at) = (aged.segment, aged.at)
 
 -- name: check
--- One row, against a full ntile: customers that ought to be scored, wrong scores or segments, wrong cuts, wrong totals.
+-- One row, compared with a full ntile: customers that should be scored, wrong scores or segments, wrong cuts, wrong
+-- totals.
 WITH {score/place}, score AS (
     SELECT count(*) AS customers,
            count(*) FILTER (

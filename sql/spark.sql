@@ -1,4 +1,4 @@
--- Conditions in Spark's SQL, put together by sql.line_condition.
+-- Conditions in Spark's SQL, combined by sql.line_condition.
 
 -- name: product_line
 {line}.price > 0

@@ -1,4 +1,4 @@
--- What a torture run reads of the mart, and once of the lake, to hold it against what was produced.
+-- What a torture run reads from the mart, and once from the lake, to compare with what was produced.
 
 -- name: applied
 SELECT coalesce(sum(next_offset), 0)::bigint FROM mart.next_offset
@@ -34,7 +34,7 @@ FROM mart.batch
 SELECT customer_segment, customers::int FROM mart.segment_count WHERE customers > 0
 
 -- name: landed
--- One row a record; copies of one record that differ give two rows.
+-- One row per record; copies of one record that differ give two rows.
 SELECT DISTINCT "partition", "offset", invoice,
        list_sum(list_transform(lines, line -> (line.quantity * line.price::DECIMAL(38, 2) * 100)::HUGEINT)) AS cents
 FROM lake

@@ -1,6 +1,6 @@
--- Verify: the mart against the lake. In order: pins of one snapshot of the mart and copies of its tables, as CSV; these
--- loaded into DuckDB; what the lake's copies come to, recomputed there; the differences. Repair takes what the lake
--- says from here. `copy_*` and `select_next_offsets`, `select_shop` go to PostgreSQL, the others to DuckDB.
+-- Verify: the mart against the lake. In order: pin one snapshot of the mart and copy its tables as CSV; load these into
+-- DuckDB; recompute there what the lake's copies add up to; the differences. Repair takes the lake's side from here.
+-- `copy_*`, `select_next_offsets` and `select_shop` go to PostgreSQL, the others to DuckDB.
 
 -- name: select_next_offsets
 SELECT topic, topic_id::text, "partition", next_offset FROM mart.next_offset ORDER BY topic, "partition"
@@ -9,7 +9,8 @@ SELECT topic, topic_id::text, "partition", next_offset FROM mart.next_offset ORD
 SELECT returns_policy, clock_limit FROM mart.shop
 
 -- name: copy_refused
--- The records that the lake may hold and the mart has refused: for what the mart had already, or by PostgreSQL itself.
+-- The records that the lake may hold but the mart has refused: because it already had the invoice, or by PostgreSQL
+-- itself.
 COPY (
     SELECT topic, "partition", "offset", (extract(epoch FROM kafka_timestamp) * 1000000)::bigint AS kafka_us, reason
     FROM mart.rejected_invoice
@@ -17,7 +18,7 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: copy_applied
--- Which record each invoice was applied from.
+-- The record from which each invoice was applied.
 COPY (
     SELECT invoice, kafka_partition AS "partition", kafka_offset AS "offset",
            (extract(epoch FROM kafka_timestamp) * 1000000)::bigint AS kafka_us
@@ -38,8 +39,8 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: load_pins
--- What of the mart the recomputing needs: how far each partition is applied and landed, which landed copies the mart
--- refused, which one it applied of each invoice, whom it has erased, and what the invoices that it pruned came to.
+-- What the recomputation needs of the mart: how far each partition is applied and landed, which landed copies the mart
+-- refused, which copy of each invoice it applied, whom it has erased, and the sums of the invoices that it pruned.
 CREATE TABLE next_offset (topic VARCHAR, "partition" INTEGER, next_offset BIGINT, landed_offset BIGINT);
 CREATE TABLE erased (customer_sha256 VARCHAR);
 CREATE TABLE refused AS
@@ -106,8 +107,8 @@ COPY (
 ) TO STDOUT (FORMAT csv, HEADER)
 
 -- name: load_mart
--- The copies of the mart's tables, typed as they are there: auto-detection would guess by the values. What is added to an
--- invoice's content is text unless it is named here.
+-- The copies of the mart's tables, typed as they are there, because auto-detection would guess from the values.
+-- Additions to an invoice's content are text unless they are named here.
 CREATE OR REPLACE TABLE mart_invoice AS
 SELECT * REPLACE (
     invoice_date::TIMESTAMP AS invoice_date, line_count::INTEGER AS line_count,
@@ -145,12 +146,12 @@ SELECT * FROM read_csv(
 );
 
 -- name: landed_copies
--- One row a copy of an invoice that the lake holds and the mart has read; `place` 1 counts: the copy that the mart applied,
--- and of an invoice that it lost the earliest. A copy that the mart has in quarantine is none, nor is one of an invoice that
--- it pruned; a customer whom the mart has erased is nobody here, and with the customer went the digest that would tell
--- copies of other content.
--- Landed and not yet applied are the offsets from next_offset to landed_offset. Of a topic that was deleted and made anew
--- there are two records at an offset: then it is the newer one that is not applied yet.
+-- One row per copy of an invoice that the lake holds and the mart has read. `place` 1 counts: the copy that the mart
+-- applied, or the earliest one of an invoice that it lost. Copies in the mart's quarantine are left out, and so are
+-- those of invoices that it pruned. A customer whom the mart has erased is nobody here, and the digest that would
+-- reveal copies with other content is gone too. Offsets from next_offset to landed_offset are landed but not yet
+-- applied. If a topic was deleted and re-created there are two records at an offset; then the newer one is the one not
+-- yet applied.
 CREATE TABLE landed_copy AS
 WITH unapplied AS (
     SELECT lake.topic, lake."partition", lake."offset", max(lake.kafka_timestamp) AS kafka_timestamp
@@ -190,8 +191,8 @@ LEFT JOIN applied ON applied.invoice = due.invoice AND applied."partition" = due
     AND applied."offset" = due."offset" AND applied.kafka_us = epoch_us(due.kafka_timestamp)
 
 -- name: landed_invoices
--- One row an invoice, with what of it counts: the stream's business rules written once more, for another engine, so that
--- a fault in one of them shows.
+-- One row per invoice, with what counts of it: the stream's business rules once more, for another engine, so that a bug
+-- in one of them shows.
 CREATE TABLE landed_invoice AS
 WITH line AS (
     SELECT invoice, unnest(lines, recursive := true) FROM landed_copy WHERE place = 1
@@ -202,7 +203,7 @@ WITH line AS (
            coalesce(sum(amount) FILTER (WHERE is_product AND quantity < 0), 0) AS returned
     FROM (
         SELECT *, is_product AND quantity > 0 AND NOT starts_with(invoice, 'C') AS is_counting
-        -- As wide as can be: DuckDB keeps a product of an integer and a decimal(18,2) in 18 digits.
+        -- As wide as possible: DuckDB computes the product of an integer and a decimal(18,2) in 18 digits.
         FROM (SELECT *, quantity * price::DECIMAL(38, 2) AS amount, {duckdb/product_line} AS is_product FROM line)
     )
     GROUP BY invoice
@@ -215,15 +216,15 @@ JOIN summed USING (invoice)
 WHERE place = 1
 
 -- name: take_unlanded
--- Invoices from before the dates that the lake keeps: nothing is left there to compare them with, so they are taken as
+-- Invoices from before the dates that the lake keeps: there is nothing left to compare them with, so they are taken as
 -- the mart has them.
 INSERT INTO landed_invoice BY NAME
 SELECT m.* FROM mart_invoice m
 WHERE m.invoice_date < $lake_kept_since AND NOT EXISTS (SELECT 1 FROM landed_invoice l WHERE l.invoice = m.invoice)
 
 -- name: recomputed_customers
--- One row a customer, from the lake's invoices and from what the customer's pruned ones came to. A customer of whom only
--- returns are known has a row where these lower what will be bought (`net`), without scores.
+-- One row per customer, from the lake's invoices and the sums of the customer's pruned ones. A customer known only from
+-- returns has a row if these reduce what will be bought (`net`), without scores.
 CREATE TABLE recomputed_customer AS
 WITH known AS (
     SELECT customer_id, (counting_lines > 0)::INTEGER AS frequency, purchased, returned,
@@ -279,8 +280,8 @@ WHERE frequency > 0
 GROUP BY r, f, m;
 
 -- name: recomputed_shop
--- From the recomputed invoices: the shop's sums, pruned invoices included, and the newest date up to the clock's limit of
--- the last batch.
+-- From the recomputed invoices: the shop's sums, including pruned invoices, and the newest date up to the clock's limit
+-- at the last batch.
 CREATE TABLE recomputed_total AS
 SELECT 'shop' AS total, sum(invoices)::BIGINT AS invoices, sum(purchased)::DECIMAL(38, 2) AS purchased,
        sum(returned)::DECIMAL(38, 2) AS returned,
@@ -292,7 +293,7 @@ FROM (
 )
 
 -- name: differences
--- One row a key and column in which the mart and the lake differ, as text. A key that one of them lacks is one row.
+-- One row per key and column in which the mart and the lake differ, as text. A key that one of them lacks is one row.
 CREATE OR REPLACE TABLE {table}_difference AS
 SELECT coalesce(m.{key}, l.{key}) AS key, d.difference, d.mart, d.lake
 FROM mart_{table} m
@@ -308,7 +309,7 @@ CROSS JOIN LATERAL (
 WHERE d.mart IS DISTINCT FROM d.lake
 
 -- name: conflict_differences
--- One row a landed copy with other content than the one that counts, which the mart ought to hold in quarantine.
+-- One row per landed copy with other content than the one that counts; the mart should hold it in quarantine.
 CREATE OR REPLACE TABLE conflict_difference AS
 SELECT concat(c.topic, ' ', c."partition", ':', c."offset") AS key, 'not in quarantine' AS difference,
        NULL::VARCHAR AS mart, c.invoice AS lake, c.topic, c."partition", c."offset", c.kafka_timestamp, c.invoice,
@@ -318,7 +319,7 @@ JOIN landed_invoice first USING (invoice)
 WHERE c.place > 1 AND c.content_sha256 <> first.content_sha256
 
 -- name: first_differences
--- The first differences of a table; with a customer the invoices that differ, which explain it.
+-- The first differences of a table; for a customer with the differing invoices, which explain it.
 WITH of_customer AS (
     SELECT coalesce(m.customer_id, l.customer_id) AS customer_id, list(DISTINCT d.key ORDER BY d.key) AS invoices
     FROM invoice_difference d
@@ -334,7 +335,8 @@ ORDER BY o.invoices IS NULL, d.key, d.difference
 LIMIT $shown
 
 -- name: export_invoices
--- What the lake says the mart must hold (not what is older than the lake), in the columns of apply/copy_staged.
+-- What the mart must hold according to the lake (except what is older than the lake), in the columns of
+-- apply/copy_staged.
 COPY (
     SELECT invoice, customer_id, {apply/invoice_content}, '\x' || content_sha256, "partition", "offset", kafka_timestamp
     FROM landed_invoice

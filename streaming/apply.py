@@ -42,9 +42,9 @@ RawValues = Callable[[Collection[Coordinates]], Mapping[Coordinates, bytes]]
 
 @dataclass(frozen=True)
 class Applied:
-    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected; `kafka_timestamps` of those
-    whose latency they tell; `mart_batch`: its row in mart.batch, None without due records; `ahead_of_clock` of the
-    invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
+    """What one batch did. Each due record is an applied invoice, a duplicate, or rejected. `kafka_timestamps`: of the
+    records whose latency they tell; `mart_batch`: its row in mart.batch, None without due records; `ahead_of_clock`:
+    how many of the invoices are dated later than PostgreSQL's clock allows, and do not move the as-of date."""
 
     next_offsets: Mapping[int, int] = field(default_factory=dict)
     records: int = 0
@@ -80,14 +80,14 @@ def apply_batch(
     covered: Covered | None = None,
     phases: Phases | None = None,
 ) -> Applied:
-    """Apply one cleaned batch (streaming.clean's columns, one row a record) under the mart's own rules, and commit.
+    """Apply one cleaned batch (streaming.clean's columns, one row per record) under the mart's own rules, and commit.
 
-    `covered`: the offsets that it was read from, which the mart has passed then; by default those that its rows span.
-    Records before the mart's next offsets are skipped. A record that PostgreSQL refuses is quarantined as
-    internal_error and the others are applied, in one transaction all the same. `raw_values` fetches the values of such
-    records, and of those found to conflict with an invoice in the mart. Raises FencedError, GapError; StreamingError if
-    PostgreSQL refuses the batch for no record's sake. psycopg2.Error leaves the mart as it was, unless the connection
-    broke in the commit itself: then trying again skips what was committed.
+    `covered`: the offset ranges that it was read from, whose ends become the mart's next offsets; by default those that
+    its rows span. Records before the mart's next offsets are skipped. A record that PostgreSQL refuses is quarantined
+    as internal_error and the others are applied, still in one transaction. `raw_values` fetches the values of such
+    records, and of those found to conflict with an invoice in the mart. Raises FencedError and GapError, and
+    StreamingError if PostgreSQL refuses the batch but no record is to blame. psycopg2.Error leaves the mart unchanged,
+    unless the connection broke in the commit itself: then a retry skips what was committed.
     """
     offsets = spanned(batch) if covered is None else covered
     try:
@@ -120,7 +120,7 @@ def _apply(
         applied = Applied(advanced(covered, next_offsets), due.num_rows, batch.num_rows - due.num_rows)
         if due.num_rows:
             applied = _apply_due(cursor, writer, due, applied, raw_values, phases, search)
-        elif applied.next_offsets:  # offsets without a record, such as a transaction's marks
+        elif applied.next_offsets:  # offsets without a record, such as a transaction's markers
             advance(cursor, writer, applied.next_offsets)
         committing.enter_context(phases("commit"))  # whose end is that of the transaction's block
     return applied
@@ -162,8 +162,8 @@ def _apply_due(
 
 
 def _telling(due: pa.Table, now: datetime) -> pa.ChunkedArray:
-    """The Kafka timestamps from which a record's latency can be told: not those that were moved into the range of what
-    can be stored, and none that is still to come, of a clock that is ahead of this one."""
+    """The Kafka timestamps from which a record's latency can be computed: not those that were moved into the storable
+    range, and not those in the future, from a clock that is ahead of this one."""
     is_moved = pc.equal(due["reason"], RejectReason.BAD_TIMESTAMP.value).combine_chunks()
     moments = due["kafka_timestamp"]
     is_past = pc.and_(is_storable(moments), pc.less_equal(moments, pa.scalar(now, moments.type)))
@@ -182,7 +182,7 @@ def _insert(cursor: Cursor) -> int:
 
 
 def _count(cursor: Cursor) -> None:
-    """Customers and clock, by the rules of the mart as they are under the lock, whatever this job was started with."""
+    """Customers and clock, by the mart's rules as they are under the lock, whatever this job was started with."""
     returns_policy = lock_scores(cursor)
     cursor.execute(statement("apply/advance_clock"))
     cursor.execute(statement("apply/upsert_customers"), {"returns_policy": returns_policy})
@@ -201,12 +201,12 @@ def _recorded(cursor: Cursor, writer: Writer, applied: Applied) -> Applied:
 def _without_refused(
     cursor: Cursor, writer: Writer, valid: pa.Table, raw_values: RawValues
 ) -> tuple[pa.Table, list[Rejected]]:
-    """The records that PostgreSQL takes, and the others, to be quarantined.
+    """The records that PostgreSQL accepts, and the others, to be quarantined.
 
-    First those that it does not even store, which is cheap to find; then those that spoil a sum: of a customer, of all.
-    Raises StreamingError if it does not take a plain invoice either: then it is not the records that are wrong.
+    First come those that it cannot even store, which is cheap to find; then those that overflow a sum, of a customer or
+    of everyone. Raises StreamingError if it refuses a plain invoice too: then the records are not to blame.
     """
-    # In the order in which records of one invoice number count.
+    # In the order in which records with one invoice number count.
     left = valid.sort_by([(column, "ascending") for column in ("kafka_timestamp", "partition", "offset")])
 
     def store(rows: pa.Table) -> None:
@@ -249,7 +249,7 @@ def _rejected_by_postgresql(rows: pa.Table, found: list[Refusal], raw_values: Ra
 
 
 def _plain_invoice(schema: pa.Schema) -> pa.Table:
-    """An invoice that nothing can be said against, of a customer of its own, for trials."""
+    """An ordinary invoice, of a customer of its own, for trials."""
     now, name = datetime.now(UTC), f"trial {uuid.uuid4()}"
     row = {
         "partition": 0,
@@ -296,7 +296,7 @@ def _rejected_by_parse(rows: pa.Table) -> list[Rejected]:
 
 
 def _without_erased(cursor: Cursor, rejected: list[Rejected]) -> list[Rejected]:
-    """What erased customers are in is quarantined without its value."""
+    """Records that mention an erased customer are quarantined without their value."""
     listed = read_list(cursor)
     return [replace(r, raw=None, detail="erased", erased=True) if listed.is_mentioned(r.raw) else r for r in rejected]
 

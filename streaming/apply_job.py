@@ -42,17 +42,17 @@ _THIN_SECONDS = 3600
 
 @dataclass(frozen=True)
 class ApplySession(Session):
-    """With the right to write, and how far behind the topic's end the mart is."""
+    """Adds the right to write, and how far the mart is behind the topic's end."""
 
     writer: Writer
     lag: Lag
 
 
 class ApplyJob(Job[ApplySession]):
-    """Its state beside the query's: the mart connection."""
+    """Adds the mart connection to the query's state."""
 
     name = "apply"
-    # Kafka's default lets an idle fetch wait for half a second, and a record in another partition with it.
+    # By Kafka's default an idle fetch waits for half a second, and makes a record in another partition wait too.
     fetch_wait_ms = 5
 
     def __init__(self, settings: Settings, options: RunOptions, stopping: threading.Event, metrics: Metrics) -> None:
@@ -66,7 +66,7 @@ class ApplyJob(Job[ApplySession]):
             self._begin(cursor, topic)
 
     def _begin(self, cursor: Cursor, topic: Topic) -> tuple[dict[int, int], dict[int, int]]:
-        """The mart's next offsets, and from where each partition is to be read."""
+        """The mart's next offsets, and where to read each partition from."""
         check_topic(cursor, topic)
         next_offsets = read_next_offsets(cursor, topic)
         return next_offsets, starting_offsets(next_offsets, topic, self.options.accept_gap)
@@ -89,7 +89,7 @@ class ApplyJob(Job[ApplySession]):
             yield ApplySession(topic, admin, self.read(spark, topic, start), writer, lag)
 
     def process(self, session: ApplySession, records: DataFrame, covered: Covered) -> None:
-        """Parse, clean and apply one micro-batch of Kafka records, trying again while PostgreSQL is unavailable."""
+        """Parse, clean and apply one micro-batch of Kafka records, retrying while PostgreSQL is unavailable."""
         for part, phases in self.slices(session, records, covered, cleaning(self.settings)):
             raw_values = partial(_raw_values, part.records)
             for attempt in self.patiently():
@@ -99,7 +99,7 @@ class ApplyJob(Job[ApplySession]):
             report_applied(applied, session.writer, phases, self.metrics)
 
     def look_after(self) -> None:
-        """Check all scores when it is time, and thin the history once an hour."""
+        """Check all scores when due, and thin out the history once an hour."""
         settings = self.settings
         try:
             with self._mart() as connection:
@@ -131,8 +131,8 @@ class ApplyJob(Job[ApplySession]):
 
     @contextmanager
     def _mart(self) -> Iterator[Writing]:
-        """The connection to the mart, made anew where it broke; a long wait for a lock in the block is told, and ended
-        by a stop signal. Raises UnavailableError if PostgreSQL fails meanwhile."""
+        """The connection to the mart, reopened if it broke. A long wait for a lock within the block is logged, and
+        ended by a stop signal. Raises UnavailableError if PostgreSQL fails meanwhile."""
         try:
             with answering():
                 if self._connection is None or self._connection.closed:
@@ -152,8 +152,8 @@ def cleaning(settings: Settings) -> Step:
 
 
 def _raw_values(records: DataFrame | pa.Table, coordinates: Collection[Coordinates]) -> dict[Coordinates, bytes]:
-    """The values of some records of a slice, read once more from Kafka if they are not here. By a join: the plan of a
-    condition that names each of 40,000 takes longer than a minute, within the open transaction."""
+    """The values of some records of a slice, read again from Kafka if they are not here. It uses a join, because
+    planning a condition that lists 40,000 of them takes longer than a minute, within the open transaction."""
     partitions, offsets = zip(*coordinates, strict=True)
     wanted = pa.table({"partition": pa.array(partitions, pa.int32()), "offset": pa.array(offsets, pa.int64())})
     if isinstance(records, pa.Table):

@@ -1,5 +1,5 @@
-"""Checkpoints: a folder for what Spark notes of a query. The mart and the lake hold the next offsets, so a start needs
-nothing of an earlier one: each has a folder of its own, and it goes with the query."""
+"""Checkpoints: a folder for Spark's own notes about a query. The mart and the lake hold the next offsets, so a start
+needs nothing from an earlier one: each gets its own folder, which is deleted with the query."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _NAMES = ("apply", "land", "epoch")  # the last: of versions before 0.2
 
 @contextmanager
 def checkpoint(parent: str, query: str) -> Iterator[str]:
-    """A folder in `parent` (a folder or URL) that no earlier start used, gone at the block's end. At a URL it stays:
-    Spark alone can reach that. Raises StreamingError if it cannot be made."""
+    """A folder in `parent` (a folder or URL) that no earlier start used, deleted at the end of the block. At a URL it
+    stays, because only Spark can reach that. Raises StreamingError if it cannot be created."""
     if "://" in parent:
         yield f"{parent}/{query}-{uuid.uuid4().hex}"
         return

@@ -1,8 +1,9 @@
-"""Clean: what of each invoice counts, by the rules of `conf/line_rules.toml`. Runs on the executors, after parse.
+"""Clean: decide what counts in each invoice, by the rules of `conf/line_rules.toml`. Runs on the executors, after
+parse.
 
-The same rules as in `sql/spark.sql`, by which the nightly job keeps lines; the tests hold both against each other. Here
-without Spark: its SQL works out a condition on the lines of an array value by value, which took more processor time
-than all of the rest of a batch.
+`sql/spark.sql` has the same rules for the nightly job, and the tests hold both to each other. Here they run without
+Spark: its SQL evaluates a condition on the lines of an array value by value, which took more processor time than the
+rest of a batch together.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ _INT64_MAX = 2**63 - 1
 def parse_and_clean(
     records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int, admin_codes: Collection[str]
 ) -> pa.RecordBatch:
-    """A batch of Kafka records as cleaned rows: the step of the executors that apply needs.
+    """A batch of Kafka records as cleaned rows: the executors' step for apply.
 
-    A record that cannot be cleaned is rejected like one that cannot be parsed, and the others go on.
+    A record that cannot be cleaned is rejected like one that cannot be parsed, and the others continue.
     """
     return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[1]
 
@@ -36,10 +37,10 @@ def parse_and_clean(
 def parse_to_land(
     records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int, admin_codes: Collection[str]
 ) -> pa.RecordBatch:
-    """The same records as streaming.parse has them, lines and all: the step of the executors that landing needs.
+    """The same records as streaming.parse returns them, including their lines: the executors' step for landing.
 
-    What parse_and_clean rejects is rejected here too: the lake must not hold what the mart refused. The bytes of such a
-    record, and the detail, stay where they are: quarantine is the mart's.
+    Whatever parse_and_clean rejects is rejected here too, because the lake must not hold what the mart refused. The
+    bytes and the detail of such a record are dropped: quarantine is up to the mart.
     """
     return _parsed_and_cleaned(records, zone, max_bytes, admin_codes)[0].drop_columns(["detail", "raw"])
 
@@ -50,7 +51,7 @@ def _parsed_and_cleaned(
     parsed = parse_records(records, zone, max_bytes)
     try:
         return parsed, clean(parsed, admin_codes)
-    except Exception:  # one by one, to find whose lines they are
+    except Exception:  # one by one, to find the record that fails
         raw = records.column("value")
         pairs = [_one_cleaned(parsed.slice(at, 1), raw.slice(at, 1), admin_codes) for at in range(parsed.num_rows)]
         rows, cleaned = zip(*pairs, strict=True)
@@ -68,13 +69,13 @@ def _one_cleaned(
 
 
 def clean(parsed: pa.RecordBatch, admin_codes: Collection[str]) -> pa.RecordBatch:
-    """Parsed records (streaming.parse) with these columns in place of `lines`; null where the record is rejected:
+    """Parsed records (streaming.parse) with these columns in place of `lines`, null if the record is rejected:
 
     - line_count: lines of the invoice; counting_lines: those that count;
     - purchased: sum of quantity x price over the counting lines, decimal(38,2), in the shop's currency;
     - returned: the same over returned product lines, zero or negative.
 
-    One row in, one row out. `admin_codes`: stock codes that are no products, in capitals, spaces trimmed.
+    One row in, one row out. `admin_codes`: stock codes that are not products, in capitals, spaces trimmed.
     """
     lines = parsed.column("lines")
     rejected = pc.is_null(lines).to_numpy(zero_copy_only=False)
@@ -115,7 +116,7 @@ def _amounts(
     lengths: npt.NDArray[np.int32],
     rejected: npt.NDArray[np.bool_],
 ) -> pa.Array:
-    """Of each invoice the sum of quantity x price over the chosen lines, exact for whatever a record may hold."""
+    """For each invoice, the sum of quantity x price over the chosen lines, exact for whatever a record may contain."""
     quantities, prices = quantity[chosen].astype(np.int64), cents[chosen]
     counts = _sums(chosen.astype(np.int64), lengths)
     most = int(counts.max(initial=0)) * int(np.abs(quantities).max(initial=0)) * int(prices.max(initial=0))
@@ -125,13 +126,14 @@ def _amounts(
         values = [None if r else Decimal(s).scaleb(-2) for s, r in zip(sums, rejected.tolist(), strict=True)]
         return pa.array(values, _MONEY)
     low = _sums(quantities * prices, counts)
-    words = np.column_stack([low, low >> 63])  # a decimal of Arrow is a whole number of 128 bits, the low half first
+    words = np.column_stack([low, low >> 63])  # an Arrow decimal is a 128-bit integer, low half first
     decimals = pa.Array.from_buffers(_MONEY, len(low), [None, pa.py_buffer(words)])
     return pc.if_else(pa.array(rejected), pa.scalar(None, _MONEY), decimals)
 
 
 def _sums(values: npt.NDArray[np.int64], lengths: npt.NDArray[np.integer]) -> npt.NDArray[np.int64]:
-    """The sum of each run of so many values. Exact if each fits into 64 bits, even where the running total does not."""
+    """The sum of each run of that many values. Exact if each one fits into 64 bits, even if the running total does
+    not."""
     ends = np.cumsum(lengths, dtype=np.int64)
     totals = np.concatenate([np.zeros(1, np.int64), np.cumsum(values, dtype=np.int64)])
     return np.asarray(totals[ends] - totals[ends - lengths])

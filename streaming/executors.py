@@ -20,28 +20,28 @@ from pyspark.sql import DataFrame
 from topic.record import RECORD_SCHEMA
 
 Step = Callable[[pa.RecordBatch], pa.RecordBatch]
-# The class of Spark's source that makes a row of a record stands in the trace of a task that it fails in.
+# This class of Spark's source, which makes a row of a record, is in the trace of a task that fails there.
 _ROW_MAKER = "KafkaRecordToRowConverter"
 _SAID_OF_A_TASK = re.compile(r"most recent failure:[^\n]*?((?:\w+\.)+\w+: [^\n]+)")
 
 
 class UnreadableError(Exception):
-    """Spark's Kafka source fails at a record, before it has made a row of it. Another reader may do better."""
+    """Spark's Kafka source fails on a record before it has made a row of it. Another reader may succeed."""
 
 
 def collect(records: DataFrame, step: Step, niceness: int = 0) -> pa.Table:
-    """Kafka's records → the rows that `step` makes of them, RECORD_SCHEMA in, as a table on the driver.
+    """Run `step` on Kafka's records (RECORD_SCHEMA) on the executors and collect its rows as a table on the driver.
 
-    The rows travel in Arrow's own form, as one value of one Spark row a batch: Spark takes none apart and builds none
-    anew. `niceness` is added to the stepping thread's, on Linux: work that may wait does not take the processor from
-    other work on the same executors.
+    The rows travel as Arrow, as one value of one Spark row per batch, so that Spark neither takes rows apart nor builds
+    them. `niceness` is added to that of the thread that runs the step, on Linux: work that may wait does not take the
+    processor from other work on the same executors.
     """
     return collect_up_to(records, step, None, niceness).rows
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The rows, what they weigh (see collect_up_to), and whether they are of all records."""
+    """The rows, their weight (see collect_up_to), and whether all records were read."""
 
     rows: pa.Table
     weight: int
@@ -49,9 +49,9 @@ class Collected:
 
 
 def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, niceness: int = 0) -> Collected:
-    """The same, but a task stops reading when its weight has come to `most_bytes`: the bytes of its rows, which come to
-    the driver, and a quarter of those of the values, so that a slice of very large records comes to an end, too. Raises
-    UnreadableError if there is a record that Spark's source makes no row of."""
+    """The same, but a task stops reading when its weight reaches `most_bytes`: the bytes of its rows, which come to the
+    driver, plus a quarter of the bytes of the values, so that a slice of very large records ends too. Raises
+    UnreadableError if there is a record that Spark's source cannot turn into a row."""
     read = records.select(*RECORD_SCHEMA.names)
     try:
         packed = read.mapInArrow(_packing(step, niceness, most_bytes), "rows BINARY, weight BIGINT").toArrow()
@@ -69,7 +69,7 @@ def collect_up_to(records: DataFrame, step: Step, most_bytes: int | None, nicene
 
 
 def no_records() -> pa.RecordBatch:
-    """A batch of which a step makes rows with their columns, and none."""
+    """A batch from which a step makes no rows, but with its columns."""
     return pa.RecordBatch.from_pylist([], RECORD_SCHEMA)
 
 

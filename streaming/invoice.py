@@ -1,4 +1,4 @@
-"""Invoice: what one valid record says, as conf/invoice_event.schema.json has it, and the digest of its content."""
+"""Invoice: the content of one valid record, as conf/invoice_event.schema.json defines it, and its digest."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Invoice(Struct, frozen=True, gc=False):
 
 
 def shop_time(text: str, zone: ZoneInfo) -> datetime | None:
-    """A time as the contract writes it, in the shop's local time, naive and to the microsecond; None if it is none.
+    """A time as the contract writes it, in the shop's local time, naive and to the microsecond; None if it is not one.
 
-    Without an offset it is the shop's own time and stays as it is written, also where summer time leaves that hour out
-    or has it twice. With one it is turned into the shop's: both hours of the night when clocks go back read the same.
+    Without an offset it is the shop's own time and is kept as written, even if the clocks skip or repeat that hour.
+    With an offset it is converted to the shop's time: both hours of the night when the clocks go back read the same.
     """
     written = _TIME.fullmatch(text)
     if written is None:

@@ -1,4 +1,4 @@
-"""Job: one streaming query that is kept running, through outages, until its end or a stop signal."""
+"""Job: one streaming query that is kept running through outages, until its end or a stop signal."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ from topic.offsets import Covered
 
 log = structlog.get_logger()
 _POLL_SECONDS = 1
-_WELL_SECONDS = 60  # a query that has run for so long had its servers
+_WELL_SECONDS = 60  # a query that ran this long had its servers
 # What Spark's messages say of a broker that became unavailable; the second is a task's own patience (pollTimeoutMs).
 _OF_KAFKA = re.compile(
     r"(?:org\.apache\.kafka\.common\.errors\.|java\.util\.concurrent\.(?=TimeoutException: Cannot fetch))(\w.{0,400})"
 )
 # What the connector's messages say of offsets that are gone, or not yet there: retention, another topic of the name,
-# new partitions in the wrong moment (kafka-error-conditions.json of spark-sql-kafka). A look at the topic tells which.
+# new partitions at the wrong moment (kafka-error-conditions.json of spark-sql-kafka). Asking the broker tells which.
 _OF_OFFSETS = re.compile(
     r"lost because they are not available in Kafka any more;[^\[]*?Reason: ([^\n]{0,300})"
     r"|OffsetOutOfRangeException: ([^\n]{0,300})"
@@ -63,9 +63,9 @@ _OF_OFFSETS = re.compile(
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How to run: until the end of the topic as it is now (`available_now`), past records that the broker has
-    deleted (`accept_gap`), with so many warm-up rounds before the first batch, checking all scores each `check_every`
-    batches (0: never), both queries or `only` one; `phases` makes the timer of each piece of work."""
+    """How to run: until the current end of the topic (`available_now`), past records that the broker has deleted
+    (`accept_gap`), with this many warm-up rounds before the first batch, checking all scores every `check_every`
+    batches (0: never), with both queries or `only` one; `phases` creates the timer for each piece of work."""
 
     available_now: bool = False
     accept_gap: bool = False
@@ -77,8 +77,8 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Session:
-    """What one start of a query works with: the topic as it was then, a connection to ask whether it still is the same
-    one, and its records from where the job's own store says."""
+    """What one start of a query works with: the topic as it was then, a connection to ask whether it is still the same
+    one, and its records from the store's next offsets on."""
 
     topic: Topic
     admin: TopicAdmin
@@ -89,7 +89,7 @@ _Session = TypeVar("_Session", bound=Session)
 
 
 class Job(ABC, Generic[_Session]):
-    """One query's running state: how it is going, and that it is not stopped within a batch."""
+    """The state of one running query: its progress, and the guarantee that it is not stopped within a batch."""
 
     name: ClassVar[str]
     trigger_seconds: ClassVar[int] = 0
@@ -107,19 +107,18 @@ class Job(ABC, Generic[_Session]):
 
     @abstractmethod
     def check(self) -> None:
-        """Whether a start could go on from where the store is, without a change to anything. Raises what `prepare`
-        raises."""
+        """Whether a start could resume from the store, without changing anything. Raises what `prepare` raises."""
 
     @abstractmethod
     def prepare(self, spark: SparkSession) -> AbstractContextManager[_Session]:
-        """The session of a start, until the block's end.
+        """The session of a start, until the end of the block.
 
-        Raises StreamingError when an operator has something to do, UnavailableError when a server is unavailable.
+        Raises StreamingError if an operator must act, UnavailableError if a server is unavailable.
         """
 
     @abstractmethod
     def process(self, session: _Session, records: DataFrame, covered: Covered) -> None:
-        """One micro-batch into the store, slice by slice, each whole or not at all; `covered`: what it is read from."""
+        """Store one micro-batch, slice by slice, each completely or not at all; `covered`: what it is read from."""
 
     @contextmanager
     def topic(self) -> Iterator[tuple[Topic, TopicAdmin]]:
@@ -151,7 +150,7 @@ class Job(ABC, Generic[_Session]):
 
     @abstractmethod
     def check_topic(self, session: _Session, topic: Topic) -> None:
-        """Raise TopicChangedError if the store's next offsets are of an earlier topic of this name."""
+        """Raise TopicChangedError if the store's next offsets belong to an earlier topic of this name."""
 
     def slices(
         self,
@@ -162,12 +161,11 @@ class Job(ABC, Generic[_Session]):
         one_task: bool = False,
         niceness: int = 0,
     ) -> Iterator[tuple[Slice, Phases]]:
-        """The micro-batch's slices, until a stop signal, each with the timer of its phases, of which `parse` is over.
+        """The micro-batch's slices, until a stop signal, each with its phase timer, of which `parse` is over.
 
-        After each was read, the broker is asked whether the topic still is the one that the query began with: the
-        records of another one may have been read from the old one's offsets. Raises TopicChangedError, or
-        UnavailableError if the store has been told already (`rewind`), so that the query begins again with the new
-        topic.
+        After each one is read, the broker is asked whether the topic is still the one that the query began with:
+        otherwise records of the new topic may have been read from the old one's offsets. Raises TopicChangedError, or
+        UnavailableError if the store already knows (`rewind`), so that the query starts again with the new topic.
         """
         settings, topic = self.settings, session.topic
         servers, security = settings.require_kafka(), settings.spark_kafka_security()
@@ -198,17 +196,16 @@ class Job(ABC, Generic[_Session]):
                 return
 
     def look_after(self) -> None:
-        """Between two batches: what the store needs now and then. The batch before it is committed already."""
+        """Between two batches, do what the store needs from time to time. The previous batch is already committed."""
 
     def close(self) -> None:
-        """Let go of what the job holds over its starts; called when it has ended, however it did."""
+        """Release what the job keeps between its starts; called when it has ended, for whatever reason."""
 
     def check_superseded(self, session: _Session) -> None:
-        """Raise if a newer job has taken over: then the query is not to be started again."""
+        """Raise if a newer job has taken over: then the query must not be started again."""
 
     def patiently(self) -> Retrying:
-        """Try again while something is unavailable, ever more slowly, until OUTAGE_PATIENCE_SECONDS or a stop
-        signal."""
+        """Retry with backoff while something is unavailable, until OUTAGE_PATIENCE_SECONDS or a stop signal."""
         return Retrying(
             retry=retry_if_exception_type(UnavailableError),
             wait=wait_exponential(multiplier=0.5, max=15),
@@ -233,8 +230,8 @@ class Job(ABC, Generic[_Session]):
     def run(self, spark: SparkSession) -> None:
         """Run until the end of the topic (`available_now`) or until `stopping` is set.
 
-        Raises StreamingError when an operator has something to do; UnavailableError when Kafka or the store was
-        unavailable for longer than OUTAGE_PATIENCE_SECONDS.
+        Raises StreamingError if an operator must act; UnavailableError if Kafka or the store was unavailable for longer
+        than OUTAGE_PATIENCE_SECONDS.
         """
         # What the query's own thread runs inherits the pool; see streaming/fairscheduler.xml.
         spark.sparkContext.setLocalProperty("spark.scheduler.pool", self.name)
@@ -251,8 +248,8 @@ class Job(ABC, Generic[_Session]):
             self.close()
 
     def _run_query(self, spark: SparkSession) -> bool:
-        """Start from the stored next offsets, and run. True: to the end. False: an outage ended it after it had got on,
-        so that the patience for it begins now."""
+        """Start from the stored next offsets, and run. True: to the end. False: an outage ended it after it had made
+        progress, so that patience for the outage begins now."""
         with (
             self.prepare(spark) as session,
             checkpoint(f"{self.settings.checkpoints}/{session.topic.name}", self.name) as folder,
@@ -288,15 +285,16 @@ class Job(ABC, Generic[_Session]):
     def _micro_batch(
         self, session: _Session, started: Future[StreamingQuery], records: DataFrame, _spark_batch_id: int
     ) -> None:
-        """foreachBatch. Spark's batch id is no safe key (a restored checkpoint uses it again), so it is not used.
+        """The foreachBatch function. It ignores Spark's batch id, which is not a safe key (a restored checkpoint uses
+        it again).
 
-        `started` gets the query, of which the first batch may begin before its start has returned.
+        `started` gets the query; its first batch may begin before its start has returned.
         """
         try:
             if not self._in_batch.acquire(blocking=False):  # the stop has it, and waits for this thread's end
                 return
             try:
-                # One id in every line that the log has of this batch.
+                # One id in every log line of this batch.
                 with bound_contextvars(batch=f"{self.name}-{uuid.uuid4().hex[:12]}"):
                     self._process(session, started, records)
             finally:
@@ -321,7 +319,7 @@ class Job(ABC, Generic[_Session]):
         self.look_after()
 
     def _wait(self, session: _Session, query: StreamingQuery) -> None:
-        """Wait for the query's end or a stop signal. Raises what made it fail."""
+        """Wait for the query's end or a stop signal. Raises whatever made the query fail."""
         try:
             while not self.stopping.is_set():
                 if query.awaitTermination(_POLL_SECONDS):
@@ -345,8 +343,8 @@ class Job(ABC, Generic[_Session]):
             raise
 
     def _stop(self, query: StreamingQuery) -> None:
-        """Stop the query; where that takes longer than spark.sql.streaming.stopTimeout, the end of Spark ends it: what
-        it is in the middle of commits nothing any more."""
+        """Stop the query. If that takes longer than spark.sql.streaming.stopTimeout, the end of Spark ends it: whatever
+        it is in the middle of no longer commits."""
         try:
             query.stop()
         except Exception as error:

@@ -16,18 +16,18 @@ from topic.describe import READ_COMMITTED, READ_UNCOMMITTED, Topic
 from topic.offsets import behind
 
 log = structlog.get_logger()
-_PATIENCE_MS = 250  # the broker answers within 1-3 ms; who scrapes waits no longer than this for a number
+_PATIENCE_MS = 250  # the broker answers within 1-3 ms; a scrape waits no longer than this for a number
 
 
 class Lag(Scraped):
-    """How far one topic is applied, beside its end. The job only takes note of how far it came; whoever asks, asks the
-    broker, in a thread of their own."""
+    """How far one topic is applied, compared with its end. The job only records its progress; whoever asks makes the
+    request to the broker in their own thread."""
 
     # KeyError: of a partition that the consumer does not know.
     failures = (KafkaError, OSError, ValueError, KeyError)
 
     def __init__(self, brokers: Brokers, topic: Topic, next_offsets: Mapping[int, int]) -> None:
-        """`next_offsets`: where each partition is applied up to."""
+        """`next_offsets`: how far each partition is applied."""
         super().__init__()
         self._brokers = brokers
         self._topic = topic.name
@@ -37,19 +37,20 @@ class Lag(Scraped):
         self._held: dict[int, tuple[int, float]] = {}
 
     def advance(self, next_offsets: Mapping[int, int]) -> None:
-        """Take note of how far a committed batch came; waits for nobody."""
+        """Record how far a committed batch got; never blocks."""
         self._next_offsets = {**self._next_offsets, **next_offsets}
 
     def by_partition(self) -> dict[int, int] | None:
-        """Records after the applied next offset, per partition; None while the broker does not say."""
+        """Records after the applied next offset, per partition; None while the broker does not answer."""
         return self.asked(lambda: behind(self._next_offsets, self._ends(READ_COMMITTED)))
 
     def held_seconds(self) -> float | None:
-        """For how long records have stood behind the same open transaction, as far as asking has seen; 0: none do."""
+        """How long records have been behind the same open transaction, as far as previous requests show; 0: none
+        are."""
         return self.asked(self._held_seconds)
 
     def _held_seconds(self) -> float:
-        written = self._ends(READ_UNCOMMITTED)  # first: what is committed meanwhile is not held
+        written = self._ends(READ_UNCOMMITTED)  # first, so that what is committed in between does not count as held
         committed = self._ends(READ_COMMITTED)
         now = time.monotonic()
         held = {p: end for p, end in committed.items() if written.get(p, end) > end}

@@ -1,6 +1,6 @@
 """Land: one micro-batch of parsed invoices into the lake, in one Delta commit, exactly once.
 
-How far each Kafka partition is landed stands in the same commit as the rows: see lake/table.py.
+The same commit records how far each Kafka partition is landed: see lake/table.py.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def land_batch(
 ) -> Landed:
     """Append a parsed batch's valid invoices to the lake and commit, together with the topic's new next offsets.
 
-    `batch`: one row a record, streaming.parse's columns. `covered`: the offsets that it was read from, which the lake
-    has passed then; by default those that its rows span. Records before the lake's next offsets are skipped. Raises
-    GapError, and nothing is landed, if the batch starts after them; UnavailableError if the storage fails: then trying
-    again skips what was committed, if it was.
+    `batch`: one row per record, streaming.parse's columns. `covered`: the offset ranges that it was read from, whose
+    ends become the lake's next offsets; by default those that its rows span. Records before the lake's next offsets are
+    skipped. Raises GapError, and lands nothing, if the batch starts after them; UnavailableError if the storage fails:
+    then a retry skips what was committed, if anything was.
     """
     offsets = spanned(batch) if covered is None else covered
     # Another job or a rewind may have moved the next offsets meanwhile: look again.

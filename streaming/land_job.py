@@ -33,13 +33,13 @@ _APPLICATION = "retail-mart landing"
 
 @dataclass(frozen=True)
 class LandSession(Session):
-    """With the lake, as it was at the last commit."""
+    """Adds the lake, as of the last commit."""
 
     table: DeltaTable
 
 
 class LandJob(Job[LandSession]):
-    """It holds nothing over its starts."""
+    """It keeps nothing between its starts."""
 
     name = "land"
     trigger_seconds = 1  # how often to look; how long to wait for a full batch is LANDING_TRIGGER_SECONDS
@@ -72,8 +72,8 @@ class LandJob(Job[LandSession]):
             yield LandSession(topic, admin, self.read(spark, topic, start, patience), table)
 
     def process(self, session: LandSession, records: DataFrame, covered: Covered) -> None:
-        """Parse and land one micro-batch of Kafka records, trying again while the lake's storage is unavailable."""
-        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor, too.
+        """Parse and land one micro-batch of Kafka records, retrying while the lake's storage is unavailable."""
+        # One task leaves Spark's other slots to apply; its niceness leaves apply the processor too.
         step = parsing(self.settings)
         for part, phases in self.slices(session, records, covered, step, one_task=True, niceness=_NICENESS):
             for attempt in self.patiently():
@@ -86,7 +86,7 @@ class LandJob(Job[LandSession]):
         record_topic(session.table, topic)
 
     def _take_erasure_list(self, table: DeltaTable) -> None:
-        """A new lake takes the mart's erasure list; from then on `erase` keeps its copy."""
+        """A new lake takes over the mart's erasure list; from then on `erase` maintains the lake's copy."""
         if self.settings.mart_dsn is None or lake_list(table) is not None:
             return
         locks = LockWatch(self.settings, self.stopping, self.metrics.lock_wait.set)

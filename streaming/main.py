@@ -1,4 +1,4 @@
-"""The streaming job: Kafka → parse → clean → apply → PostgreSQL, and Kafka → parse → land → Delta beside it."""
+"""The streaming job: Kafka → parse → clean → apply → PostgreSQL, and in parallel Kafka → parse → land → Delta."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _END_OF_JAVA = (
     "machine's). What was not committed is read again: start the job again. If it ends so each time, a record does not "
     "fit into its memory: see `Large records` in docs/operations.md"
 )
-_END_SECONDS = 5  # which Java takes to end where its connections are gone already
+_END_SECONDS = 5  # the time Java takes to end after its connections are gone
 
 
 def run(settings: Settings, options: RunOptions) -> None:
     """Start Spark and run the job until the end of the topic (`available_now`) or until SIGTERM or SIGINT.
 
-    What would end it at once, such as a topic that is not there, is found before Spark is started. Raises what `stream`
+    Whatever would end it at once, such as a missing topic, is found before Spark is started. Raises what `stream`
     raises.
     """
     settings.require_kafka()
@@ -80,8 +80,8 @@ def stream(
     """Apply and land the topic until its end (`available_now`) or until `stopping` is set; returns the committed
     batches of each query.
 
-    A query that cannot go on stops the other one after its running batch: neither falls silent. Raises what stopped
-    it: StreamingError when an operator has something to do; UnavailableError when Kafka, PostgreSQL or the lake was
+    A query that cannot continue also stops the other one after its running batch, so that neither goes silent. Raises
+    whatever stopped it: StreamingError if an operator must act; UnavailableError if Kafka, PostgreSQL or the lake was
     unavailable for longer than OUTAGE_PATIENCE_SECONDS.
     """
     jobs = _jobs(settings, options, stopping, metrics or Metrics(settings))
@@ -95,7 +95,9 @@ def stream(
                     failure = ended.exception()
                     if failure is not None and not isinstance(failure, StreamingError | UnavailableError):
                         exit_code = _java_exit_code(spark)
-                        if exit_code is not None and stopping.is_set():  # a service manager's SIGTERM goes to all
+                        if (
+                            exit_code is not None and stopping.is_set()
+                        ):  # a service manager sends SIGTERM to every process
                             log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)
                             continue
                         if exit_code is not None:
@@ -146,7 +148,7 @@ def _spark_options() -> dict[str, str]:
 
 
 def _with_a_slot_for_landing(settings: Settings, options: RunOptions) -> Settings:
-    """On this machine alone, a slot more than cores: landing's one task never keeps apply waiting for a slot."""
+    """On this machine, one slot more than there are cores: landing's one task never makes apply wait for a slot."""
     if options.only is not None or settings.spark_master != "local[*]":
         return settings
     return settings.model_copy(update={"spark_master": f"local[{(os.cpu_count() or 1) + 1}]"})

@@ -40,11 +40,11 @@ log = structlog.get_logger()
 LATENCY_BOUNDS = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _PHASE_BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LANDING_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_PATIENCE_SECONDS = 2  # who scrapes waits for the mart no longer
+_PATIENCE_SECONDS = 2  # a scrape waits for the mart no longer than this
 
 
 class Metrics:
-    """What one run of the job counts and what is asked at each scrape, in a registry of its own."""
+    """What one run of the job counts and what is asked for at each scrape, in a registry of its own."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -89,8 +89,8 @@ class Metrics:
 
     @contextmanager
     def serving(self) -> Iterator[None]:
-        """Serve /metrics on METRICS_HOST:METRICS_PORT meanwhile; nothing at port 0. Raises SettingsError if the port
-        cannot be taken."""
+        """Serve /metrics on METRICS_HOST:METRICS_PORT during the block; nothing if the port is 0. Raises SettingsError
+        if the port is not available."""
         host, port = self._settings.metrics_host, self._settings.metrics_port
         if not port:
             yield
@@ -113,7 +113,7 @@ class Metrics:
 
     @contextmanager
     def query_running(self, query: str) -> Iterator[None]:
-        """Show the query as running meanwhile; its health check reads this."""
+        """Report the query as running during the block; its health check reads this."""
         self._query_running.labels(query).set(1)
         try:
             yield
@@ -121,7 +121,7 @@ class Metrics:
             self._query_running.labels(query).set(0)
 
     def follow(self, lag: Lag | None) -> None:
-        """Show this lag from now on, and close the one before. None: show none."""
+        """Report this lag from now on, and close the previous one. None: report none."""
         before, self._lags.lag = self._lags.lag, lag
         if before is not None:
             before.close()
@@ -149,7 +149,7 @@ class Metrics:
 
 
 class Latencies(Collector):
-    """A histogram that takes all records of a batch at once: a call a record would cost more than the applying."""
+    """A histogram that takes all records of a batch at once: a call per record would cost more than applying them."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -178,7 +178,7 @@ class Latencies(Collector):
 
 
 class Lags(Collector):
-    """The lag, asked of the broker at each scrape: it must grow in the numbers while no batch comes, too."""
+    """The lag, asked of the broker at each scrape: it must keep growing while no batches come."""
 
     def __init__(self) -> None:
         self.lag: Lag | None = None
@@ -207,7 +207,8 @@ class Lags(Collector):
 
 
 class MartState(Scraped, Collector):
-    """What the mart says at each scrape: it is true after a restart, too, and the nightly job makes no batch here."""
+    """What the mart knows, asked at each scrape: so it is right after a restart, and includes the nightly job, which
+    runs no batches here."""
 
     failures = FAILURES
 
@@ -218,8 +219,7 @@ class MartState(Scraped, Collector):
         self._last_batch: datetime | None = None
 
     def collect(self) -> Iterator[Metric]:
-        """Silence means: not known. While PostgreSQL is unavailable, the last batch is the last one that was heard
-        of."""
+        """Silence means unknown. While PostgreSQL is unavailable, the last batch is the last one known."""
         last_batch = GaugeMetricFamily("mart_last_batch_timestamp_seconds", "When the last micro-batch was committed.")
         segments = GaugeMetricFamily("mart_segment_customers", "Customers in a segment.", labels=["segment"])
         kept_back = GaugeMetricFamily(
@@ -266,7 +266,7 @@ class MartState(Scraped, Collector):
 
 
 class Disks(Collector):
-    """The disks of lake and checkpoints, as far as they are folders of this machine."""
+    """The disks of lake and checkpoints, if they are folders of this machine."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

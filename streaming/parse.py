@@ -1,7 +1,7 @@
 """Parse: the bytes of one Kafka record into one invoice, or into the reason why not. Runs on the executors.
 
-`parse_invoice` is the strict reader of `conf/invoice_event.schema.json`. It reads JSON itself and not through
-Spark's from_json, which silently takes trailing garbage, duplicate keys, NUL and NaN, and rounds 1.255 to 1.26.
+`parse_invoice` is the strict parser of `conf/invoice_event.schema.json`. It reads the JSON itself rather than through
+Spark's from_json, which silently accepts trailing garbage, duplicate keys, NUL and NaN, and rounds 1.255 to 1.26.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from streaming.parse_plain import PRICE, parse_plain
 from topic.record import FARTHEST_MILLISECONDS
 
 FUTURE_TOLERANCE = timedelta(days=1)
-# No clock in the world is, or was, further behind UTC.
+# No time zone is, or was, further behind UTC.
 _FARTHEST_BEHIND_UTC = timedelta(hours=16)
-# Record timestamps that Python, PostgreSQL and a person can read. Milliseconds that are none are far outside.
+# Record timestamps that Python, PostgreSQL and a person can read. Values that are not milliseconds are far outside.
 FIRST_TIMESTAMP = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_TIMESTAMP = datetime(2100, 1, 1, tzinfo=UTC) - timedelta(microseconds=1)
 _FINE_PRICE = re.compile(r"-?[0-9]{1,16}\.[0-9]{3,}", re.ASCII)
@@ -53,7 +53,7 @@ PARSED_SCHEMA = pa.schema(
 
 
 class RejectedError(Exception):
-    """A record that the contract refuses: the reason, and the field and value that show it."""
+    """A record that violates the contract: the reason, and the field and value that show it."""
 
     def __init__(self, reason: RejectReason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -63,15 +63,15 @@ class RejectedError(Exception):
 
     @classmethod
     def unforeseen(cls, error: Exception) -> RejectedError:
-        """Of a record that raised what no reason names."""
+        """For a record that failed in a way that no other reason covers."""
         return cls(RejectReason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
 
 def parse_invoice(value: bytes | None, produced_at: datetime, zone: ZoneInfo, max_bytes: int = 1_000_000) -> Invoice:
     """Read one record's value as an invoice.
 
-    `produced_at` is the record's timestamp (aware), `zone` the shop's. Raises RejectedError, and nothing else,
-    for whatever bytes there may be.
+    `produced_at` is the record's timestamp (aware), `zone` the shop's. Raises RejectedError, and nothing else, whatever
+    the bytes.
     """
     if value is None:
         _reject(RejectReason.NO_VALUE, "null value")
@@ -229,9 +229,9 @@ def _price(value: Any, where: str) -> str:
 def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa.RecordBatch:
     """Parse a batch of Kafka records (columns value, partition, offset, timestamp) into PARSED_SCHEMA.
 
-    One row a record, in order. A valid one has its invoice and no reason; a rejected one has reason, detail and
-    its raw bytes, and no invoice. A record that fails in a way that nobody foresaw is rejected like any other, and the
-    rest goes on. A record timestamp out of range is moved to the nearest that is in it.
+    One row per record, in order. A valid one has its invoice and no reason; a rejected one has reason, detail and its
+    raw bytes, and no invoice. A record that fails in an unforeseen way is rejected like any other, and the rest
+    continues. A record timestamp out of range is moved to the nearest valid one.
     """
     invoices: list[Invoice | None] = []
     rejections: list[RejectedError | None] = []
@@ -261,7 +261,7 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
     )
     try:
         return _rows(kept, invoices, rejections)
-    except Exception:  # one by one, to find whose values no column takes
+    except Exception:  # one by one, to find the record whose values fit no column
         for at in range(len(values)):
             try:
                 _rows(kept.slice(at, 1), invoices[at : at + 1], rejections[at : at + 1])
@@ -271,7 +271,8 @@ def parse_records(records: pa.RecordBatch, zone: ZoneInfo, max_bytes: int) -> pa
 
 
 def _timestamps(found: pa.Array) -> tuple[pa.Array, dict[int, RejectedError]]:
-    """Record timestamps as they can be stored, and by place the rejections of those that were not so."""
+    """Record timestamps as they can be stored, and, by row, the rejections of those that could not be stored as they
+    were."""
     found = found.cast(pa.timestamp("us", "UTC"))
     first, last = (pa.scalar(moment, found.type) for moment in (FIRST_TIMESTAMP, LAST_TIMESTAMP))
     is_good = pc.fill_null(pc.and_(pc.greater_equal(found, first), pc.less_equal(found, last)), False)
@@ -318,7 +319,7 @@ def _rows(
 
 
 def rejected(parsed: pa.RecordBatch, raw: pa.Array, error: Exception) -> pa.RecordBatch:
-    """Valid parsed records as rejected ones: what failed with them after they were parsed. `raw`: their values."""
+    """Valid parsed records as rejected ones: something failed on them after they were parsed. `raw`: their values."""
     kept = pa.RecordBatch.from_arrays(
         [*(parsed.column(name) for name in ("partition", "offset", "kafka_timestamp")), raw],
         names=["partition", "offset", "kafka_timestamp", "value"],
@@ -327,7 +328,7 @@ def rejected(parsed: pa.RecordBatch, raw: pa.Array, error: Exception) -> pa.Reco
 
 
 def _surely_past(produced_at: pa.Array) -> datetime:
-    """A shop-local time that is no future date in any zone for any of these records."""
+    """A shop-local time that is not in the future, in any zone, for any of these records."""
     oldest = pc.min(produced_at).as_py()
     if oldest is None:
         return datetime.min

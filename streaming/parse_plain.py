@@ -1,8 +1,8 @@
 """Parse plain: the records that a producer writes all day, read several times faster than by the strict parser.
 
-A plain record is valid JSON of just the contract's fields, each once, with no escape in it and whole quantities; by
-that much it is told from all others in a few looks. What is not plain is left to streaming.parse, which alone says what
-is wrong with it.
+A plain record is valid JSON with exactly the contract's fields, each once, without escapes and with integer quantities,
+so a few checks tell it from all others. Everything else is left to streaming.parse, which alone says what is wrong with
+a record.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _decode = Decoder(_Event).decode
 
 
 def parse_plain(value: bytes, zone: ZoneInfo) -> Invoice | None:
-    """The invoice of a plain record, the same as streaming.parse.parse_invoice reads from it; None for all others.
+    """The invoice of a plain record, the same that streaming.parse.parse_invoice returns; None for all others.
 
     `zone` is the shop's. The invoice's date is not compared with the record's.
     """
@@ -52,7 +52,7 @@ def parse_plain(value: bytes, zone: ZoneInfo) -> Invoice | None:
     quotes = _QUOTES + _QUOTES_OF_LINE * len(lines)
     if event.customer_id is not None:
         quotes += _QUOTES_OF_CUSTOMER
-    # Each field is there, so one more quote is that of a field which is there twice.
+    # Each field is there, so another quote means that a field is there twice.
     if value.count(b'"') != quotes:
         return None
     iso = date.isoformat()
@@ -83,5 +83,5 @@ def parse_plain(value: bytes, zone: ZoneInfo) -> Invoice | None:
 
 @lru_cache(maxsize=65_536)
 def _cents(price: str) -> int | None:
-    """A price in hundredths; None if it is none. A shop has few prices and writes them often."""
+    """A price in hundredths; None if it is not a price. A shop has few prices and repeats them often."""
     return cents(price) if PRICE.fullmatch(price) else None

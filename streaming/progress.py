@@ -1,4 +1,4 @@
-"""Progress: one log event a batch."""
+"""Progress: one log event per batch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def report_reading(query: str, topic: Topic, start: Mapping[int, int], **more: o
 
 
 def report_gaps(query: str, next_offsets: Mapping[int, int], start: Mapping[int, int]) -> None:
-    """Warn of each partition that is read from after its next offset: --accept-gap gave up the records between."""
+    """Warn about each partition that is read from after its next offset: --accept-gap gave up the records in
+    between."""
     for partition in sorted(next_offsets.keys() & start.keys()):
         if start[partition] > next_offsets[partition]:
             lost = start[partition] - next_offsets[partition]
@@ -33,9 +34,9 @@ def report_gaps(query: str, next_offsets: Mapping[int, int], start: Mapping[int,
 
 
 def report_applied(applied: Applied, writer: Writer, phases: Phases, metrics: Metrics) -> None:
-    """Log and count what a committed batch did: its id in mart.batch, counts, milliseconds a phase, how old its oldest
-    and newest record are now that it is visible (milliseconds since the record's Kafka timestamp; of those that tell
-    it, None if no one does)."""
+    """Log and count what a committed batch did: its id in mart.batch, counts, milliseconds per phase, and the age of
+    its oldest and newest record now that they are visible (milliseconds since the record's Kafka timestamp; only from
+    timestamps that are usable, None if there are none)."""
     now = datetime.now(UTC)
     metrics.count_applied(applied, phases, now)
     log.info(
@@ -55,8 +56,8 @@ def report_applied(applied: Applied, writer: Writer, phases: Phases, metrics: Me
 
 
 def report_landed(landed: Landed, phases: Phases, metrics: Metrics) -> None:
-    """Log and count what a batch added to the lake: rows, files, the version of its commit, milliseconds a phase, and
-    the next offsets that it moved. `skipped` records were in the lake before: another job landed them."""
+    """Log and count what a batch added to the lake: rows, files, the version of its commit, milliseconds per phase, and
+    the next offsets that it advanced. `skipped` records were in the lake before: another job landed them."""
     metrics.count_landed(landed, phases, datetime.now(UTC))
     log.info(
         "landed",

@@ -1,4 +1,4 @@
-"""Read the topic by Spark: as a stream, a range of offsets once more, and what a micro-batch covers."""
+"""Read the topic with Spark: as a stream, a range of offsets again, and what a micro-batch covers."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def read_topic(
 ) -> DataFrame:
     """The topic as a stream of records (key, value, topic, partition, offset, timestamp), from the offsets `start`.
 
-    At most `max_records` offsets a micro-batch; with `patience_seconds`, fewer only after so long a wait; `security` is
-    Settings.spark_kafka_security(); `fetch_wait_ms`: how long the broker may keep a fetch that finds nothing, Kafka's
-    default is 500; `group`: a name of the query's own, which read_range is given, too. Reads what is committed. The
-    stream fails rather than skip records that are gone.
+    At most `max_records` offsets per micro-batch; with `patience_seconds`, fewer only after waiting that long.
+    `security` is Settings.spark_kafka_security(). `fetch_wait_ms`: how long the broker may hold a fetch that finds
+    nothing (Kafka's default is 500). `group`: a name unique to the query, also passed to read_range. Reads committed
+    records only. The stream fails rather than skip records that are gone.
     """
     stream = (
         spark.readStream.format("kafka")
@@ -53,7 +53,7 @@ def read_range(
     fetch_wait_ms: int | None = None,
     group: str | None = None,
 ) -> DataFrame:
-    """The same records of a range of offsets, once. What read_topic was given is to be given here too."""
+    """The same records of a range of offsets, once. Takes what read_topic was given."""
     ranges = {p: (first, end) for p, (first, end) in covered.items() if first < end}
     first, end = ({topic.name: {str(p): bounds[side] for p, bounds in ranges.items()}} for side in (0, 1))
     return (
@@ -78,9 +78,9 @@ def _reading(
         **(security or {}),
         "kafka.isolation.level": READ_COMMITTED,
         "failOnDataLoss": "true",
-        # So many are unpacked at once: a fetch of a megabyte may hold hundreds of records of a megabyte, compressed.
+        # This many are unpacked at once: a fetch of a megabyte may hold hundreds of records of a megabyte, compressed.
         "kafka.max.poll.records": "25",
-        # Give up on a silent broker within about half a minute, so that the job can say so and retry by itself.
+        # Give up on a silent broker within about half a minute, so that the job can say so and retry.
         "kafka.default.api.timeout.ms": "10000",
         "kafka.request.timeout.ms": "5000",
         "kafka.reconnect.backoff.max.ms": "1000",
@@ -88,12 +88,12 @@ def _reading(
 
 
 def covered_now(query: StreamingQuery) -> dict[int, tuple[int, int]]:
-    """What the micro-batch that a query is in right now covers, as Spark planned it (see Covered), without the
-    partitions of which it covers nothing.
+    """What the query's current micro-batch covers, as Spark planned it (see Covered), without partitions of which it
+    covers nothing.
 
-    Called within its foreachBatch. Spark holds it for every batch: the first one, one that a restart runs again from
-    the checkpoint's log, and with `availableNow`; but it has no public name for it before the batch has ended. A
-    partition that is new in this batch begins at 0: Spark fails where its first records are gone.
+    Called within its foreachBatch. Spark has it for every batch, including the first one, one that a restart repeats
+    from the checkpoint's log, and with `availableNow`, but under no public name before the batch has ended. A partition
+    that is new in this batch begins at 0: Spark fails if its first records are gone.
     """
     # MicroBatchExecution.runBatch: the context's `newData` is source -> OffsetHolder(start, Some(end)), set before the
     # sink is called. Py4J's names are those of the classes' accessors, which are public in Java.
@@ -107,7 +107,7 @@ def covered_now(query: StreamingQuery) -> dict[int, tuple[int, int]]:
 
 
 def _by_partition(offsets: str) -> dict[int, int]:
-    """Of Spark's {topic: {partition: offset}}, of one topic."""
+    """One topic's offsets, from Spark's {topic: {partition: offset}}."""
     return {
         int(partition): offset for of_topic in json.loads(offsets).values() for partition, offset in of_topic.items()
     }

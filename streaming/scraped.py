@@ -1,4 +1,4 @@
-"""What is asked of a server at a scrape: by one thread at a time, and after a failure not for some seconds."""
+"""What a scrape asks a server: by one thread at a time, and not again for some seconds after a failure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _Answer = TypeVar("_Answer")
 
 
 class Scraped(ABC):
-    """A server that scrapes ask. Asking raises nothing: while it is unavailable the answer is unknown (None), and it
-    is left in peace for some seconds, so that who scrapes does not wait for it each time."""
+    """A server that scrapes ask. Asking never raises: while the server is unavailable the answer is unknown (None), and
+    it is not asked again for some seconds, so that a scrape does not wait for it each time."""
 
     failures: ClassVar[tuple[type[Exception], ...]]
 
@@ -47,4 +47,4 @@ class Scraped(ABC):
 
     @abstractmethod
     def _disconnect(self) -> None:
-        """Let go of the connection, if there is one; the next question makes it anew."""
+        """Close the connection, if there is one; the next question opens a new one."""

@@ -1,11 +1,11 @@
 """Slices: a micro-batch in parts that fit into memory, however large its records are.
 
-Spark bounds a micro-batch by a number of offsets, and not by bytes: forty thousand invoices are usually 20 MB, and may
-be 40 GB. So the executors stop when they have read enough, the part that they came to is stored with its own range of
-offsets, and the rest is read anew from there. The usual micro-batch is one slice and costs nothing more.
+Spark limits a micro-batch by a number of offsets, not bytes: forty thousand invoices are usually 20 MB, but may be 40
+GB. So the executors stop when they have read enough, the part that they reached is stored with its own range of
+offsets, and the rest is read again from there. A usual micro-batch is one slice and costs nothing extra.
 
-And a part that Spark's source fails at is read without it: one record whose timestamp is out of Spark's range would
-otherwise end the stream, at each start again, before anything here has seen it.
+A part that Spark's source fails on is read without Spark: otherwise one record with a timestamp out of Spark's range
+would end the stream at every start, before our code has seen it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ Spark holds it some three times on its way to Python, for each of the two querie
 
 @dataclass(frozen=True)
 class Slice:
-    """A part of a micro-batch: the rows that the step made, what they cover, and the records: to be read once more, or
-    as they were read where Spark cannot."""
+    """A part of a micro-batch: the rows that the step made, what they cover, and the records, to be read again, or as
+    they were read if Spark cannot read them."""
 
     rows: pa.Table
     covered: Covered
@@ -47,11 +47,11 @@ def slices(
     niceness: int = 0,
     tasks: int | None = None,
 ) -> Iterator[Slice]:
-    """The micro-batch that `covered` says, in slices, in each partition in order, to its end.
+    """The micro-batch that `covered` describes, in slices, in order within each partition, to its end.
 
-    `records` are all of it, `read_range` reads a part of it; `consume_range` does so without Spark, up to so many bytes
-    of values, and says whether that was all. `tasks`: in how many tasks they are read, by default one a partition. A
-    slice is read when the one before it has been dealt with.
+    `records` are all of it, `read_range` reads a part of it; `consume_range` does so without Spark, up to a number of
+    bytes of values, and says whether that was all. `tasks`: how many tasks read them, by default one per partition. A
+    slice is read only after the previous one has been handled.
     """
     reached = {partition: first for partition, (first, _) in covered.items()}
     ends = {partition: end for partition, (_, end) in covered.items()}
@@ -77,13 +77,13 @@ def slices(
 
 
 def _stepped(step: Step, records: pa.Table) -> pa.Table:
-    """An empty table has no batch, and its rows have columns nevertheless."""
+    """An empty table has no batches, but its rows still need their columns."""
     return pa.Table.from_batches([step(batch) for batch in records.to_batches() or [no_records()]])
 
 
 def _as_large_as_may_be(left: Covered, found: Collected, most_bytes: int) -> Covered:
-    """As much of what is left as fits into a slice if its records are as large as those that were found last: a task
-    that has to stop costs its Python worker, and with it a second."""
+    """As much of the rest as fits into a slice if its records are as large as those found last: a task that has to stop
+    costs its Python worker, and with it a second."""
     if not left or not found.weight:
         return left
     offsets = int(0.8 * most_bytes * found.rows.num_rows / found.weight) // len(left)

@@ -1,4 +1,4 @@
-"""Warm up: run the path from records to Arrow on made-up invoices, so that the first real ones find a warm JVM."""
+"""Warm up: run the path from records to Arrow on synthetic invoices, so that the first real ones find a warm JVM."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECORD_COLUMNS = "value BINARY, partition INT, offset BIGINT, timestamp TIMESTAM
 
 
 def warm_up(spark: SparkSession, step: Step, rounds: int) -> float:
-    """Run the executors' step on `rounds` small batches and throw them away; returns the seconds it took.
+    """Run the executors' step on `rounds` small batches and discard the results; returns the seconds it took.
 
     Touches neither Kafka nor the mart.
     """
@@ -29,7 +29,7 @@ def warm_up(spark: SparkSession, step: Step, rounds: int) -> float:
 
 
 def example_invoice(number: int, now: datetime) -> bytes:
-    """The value of a made-up record: an invoice of 4 lines at the time `now`."""
+    """The value of a synthetic record: an invoice of 4 lines at the time `now`."""
     lines = [
         {"stock_code": f"WARM-{n}", "description": "warm-up", "quantity": n + 1, "price": "1.50"} for n in range(4)
     ]

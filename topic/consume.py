@@ -1,4 +1,4 @@
-"""Consume: records of a range of offsets without Spark, for those that its source cannot turn into rows."""
+"""Consume: read a range of offsets without Spark, for records that its source cannot turn into rows."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _POLL_RECORDS = 500
 
 
 def consume_range(brokers: Brokers, topic_name: str, covered: Covered, most_bytes: int) -> tuple[pa.Table, bool]:
-    """The committed records of a range of offsets, as topic.record.RECORD_SCHEMA, each partition's in order, and if
-    they are all of them: it stops after values of `most_bytes`.
+    """The committed records of a range of offsets, as topic.record.RECORD_SCHEMA, each partition's in order, and
+    whether they are all of them: it stops after `most_bytes` of values.
 
-    A timestamp that microseconds cannot hold is moved to the nearest that they can. Raises UnavailableError if the
-    brokers send nothing for as long as they are waited for.
+    A timestamp that microseconds cannot hold is moved to the nearest one that they can. Raises UnavailableError if the
+    brokers send nothing for as long as the timeout.
     """
     ends = {TopicPartition(topic_name, partition): end for partition, (_, end) in covered.items()}
     found: list[pa.RecordBatch] = []
     weight = 0
-    # An offset that is gone is an error, as it is for Spark.
+    # An offset that is gone is an error, as in Spark.
     options = {"client_id": "range", "isolation_level": READ_COMMITTED, "auto_offset_reset": "none"}
     with brokers.answering(), closing(brokers.consumer(**options)) as consumer:
         consumer.assign(list(ends))
@@ -46,7 +46,7 @@ def consume_range(brokers: Brokers, topic_name: str, covered: Covered, most_byte
             if records:
                 found.append(_rows(records))
                 weight += found[-1].column("value").nbytes
-            # Where a transaction ends there is no record, only a position after it.
+            # At a transaction's end there is no record, only an offset after it.
             now_at = {partition: consumer.position(partition) for partition in ends}
             if now_at != reached:
                 reached, progress_at = now_at, time.monotonic()

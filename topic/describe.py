@@ -1,4 +1,4 @@
-"""Describe: the topic as the brokers describe it, at one moment or again and again."""
+"""Describe: the topic as the brokers describe it, once or repeatedly."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from conf.errors import StreamingError
 from conf.kafka import Brokers
 
 log = structlog.get_logger()
-# Of every reader here: what a producer's transaction took back is no record, what is not committed yet is not there.
+# For every reader: what a producer aborted is not a record, and what is not committed yet is not there.
 READ_COMMITTED = "read_committed"
-# Of who asks what stands behind a transaction that is still open.
+# For asking what is in or behind an open transaction.
 READ_UNCOMMITTED = "read_uncommitted"
 _PATIENCE_MS = 5_000  # within a batch, which a stop signal waits for
 
 
 @dataclass(frozen=True)
 class Topic:
-    """A topic at one moment: its id (a re-created topic has another), and per partition the first offset that the
-    broker holds and the one after the last that is committed."""
+    """A topic at one moment: its id (a re-created topic has another one), and per partition the first offset that the
+    broker holds and the one after the last committed record."""
 
     name: str
     topic_id: str
@@ -54,8 +54,8 @@ def describe_topic(brokers: Brokers, name: str) -> Topic:
 
 
 class TopicAdmin:
-    """One kept connection to ask about a topic: while a query runs, whether the topic is still the one that it began
-    with. An answer takes 1-3 ms. Not to be shared by threads."""
+    """A persistent connection for questions about a topic: while a query runs, whether the topic is still the one it
+    began with. An answer takes 1-3 ms. Not to be shared between threads."""
 
     def __init__(self, brokers: Brokers, name: str) -> None:
         """Raises what describe_topic raises."""
@@ -64,8 +64,8 @@ class TopicAdmin:
             self._admin = brokers.admin(client_id="topic", request_timeout_ms=min(brokers.timeout_ms, _PATIENCE_MS))
 
     def topic_id(self) -> str:
-        """The topic's id of now. Raises UnavailableError if the broker is unavailable, StreamingError without a
-        topic."""
+        """The topic's current id. Raises UnavailableError if the broker is unavailable, StreamingError if there is no
+        such topic."""
         with self._brokers.answering():
             return str(_described(self._admin, self._name, self._brokers)["topic_id"])
 
@@ -106,10 +106,10 @@ def _described(admin: KafkaAdminClient, name: str, brokers: Brokers) -> dict[str
 
 
 def written_at(brokers: Brokers, topic: Topic, moment: datetime) -> dict[int, int]:
-    """Per partition the first offset whose record was produced at or after the (aware) moment, or else the end, of all
-    that is written, committed or not: what goes beyond the topic's end stands in, or behind, an open transaction.
+    """Per partition, the first offset whose record was produced at or after the (aware) moment, or else the end,
+    counting everything written, committed or not: what is beyond the topic's end is in, or behind, an open transaction.
 
-    Reads no record. Raises what describe_topic raises.
+    Reads no records. Raises what describe_topic raises.
     """
     asked = {TopicPartition(topic.name, p): int(moment.timestamp() * 1000) for p in topic.end_offsets}
     with brokers.answering(), closing(brokers.consumer(isolation_level=READ_UNCOMMITTED)) as consumer:

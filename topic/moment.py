@@ -1,4 +1,5 @@
-"""Kafka moment: a record's date or timestamp may be any 64 bits; what PostgreSQL, Python and Arrow can tell."""
+"""Kafka's moments: a record's date or timestamp may be any 64 bits; this is what PostgreSQL, Python and Arrow can
+represent."""
 
 from __future__ import annotations
 
@@ -12,19 +13,19 @@ EARLIEST, LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=
 
 
 def storable(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Those out of range moved to its ends."""
+    """The moments, those out of range moved to the nearest end of the range."""
     earliest, latest = (pa.scalar(end, moments.type) for end in (EARLIEST, LATEST))
     moments = pc.if_else(pc.less(moments, earliest), earliest, moments)
     return pc.if_else(pc.greater(moments, latest), latest, moments)
 
 
 def is_storable(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Of each one whether it is in the range."""
+    """For each moment, whether it is in the range."""
     return pc.fill_null(pc.equal(moments, storable(moments)), True)
 
 
 def as_text(moments: pa.ChunkedArray) -> pa.ChunkedArray:
-    """As PostgreSQL can read them, or as it refuses them: of the year 67561 Arrow writes 2025."""
+    """The moments as PostgreSQL reads or refuses them: for the year 67561 Arrow writes 2025."""
     in_range = is_storable(moments)
     if pc.all(in_range, min_count=0).as_py():
         return moments

@@ -1,8 +1,8 @@
-"""Offsets: which a batch covers, which of them a store has yet to take, and where it is afterwards.
+"""Offsets: which ones a batch covers, which of those a store has yet to take, and where the store is afterwards.
 
-A store is the mart or the lake; its next offset is the end of what was covered, not the offset after the last record
-that was seen: after it there may be offsets without a record (a transaction's marks, what it took back). So a batch is
-held to the ranges that it was read from, and a batch without a record moves the store's offsets, too.
+A store is the mart or the lake. Its next offset is the end of what was covered, not the offset after the last record
+seen: there may be more offsets without a record (a transaction's markers and aborted records). So a batch is checked
+against the ranges that it was read from, and even a batch without records advances the store's next offsets.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ record: a producer's transaction leaves its own marks between them, and what it 
 def starting_offsets(
     next_offsets: Mapping[int, int], topic: Topic, accept_gap: bool = False, store: str = "the mart"
 ) -> dict[int, int]:
-    """Where each partition is to be read from: the store's next offset, or the first record of a new partition.
+    """Where to read each partition from: the store's next offset, or the first record of a new partition.
 
-    Raises GapError where the broker no longer holds the next offset (retention deleted unread records), unless
-    `accept_gap`, and where the next offset lies past the end (the broker lost records that the mart has).
+    Raises GapError if the broker no longer holds the next offset (retention deleted unread records), unless
+    `accept_gap`, and if the next offset is past the end (the broker lost records that the mart has).
     """
     start = {}
     for partition, first in topic.first_offsets.items():
@@ -54,10 +54,10 @@ def due_records(
 ) -> pa.Table:
     """The rows of a batch that the store does not have: those at or after its next offsets.
 
-    `batch` has columns partition and offset, `covered` says what it was read from. A partition without a next offset
-    starts at 0. Raises GapError if a range begins after its partition's next offset; StreamingError if a row is outside
-    of the ranges: it would come once more, by another batch. An offset within a range that has no row is no gap that
-    can be seen here: the reader has failed where a record was gone.
+    `batch` has the columns partition and offset; `covered` says what it was read from. A partition without a next
+    offset starts at 0. Raises GapError if a range begins after its partition's next offset, and StreamingError if a row
+    is outside the ranges, because another batch would bring it again. An offset within a range that has no row cannot
+    be recognised as a gap here: the reader fails if a record is gone.
     """
     keep = None
     for partition, (first, _) in sorted(covered.items()):
@@ -82,12 +82,12 @@ def due_records(
 
 
 def advanced(covered: Covered, next_offsets: Mapping[int, int]) -> dict[int, int]:
-    """Where the store is after what was covered: the end of each range that goes beyond its next offset."""
+    """The store's next offsets after what was covered: the end of each range that goes beyond them."""
     return {p: end for p, (first, end) in covered.items() if first < end and end > next_offsets.get(p, 0)}
 
 
 def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
-    """What a batch covers if it is all that its partitions hold from its first row to its last."""
+    """What a batch covers if it is everything that its partitions hold between its first and its last row."""
     spans = batch.group_by("partition").aggregate([("offset", "min"), ("offset", "max")])
     return {row["partition"]: (row["offset_min"], row["offset_max"] + 1) for row in spans.to_pylist()}
 
@@ -95,14 +95,14 @@ def spanned(batch: pa.Table) -> dict[int, tuple[int, int]]:
 def behind(
     next_offsets: Mapping[int, int], ends: Mapping[int, int], first: Mapping[int, int] | None = None
 ) -> dict[int, int]:
-    """Lag: of each partition the records before `ends` that a store has not taken. One that it does not know starts at
-    its `first` record, else at 0."""
+    """Lag: for each partition, the records before `ends` that a store has not taken. A partition that it does not know
+    starts at its `first` record, otherwise at 0."""
     known = {**(first or {}), **next_offsets}
     return {p: max(0, end - known.get(p, 0)) for p, end in sorted(ends.items())}
 
 
 def in_words(next_offsets: Iterable[tuple[str, int, int]]) -> str:
-    """Where a store goes on, of each topic and partition: `topic invoices, next offset 17 (partition 0)`."""
+    """Where a store resumes, for each topic and partition: `topic invoices, next offset 17 (partition 0)`."""
     topics = groupby(sorted(next_offsets), key=lambda each: each[0])
     return "; ".join(f"topic {topic}, {_listed([(p, at) for _, p, at in each])}" for topic, each in topics)
 

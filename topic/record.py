@@ -1,4 +1,4 @@
-"""A record of the topic, in Arrow's form. The executors have this file, too: it needs nothing but pyarrow."""
+"""A record of the topic in Arrow. The executors get this file too, so it needs nothing but pyarrow."""
 
 from __future__ import annotations
 
@@ -14,5 +14,5 @@ RECORD_SCHEMA = pa.schema(
 )
 
 
-# What 64 bits of microseconds hold. A producer may send any 64 bits as milliseconds, so these stand for all beyond.
+# What 64 bits of microseconds hold. A producer may send any 64 bits as milliseconds; anything beyond is moved to these.
 FARTHEST_MILLISECONDS = (2**63 - 1) // 1000

@@ -1,4 +1,4 @@
-"""Check: the mart and the lake, as they stand, against the oracle. Each difference is one line of text."""
+"""Check: compare the mart and the lake, as they are, with the oracle. Each difference is one line of text."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def differences(
     end_offsets: Mapping[int, int],
     times_read: int | None = 1,
 ) -> list[str]:
-    """Everything in which the mart or the lake is not as expected; an empty list is a pass.
+    """Everything in which the mart or the lake is not as expected; an empty list means success.
 
     `end_offsets`: of the topic, per partition. `times_read`: how often the whole topic was applied since the mart was
-    empty; None: unknown (the batches' counts and the lake's rows are then not held to the number of records).
+    empty; None: unknown (the batches' counts and the lake's rows are then not compared with the number of records).
     """
     with closing(psycopg2.connect(owner_dsn)) as connection, connection, connection.cursor() as cursor:
 
@@ -73,9 +73,10 @@ def _reasons(rows: Iterable[tuple[int, int, str]], expected: Expected) -> dict[t
 
 
 def landed(lake: str) -> dict[tuple[int, int], Any]:
-    """(partition, offset) → invoice number and cents of each record in the lake, one that is there twice with `twice`.
+    """(partition, offset) → invoice number and cents of each record in the lake; a record that is there twice has
+    `twice`.
 
-    A rewind lands the topic's records once more, so the same coordinates with the same content are one.
+    A rewind lands the topic's records again, so the same coordinates with the same content count as one.
     """
     with duckdb.connect() as engine:
         engine.register("lake", DeltaTable(lake).to_pyarrow_dataset())

@@ -1,7 +1,7 @@
-"""The job's own path from Kafka to the mart and the lake, without Spark, so that a life of it costs a second.
+"""The job's own path from Kafka to the mart and the lake, without Spark, so that one life of it costs a second.
 
 Everything that makes it exactly once is the job's code: the next offsets, the fence, the gaps, parse, apply, land. Only
-what carries the records (Spark's micro-batches) is stood in for, by the plain consumer that the job itself has for what
+Spark's micro-batches, which carry the records, are replaced, by the plain consumer that the job itself uses for what
 Spark cannot read. The whole job is tortured too, less often: torture.job.
 """
 
@@ -37,7 +37,7 @@ def main(
     stop: Annotated[tuple[str, int] | None, typer.Option(metavar="POINT TIMES")] = None,
     mutant: Annotated[str | None, typer.Option(help="The guard to do without.")] = None,
 ) -> None:
-    """Apply and land to the topic's end, turn by turn, as the two queries of the job would."""
+    """Apply and land to the topic's end, in turns, as the two queries of the job would."""
     phases: Callable[[], Phases] = Phases
     if kill:
         phases = kill_points.striking(*kill)
@@ -52,7 +52,7 @@ def main(
 
 
 def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
-    """Apply batch after batch to the topic's end, as ApplyJob does."""
+    """Apply one batch after another to the topic's end, as ApplyJob does."""
     topic = describe_topic(Brokers.of(current), current.kafka_topic)
     connection = apply_job.connect(current.require_mart())
     apply_shop_rules(connection, current)
@@ -69,7 +69,7 @@ def _apply(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterat
 
 
 def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterator[Covered]:
-    """Land batch after batch to the topic's end, as LandJob does."""
+    """Land one batch after another to the topic's end, as LandJob does."""
     topic = describe_topic(Brokers.of(current), current.kafka_topic)
     table = land_job.open_lake(current.lake)
     land_job.record_topic(table, topic)
@@ -83,7 +83,7 @@ def _land(current: Settings, size: int, phases: Callable[[], Phases]) -> Iterato
 def _batches(
     current: Settings, topic: Topic, start: Mapping[int, int], size: int
 ) -> Iterator[tuple[pa.RecordBatch, Covered]]:
-    """The topic's records from `start` to its end of now, in batches of at most `size`, and what each covers."""
+    """The topic's records from `start` to its current end, in batches of at most `size`, and what each one covers."""
     left = {p: (first, topic.end_offsets[p]) for p, first in start.items() if first < topic.end_offsets[p]}
     everything = sys.maxsize
     records, _ = consume_range(Brokers.of(current), topic.name, left, everything)

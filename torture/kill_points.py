@@ -1,6 +1,6 @@
-"""Kill points: named moments of the job's work at which it is killed by kill -9, or held, from inside.
+"""Kill points: named moments of the job's work at which it is killed with kill -9, or suspended, from inside.
 
-The job tells its phases to whoever listens (conf/phases.py); here that is who strikes.
+The job reports its phases to any listener (conf/phases.py); here the listener strikes.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ ANY_MOMENT = "any moment"
 
 
 def kill_me() -> None:
-    """kill -9 of this process and all it started, as they are one process group."""
+    """kill -9 this process and everything it started, as they are one process group."""
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
 
 def stop_me() -> None:
-    """SIGSTOP of this process alone, until somebody sends SIGCONT."""
+    """SIGSTOP this process alone, until somebody sends SIGCONT."""
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def striking(point: str, times: int, strike: Strike = kill_me) -> Callable[[], Phases]:
-    """Phases that strike at the `times`-th passing of a point of this process; at `any moment`, after up to `times`
+    """Phases that strike when this process passes a point for the `times`-th time; at `any moment`, after up to `times`
     seconds."""
     if point == ANY_MOMENT:
         delay = random.SystemRandom().uniform(0, times)

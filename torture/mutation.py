@@ -1,4 +1,4 @@
-"""Mutation: a valid event, changed at some places. Seeded; does not know whether what it made is valid."""
+"""Mutation: a valid event, changed in some places. Seeded; does not know whether the result is valid."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SPLICES = (
 
 
 def mutated(rng: random.Random, event: dict[str, Any]) -> bytes | None:
-    """The bytes of an event that is changed: its date nearly always, then fields, then bytes, each more or less."""
+    """The bytes of a changed event: nearly always its date, then fields, then bytes, each to some extent."""
     changed = event | {"invoice_date": _date(rng)} if rng.random() < 0.6 else dict(event)
     for _ in range(rng.choice((0, 0, 0, 1, 1, 2))):
         changed = _field_changed(rng, changed)

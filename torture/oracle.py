@@ -1,7 +1,7 @@
-"""Oracle: what the mart and the lake must hold, in plain Python, from the records that were sent and acknowledged.
+"""Oracle: what the mart and the lake must contain, in plain Python, from the records that were sent and acknowledged.
 
-Written from the business rules, as they are by default. It imports nothing of the system and reads nothing that the
-system wrote. The torture and all tests hold the mart against it.
+Written from the default business rules. It imports nothing of the system and reads nothing that the system wrote. The
+torture and all tests compare the mart with it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.(\d+))?(Z|[+
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """A record that the broker has: where, what, and its timestamp in milliseconds."""
+    """A record that the broker has: its coordinates, its value, and its timestamp in milliseconds."""
 
     partition: int
     offset: int
@@ -70,9 +70,9 @@ _YEAR_2100_MS = 4_102_444_800_000
 
 @dataclass
 class Expected:
-    """All that must be there. `rejected`: (partition, offset) → reason, None where it may be any but internal_error.
-    `landed`: (partition, offset) → invoice number and the sum of quantity x price over all its lines, in cents, of
-    every record that says an invoice."""
+    """Everything that must be there. `rejected`: (partition, offset) → reason, None if it may be any but
+    internal_error. `landed`: (partition, offset) → invoice number and the sum of quantity x price over all its lines,
+    in cents, for every record that is an invoice."""
 
     records: int = 0
     duplicates: int = 0
@@ -83,7 +83,7 @@ class Expected:
 
 
 def expected(acknowledged: Iterable[Acknowledged]) -> Expected:
-    """The mart after all these records, whatever way they took. Returns policy: ignore."""
+    """The mart after all these records, however they got there. Returns policy: ignore."""
     found = Expected()
     contents: dict[str, str] = {}
     for record in sorted(acknowledged, key=lambda r: (r.partition, r.offset)):
@@ -111,7 +111,7 @@ def expected(acknowledged: Iterable[Acknowledged]) -> Expected:
 
 
 def expected_customers(events: Iterable[Event], returns_policy: str = "ignore") -> dict[str, Customer]:
-    """The customers after these invoices; of several with one number the first counts."""
+    """The customers after these invoices; if several have one number, the first counts."""
     first: dict[str, Event] = {}
     for event in events:
         first.setdefault(event["invoice"], event)
@@ -119,7 +119,7 @@ def expected_customers(events: Iterable[Event], returns_policy: str = "ignore") 
 
 
 def read(value: bytes | None, produced_at: datetime) -> Event | None:
-    """The invoice that a record says, its date in the shop's time; None if the contract refuses it."""
+    """The invoice that a record contains, its date in the shop's time; None if the contract refuses it."""
     if value is None or len(value) > 1_000_000:
         return None
     try:
@@ -192,8 +192,8 @@ def _local_time(value: Any, produced_at: datetime) -> datetime:
 
 
 def quintiles(keys: Sequence[tuple[Any, str]]) -> dict[str, int]:
-    """customer → quintile 1-5 of (metric, customer) in ascending order; of n customers the first n % 5 quintiles hold
-    one more, as SQL's ntile(5) does."""
+    """customer → quintile 1-5 of (metric, customer) in ascending order; with n customers the first n % 5 quintiles have
+    one more, as in SQL's ntile(5)."""
     size, larger = divmod(len(keys), 5)
     ordered = [customer for _, customer in sorted(keys)]
     found: dict[str, int] = {}
@@ -206,7 +206,7 @@ def quintiles(keys: Sequence[tuple[Any, str]]) -> dict[str, int]:
 
 
 def segment(r: int, f: int) -> str:
-    """The segment of a recency and a frequency score; the first rule that fits."""
+    """The segment for a recency and a frequency score; the first rule that matches."""
     rules = [
         (r >= 4 and f >= 4, "Champions"),
         (r >= 4 and f >= 2, "Potential Loyalists"),
@@ -247,8 +247,8 @@ def _cents(price: str) -> int:
 
 
 def _content(event: Event) -> str:
-    """The same for two records that say the same, whatever the order of their keys and lines, and however a price is
-    written; short, for records may be large."""
+    """The same for two records with the same content, whatever the order of their keys and lines and however a price is
+    written; short, because records may be large."""
     lines = sorted([ln["stock_code"], ln["description"], ln["quantity"], _cents(ln["price"])] for ln in event["lines"])
     content = json.dumps([event["invoice_date"], event["customer_id"], lines])
     return hashlib.sha256(content.encode()).hexdigest()

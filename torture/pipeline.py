@@ -1,4 +1,4 @@
-"""Pipeline: a topic, a mart and a lake of one scenario, what is sent through them, and the processes at work on it."""
+"""Pipeline: one scenario's topic, mart and lake, what is sent through them, and the processes at work on them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BROKER_SECONDS = 240  # a producer outlives its restarts
 
 @dataclass
 class Pipeline:
-    """The pipeline of one scenario, on the servers of `state`, and every record that the broker acknowledged."""
+    """One scenario's pipeline on the servers of `state`, and every record that the broker acknowledged."""
 
     state: stack.State
     name: str
@@ -83,7 +83,7 @@ class Pipeline:
         return Command(module, *arguments, log=log, environment=os.environ | settings)
 
     def until_killed(self, point: str, module: str, *arguments: str) -> None:
-        """Live once, and count it if it is killed at the point; it may reach the topic's end before."""
+        """Run once, and count it if it is killed at the point; it may reach the topic's end first."""
         with self.life(module, *arguments) as life:
             code = life.wait()
             if code == -signal.SIGKILL:
@@ -98,7 +98,7 @@ class Pipeline:
 
     @contextmanager
     def producing(self, **settings: Any) -> Iterator[Sender]:
-        """A producer that outlives broker restarts; at the end all that it was given is acknowledged."""
+        """A producer that survives broker restarts; at the end everything given to it is acknowledged."""
         producer = KafkaProducer(
             bootstrap_servers=self.bootstrap,
             acks="all",
@@ -126,7 +126,7 @@ class Pipeline:
 
     @contextmanager
     def flowing(self, messages: Sequence[Message], per_second: int) -> Iterator[None]:
-        """Send messages at a pace meanwhile; at the block's end all are sent and acknowledged."""
+        """Send messages at a pace during the block; at its end all are sent and acknowledged."""
 
         def send() -> None:
             with self.producing() as sender:
@@ -189,7 +189,7 @@ class Pipeline:
         return KafkaAdminClient(bootstrap_servers=self.bootstrap)
 
     def recreate_topic(self) -> list[Acknowledged]:
-        """Delete the topic and create it anew, empty, under another id; what the old one had acknowledged."""
+        """Delete the topic and create it again, empty, with another id; returns what the old one had acknowledged."""
         stack.delete_topic(self.bootstrap, self.name)
         with closing(self.admin()) as admin:
             wait_until(lambda: self.name not in admin.list_topics(), 60, "the topic is not deleted")

@@ -1,4 +1,4 @@
-"""Story: what every scenario is told with: a pipeline of its own, seeded traffic, and what must be so in the end."""
+"""Story: what every scenario is made of: its own pipeline, seeded traffic, and what must be true in the end."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True)
 class Scale:
-    """How much of each scenario is played: kills of the transaction path, and of the whole job; wrong records a class;
-    seconds that something stays unavailable or locked; the size of the largest batch and customer; mutated records; how
-    many records of a megabyte wait; and the moments at which the whole job is killed, in turn."""
+    """How much of each scenario is played: kills of the transaction path, and of the whole job; wrong records per
+    class; seconds that something stays unavailable or locked; the size of the largest batch and customer; mutated
+    records; how many records of a megabyte are waiting; and the moments at which the whole job is killed, in turn."""
 
     path_kills: int = 300
     job_kills: int = 40
@@ -46,8 +46,8 @@ class Scale:
 
 @dataclass
 class Outcome:
-    """What a scenario did: how often the process lived, the records sent, the kills by their point, and what was not
-    as the oracle says."""
+    """What a scenario did: how often the process was started, the records sent, the kills by their point, and the
+    differences from the oracle."""
 
     lives: int = 0
     records: int = 0

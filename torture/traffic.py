@@ -22,8 +22,8 @@ _NANOSECONDS = (9_223_372_036_854_776, 1_764_000_000_000_000_000, 2**63 - 1)
 
 @dataclass(frozen=True)
 class Message:
-    """One record to be sent. `event` is the invoice that it says; None: a wrong record, for `reason`; None, too: nobody
-    has said what it is, the oracle reads it. `timestamp_ms` is the record's own; None: of when it is sent."""
+    """One record to send. `event` is the invoice in it; None for a wrong record, with its `reason`, and for one that
+    nobody has classified, which the oracle reads. `timestamp_ms` is the record's own; None: the time of sending."""
 
     key: bytes
     value: bytes | None
@@ -33,7 +33,7 @@ class Message:
 
 
 class Traffic:
-    """An endless shop of one seed: each invoice has a number of its own, customers repeat."""
+    """An endless shop from one seed: each invoice has its own number, customers repeat."""
 
     def __init__(self, seed: int, customers: int = 400, first_number: int = 500_000) -> None:
         self.rng = random.Random(seed)
@@ -46,8 +46,8 @@ class Traffic:
         return [message(self._remember(self.event())) for _ in range(count)]
 
     def messy(self, count: int) -> list[Message]:
-        """About `count` records: invoices of any date in any order, a fifth of them sent again (also with the keys of
-        their JSON in another order), some with other content under a number that was sent, and a few wrong ones."""
+        """About `count` records: invoices of any date in any order, a fifth of them sent again (some with the JSON keys
+        in another order), some with other content under a used number, and a few wrong ones."""
         messages = self.invoices(count)
         again = [self.rng.choice(self._sent) for _ in range(count // 5)]
         messages += [message(event, shuffle=self.rng) for event in again]
@@ -58,9 +58,9 @@ class Traffic:
         return messages
 
     def mutated(self, count: int) -> Iterator[Message]:
-        """Valid invoices, each changed at some places, by field or by byte (torture.mutation); a tenth sent again, as
-        it was or changed once more; one in five hundred has a strange timestamp. A number is used by one key alone, so
-        that of its copies one is the first."""
+        """Valid invoices, each changed in some places, by field or by byte (torture.mutation); a tenth sent again, as
+        it was or changed once more; one in five hundred has a strange timestamp. A number belongs to only one key, so
+        that one of its copies is the first."""
         sent: list[tuple[bytes, bytes | None]] = []
         for _ in range(count):
             if sent and self.rng.random() < 0.1:

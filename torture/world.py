@@ -1,4 +1,4 @@
-"""World: the torture's own Kafka and PostgreSQL, a pipeline for each scenario, and the ways to be cruel to them."""
+"""World: the torture's own Kafka and PostgreSQL, a pipeline for each scenario, and the ways to mistreat them."""
 
 from __future__ import annotations
 

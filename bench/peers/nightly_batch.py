@@ -1,4 +1,5 @@
-"""The nightly batch as such projects begin: CSV files → RFM and rules in Spark → both tables overwritten by JDBC.
+"""The nightly batch that such projects start with: CSV files → RFM and rules in Spark → both tables overwritten by
+JDBC.
 
 `python -m bench.peers.nightly_batch FOLDER DSN SUPPORT CONFIDENCE MAX_ITEMS`
 """

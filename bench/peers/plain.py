@@ -1,6 +1,6 @@
 """A plain Python consumer: kafka-python, and psycopg2's execute_values for each poll.
 
-Invoice numbers are kept, so that a message that is delivered again counts once.
+Invoice numbers are stored, so that a redelivered message counts once.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Spark Structured Streaming as most tutorials write to PostgreSQL: foreachBatch, collect, one upsert a row.
+"""Spark Structured Streaming as most tutorials write to PostgreSQL: foreachBatch, collect, one upsert per row.
 
-Invoice numbers are kept, so that a batch that is run again counts once.
+Invoice numbers are stored, so that a repeated batch counts once.
 """
 
 from __future__ import annotations
