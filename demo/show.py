@@ -184,7 +184,7 @@ def _summary(proof: Proof, last: Snapshot, seconds: float) -> None:
     comparison = proof.comparison
     table = Table("what", number("found"), title="The mart against a batch recompute of the CSV files", headed=False)
     table.add("invoices applied", f"{last.invoices:,}")
-    table.add("records rejected", f"{last.rejected:,}")
+    table.add("records quarantined", f"{last.rejected:,}")
     table.add("CSV lines that no event can carry", f"{proof.unsendable:,}")
     table.add("replay until all applied", f"{seconds:,.1f} s")
     if last.p50 is not None and last.p99 is not None:

@@ -83,7 +83,7 @@ class Screen:
         then = self._history[0]
         rate = (now.invoices - then.invoices) / (now.at - then.at) if now.at > then.at else 0.0
         facts = Table.grid(padding=(0, 2))
-        names = ("invoices", "per second", "lag, records", "rejected", "p50", "p99")
+        names = ("invoices", "per second", "lag, records", "quarantined", "p50", "p99")
         for name in names:
             facts.add_column(justify="right", min_width=max(9, len(name)), no_wrap=True)
         facts.add_row(*(Text(name, style="dim") for name in names))
@@ -126,7 +126,7 @@ def one_line(now: Snapshot) -> str:
     """The snapshot as one line of text, for where no terminal is."""
     counts = ", ".join(f"{s.name} {now.segments.get(s.name, (0, 0))[0]:,}" for s in segments())
     return (
-        f"{counted(now.invoices, 'invoice')}, lag {counted(now.lag, 'record')}, {now.rejected:,} rejected, "
+        f"{counted(now.invoices, 'invoice')}, lag {counted(now.lag, 'record')}, {now.rejected:,} quarantined, "
         f"latency p50 {_milliseconds(now.p50)} p99 {_milliseconds(now.p99)} | {counts}"
     )
 

@@ -22,7 +22,7 @@ def describe_list(topic: str, counts: list[Count], records: list[Quarantined]) -
     )
     for c in counts:
         table.add(c.reason, f"{c.records:,}", f"{c.newest_at:%Y-%m-%d %H:%M}", c.outcome or _OPEN, MEANING[c.reason])
-    newest_records = Table("record", prose("rejected"), prose("reason"), prose("detail"), title="The newest")
+    newest_records = Table("record", prose("quarantined"), prose("reason"), prose("detail"), title="The newest")
     for q in records:
         state = f" ({q.outcome})" if q.outcome else ""
         newest_records.add(q.coordinates, f"{q.rejected_at:%Y-%m-%d %H:%M:%S}", q.reason + state, q.detail)
@@ -35,7 +35,7 @@ def describe_record(topic: str, record: Quarantined) -> RenderableType:
     table.add("record", f"topic {topic}, partition {record.partition}, offset {record.offset}")
     table.add("topic id", record.topic_id)
     table.add("produced", f"{record.kafka_timestamp:%Y-%m-%d %H:%M:%S%z}")
-    table.add("rejected", f"{record.rejected_at:%Y-%m-%d %H:%M:%S%z}")
+    table.add("quarantined", f"{record.rejected_at:%Y-%m-%d %H:%M:%S%z}")
     table.add("reason", f"{record.reason}: {MEANING[record.reason]}")
     table.add("detail", record.detail)
     table.add("state", f"{record.outcome}, {record.settled_at:%Y-%m-%d %H:%M:%S%z}" if record.settled_at else _OPEN)
