@@ -21,7 +21,8 @@ print("child", child.pid, flush=True)
 if what == "fails":
     child.kill()
     sys.exit("no such thing")
-time.sleep(600)
+while True:  # a signal that comes between Python's look for one and a long sleep would wait for that sleep's end
+    time.sleep(0.1)
 """
 
 
