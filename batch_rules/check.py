@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection  # noqa: N812
 
 from batch_rules.errors import RulesError
 from batch_rules.publish import rows
+from conf.counted import counted
 
 
 @dataclass(frozen=True)
@@ -64,10 +65,11 @@ def checks(run: Quality, max_drift: float, business_date: date | None = None) ->
     made = [
         Check(
             "counts",
-            f"{run.baskets:,} baskets, {run.products:,} products, {run.itemsets:,} itemsets, {run.rules:,} rules",
+            f"{counted(run.baskets, 'basket')}, {counted(run.products, 'product')}, "
+            f"{counted(run.itemsets, 'itemset')}, {counted(run.rules, 'rule')}",
             all(counts),
         ),
-        Check("recorded", f"{run.rules:,} rules recorded, {run.counted:,} there", run.rules == run.counted),
+        Check("recorded", f"{counted(run.rules, 'rule')} recorded, {run.counted:,} there", run.rules == run.counted),
         _none_of("rule counts", run.wrong_counts, run, "contradict each other or a threshold"),
         _none_of("ranges", run.out_of_range, run, "have a measure out of its range"),
         _none_of("measures", run.wrong_measures, run, "have a measure that does not follow from the counts"),
@@ -99,4 +101,4 @@ def checks(run: Quality, max_drift: float, business_date: date | None = None) ->
 
 
 def _none_of(name: str, wrong: int, run: Quality, what: str) -> Check:
-    return Check(name, f"{wrong:,} of {run.counted:,} rules {what}", wrong == 0)
+    return Check(name, f"{wrong:,} of {counted(run.counted, 'rule')} {what}", wrong == 0)

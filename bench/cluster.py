@@ -16,9 +16,9 @@ import typer
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F  # noqa: N812
 from rich.console import Console
-from rich.table import Table
 
 from conf.settings import settings
+from conf.terminal import Table, number
 from jvm.session import spark_session
 from stack.spark import standalone_cluster
 from streaming.apply_job import cleaning
@@ -41,13 +41,14 @@ def main(
     """Parse, clean and collect the same records with 1 and with 2 executors; no Kafka, no PostgreSQL."""
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     load = os.getloadavg()[0]
-    table = Table("executors", "seconds", "lines/s", "times", title=f"parse and clean of {invoices * 4:,} lines")
+    columns = map(number, ("executors", "seconds", "lines/s", "times"))
+    table = Table(*columns, title=f"Parse and clean of {invoices * 4:,} lines")
     first = None
     for executors in (1, 2):
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:  # one cluster a Java process
             seconds = fresh.submit(_median_seconds, executors, invoices, rounds).result()
         first = first or seconds
-        table.add_row(f"{executors}", f"{seconds:.2f}", f"{invoices * 4 / seconds:,.0f}", f"{first / seconds:.2f}")
+        table.add(f"{executors}", f"{seconds:.2f}", f"{invoices * 4 / seconds:,.0f}", f"{first / seconds:.2f}")
     Console(highlight=False).print(table, f"{os.cpu_count()} cores, load before the start {load:.1f}")
 
 

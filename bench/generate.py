@@ -14,8 +14,8 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
+from conf.terminal import Table, number
 from producer import shop
 from producer.generate import DEFAULT_INVOICES_PER_DAY, HEADER, MEAN_LINES, Options, generate
 
@@ -96,12 +96,12 @@ def main(
     repeat: Annotated[int, typer.Option(help="Runs of each; the best counts.", min=1)] = 3,
 ) -> None:
     """Time the generator beside a plain Python loop."""
-    table = Table("generator", "lines", "seconds", "lines/s", "times the loop")
+    table = Table("generator", *map(number, ("lines", "seconds", "lines/s", "times the loop")))
     ours = best(lambda folder: generate(Options(folder, lines=lines)).lines, repeat)
     loop = best(lambda folder: plain_loop(folder, lines), repeat)
     for name, (written, seconds) in (("producer generate (numpy, pyarrow)", ours), ("plain Python loop", loop)):
         times = (written / seconds) / (loop[0] / loop[1])
-        table.add_row(name, f"{written:,}", f"{seconds:.2f}", f"{written / seconds:,.0f}", f"{times:.1f}")
+        table.add(name, f"{written:,}", f"{seconds:.2f}", f"{written / seconds:,.0f}", f"{times:.1f}")
     Console().print(table)
 
 

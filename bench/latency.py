@@ -15,10 +15,10 @@ import psycopg2
 import typer
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
-from rich.table import Table
 
 from conf.kafka import Brokers
 from conf.settings import Settings
+from conf.terminal import Table, number
 from demo.pipeline import STREAMING_IS_READY, pipeline
 from sql import one_row, statement
 from stack.command import wait_until
@@ -62,9 +62,8 @@ def main(
     seconds: Annotated[int, typer.Option(min=1, help="Seconds of traffic that are measured.")] = 60,
 ) -> None:
     """Measure p50, p90, p99 and the maximum, milliseconds, over the measured seconds and in windows of them."""
-    table = Table("window", "invoices", "p50", "p90", "p99", "max", title=f"end-to-end latency at {rate}, ms")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    columns = map(number, ("invoices", "p50", "p90", "p99", "max"))
+    table = Table("window", *columns, title=f"End-to-end latency at {rate}, ms")
     windows = {
         f"first {warm} s, warming": (0, warm),
         f"the {seconds} s after": (warm, warm + seconds + 1),
@@ -83,7 +82,7 @@ def main(
             first = first_record(cursor, start)
             for name, window in windows.items():
                 invoices, percentiles = latencies(cursor, first, *window)
-                table.add_row(name, f"{invoices:,}", *(f"{ms:,.0f}" for ms in percentiles))
+                table.add(name, f"{invoices:,}", *(f"{ms:,.0f}" for ms in percentiles))
             cursor.execute(statement("bench/batches"), {"start": first, "after": warm})
             batches, mean = one_row(cursor)
     console.print(table)

@@ -28,11 +28,11 @@ import pyarrow.csv as arrow_csv
 import typer
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
-from rich.table import Table
 
 from bench.memory import PeakMemory
 from bench.results import OURS, Row
 from conf.settings import Settings
+from conf.terminal import Table, number
 from mart.connection import connect
 from mart.migrate import migrate
 from mart.score import check_scores, lock_scores, score, score_all
@@ -231,7 +231,7 @@ def main(
 ) -> None:
     """Milliseconds that a batch's scores cost by share of the customers that it changes, on an embedded PostgreSQL."""
     ways = (USUAL, BY_NTILE, BY_CUTS)
-    table = Table("customers", "changed", *ways)
+    table = Table(*map(number, ("customers", "changed", *ways)))
     with _server() as (home, port):
         for size in customers or (4_000, 100_000):
             shop = Shop(home, port, size)
@@ -240,9 +240,7 @@ def main(
                 for _ in range(rounds):
                     if wrong := shop.apply(max(20, size * percent // 100), *ways):
                         raise AssertionError(f"batch {shop.batch}: {wrong} gave other scores than {BY_CUTS}")
-                table.add_row(
-                    f"{size:,}", f"{percent} %", *(f"{statistics.median(shop.took[w].ms):,.0f}" for w in ways)
-                )
+                table.add(f"{size:,}", f"{percent} %", *(f"{statistics.median(shop.took[w].ms):,.0f}" for w in ways))
             shop.close()
     Console(highlight=False).print(table)
 

@@ -26,7 +26,7 @@ import psycopg2
 import typer
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from bench.latency import first_record, latencies, wait_until_applied
 from bench.soak_report import (
@@ -41,6 +41,7 @@ from bench.soak_report import (
 )
 from conf.errors import OperatorError
 from conf.settings import mart_home
+from conf.terminal import Table, number, prose
 from demo.pipeline import STREAMING_IS_READY, Pipeline, PipelineError, pipeline
 from sql import one_row, statement
 from stack import broker, database
@@ -235,15 +236,16 @@ def _verified(parts: Pipeline) -> bool:
 
 
 def _show(soak: Soak, judged: Sequence[Verdict], folder: Path) -> None:
-    latency = Table("minute", "invoices", "p50, ms", "p99, ms", title="latency, Kafka to the commit in PostgreSQL")
+    columns = map(number, ("minute", "invoices", "p50, ms", "p99, ms"))
+    latency = Table(*columns, title="Latency, Kafka to the commit in PostgreSQL")
     for one in soak.minutes.itertuples():
-        latency.add_row(f"{one.minute}", f"{one.invoices:,}", f"{one.p50:,.0f}", f"{one.p99:,.0f}")
+        latency.add(f"{one.minute}", f"{one.invoices:,}", f"{one.p50:,.0f}", f"{one.p99:,.0f}")
     spans = [f"min {begin / 60:.1f}-{end / 60:.1f}" for begin, end in windows(soak.seconds)]
     begin, end = memory_windows(soak.seconds)[0]
-    title = f"verdicts (memory: from min {begin / 60:.1f}-{end / 60:.1f} on); in brackets the slope from the first on"
-    found = Table("", *spans, "bound", "", title=title)
+    title = f"Verdicts (memory: from min {begin / 60:.1f}-{end / 60:.1f} on); in brackets the slope from the first on"
+    found = Table(prose("what"), *map(prose, spans), prose("bound"), "verdict", title=title)
     for v in judged:
-        found.add_row(v.what, v.early, v.late, v.bound, "[green]met[/]" if v.is_met else "[bold red]NOT met[/]")
+        found.add(v.what, v.early, v.late, v.bound, Text("met", "green") if v.is_met else Text("NOT met", "bold red"))
     console.print(latency, found)
     last = soak.samples[-1]
     console.print(

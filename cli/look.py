@@ -101,9 +101,10 @@ def apply() -> None:
     console.print(f"dashboard: {applied.dashboard_url}", soft_wrap=True)
     say(f"log in as: {applied.log_in}")
     console.print(
-        "#refresh=1 is Metabase's fastest: it asks every question anew each second and keeps the old picture until "
-        "the new one is there, so what is seen is a second and the queries' own time old. An open page costs one "
-        "query a question and second; #refresh=10 costs a tenth. The live page (`retail-mart page`) is pushed to."
+        "#refresh=1 is Metabase's shortest interval: every question is asked again each second, and the old picture "
+        "stays until the new one is there, so what you see is a second, and the query's own time, old. An open page "
+        "costs one query per question and second; #refresh=10 costs a tenth. The live page (`retail-mart page`) asks "
+        "nothing until something has changed."
     )
 
 

@@ -44,9 +44,9 @@ def verify(
 ) -> None:
     """Recompute every invoice and customer from the lake by another engine and compare the mart with it, to the cent.
 
-    At the mart's next offsets, so it may run while traffic flows. A repair builds the mart anew from the lake and puts
-    it in place in one transaction, in which the stream waits; see docs/operations.md. Exit codes: 0 equal, or repaired;
-    1 operator action required; 4 PostgreSQL is unavailable; 5 not equal.
+    Both are compared at the mart's next offsets, so it may run while traffic flows. A repair rebuilds the mart from the
+    lake and puts it in place in one transaction, for which the stream waits; see docs/operations.md. Exit codes: 0
+    equal, or repaired; 1 operator action required; 4 PostgreSQL is unavailable; 5 not equal.
     """
     from operations.repair import describe as describe_repair
     from operations.repair import repair as repair_mart
@@ -271,19 +271,18 @@ def erase(
     ] = False,
     accept_unknown: Annotated[
         bool,
-        typer.Option(
-            "--accept-unknown", help="Also an id that is stored nowhere: it goes on the erasure list for good."
-        ),
+        typer.Option("--accept-unknown", help="Also put an id that is stored nowhere on the erasure list, for good."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Erase one customer from mart and lake (as MART_OWNER_DSN), and print a receipt that names nobody.
 
-    Shows what is stored of them, then asks. An id that is stored nowhere is refused: it is mistyped, most likely.
+    Says what is stored about them, then asks. An id that is stored nowhere is refused, as it is most likely mistyped.
 
     Their invoices stay without them, in the shop's totals and in the baskets; everyone else's scores stay exact. The
     erasure list keeps replays and new invoices from bringing them back. Safe beside a running stream, and to run again.
-    Exit codes: 0 erased, 1 operator action required, 4 PostgreSQL or the lake is unavailable: run it again.
+    Exit codes: 0 erased, 1 declined, or operator action required, 4 PostgreSQL or the lake is unavailable: run it
+    again.
     """
     from operations.erase import check_known, describe, erase_listed, look
     from operations.erase import erase as erase_customer
@@ -363,9 +362,9 @@ def redrive(
 ) -> None:
     """Parse chosen records again by today's rules, and send the now-valid ones to KAFKA_TOPIC again.
 
-    The stream applies and lands them like any other record, each invoice once. What is still wrong stays, with the
-    current reason. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 operator action
-    required, 4 Kafka or PostgreSQL is unavailable.
+    The stream applies and lands them like any other record, each invoice once. Those that are still wrong stay in
+    quarantine, with the current reason. Safe to run again, and beside a running stream. Exit codes: 0 done, 1 operator
+    action required, 4 Kafka or PostgreSQL is unavailable.
     """
     from mart import quarantine
     from mart.session import session

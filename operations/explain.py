@@ -154,11 +154,11 @@ def describe(explanation: Explanation) -> RenderableType:
         parts.append(
             Text(
                 f"and {counted(carried.frequency, 'older invoice')}{since}, {carried.purchased:,.2f} in all, pruned: "
-                "counted, and no longer kept one by one\n"
+                "counted, and no longer kept one by one"
             )
         )
     if explanation.moves:
-        parts.append(_moves(explanation.moves))
+        parts += [Text(), _moves(explanation.moves)]
     return Group(*parts)
 
 

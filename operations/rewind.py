@@ -57,7 +57,7 @@ def look(settings: Settings, only: Only) -> Outlook:
 def describe(outlook: Outlook, only: Only) -> str:
     """The outlook in words, for who has to decide."""
     where = {"apply": "into the mart", "land": "into the lake", None: "into mart and lake"}[only]
-    how_long = "" if outlook.seconds is None else f", which takes about {outlook.seconds:,.0f} s"
+    how_long = "" if outlook.seconds is None else f", which takes about {max(1, outlook.seconds):,.0f} s"
     read = f"The next run reads topic {outlook.topic!r} {where} from its first record again: "
     twice = f"{counted(outlook.records, 'record')}{how_long}. Nothing is counted twice."
     job = f" The job {outlook.job} is running: it is fenced at its next batch, start it again then."

@@ -14,9 +14,10 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from cli.run import run_command
+from conf.counted import counted
+from conf.terminal import Table, number, prose
 from stack.command import CommandError
 from torture.mutants import MUTANTS
 from torture.red import baseline, red
@@ -49,9 +50,7 @@ def run(
     Exit code 0 if nothing differs, 5 if something does, 1 if a scenario could not be played.
     """
     scale = _SHORT if short else Scale(path_kills=path_kills, job_kills=job_kills, mutated=mutated)
-    table = Table("scenario", "lives", "kills", "records", "seconds", "differences", title_justify="left")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = Table("scenario", *map(number, ("lives", "kills", "records", "seconds", "differences")))
     kills: Counter[str] = Counter()
     codes = {0}
     with _playing(seed, _known(scenario, SCENARIOS), table) as (servers, seed, names):
@@ -68,13 +67,16 @@ def run(
             else:
                 codes.add(5 if outcome.differences else 0)
                 verdict = f"{len(outcome.differences)}"
-                _console.print("\n  ".join([f"{name}: {verdict} differences", *outcome.differences]), markup=False)
+                _console.print(
+                    "\n  ".join([f"{name}: {counted(len(outcome.differences), 'difference')}", *outcome.differences]),
+                    markup=False,
+                )
             servers.up()
             kills += outcome.kills
             seconds = time.perf_counter() - start
             figures = (outcome.lives, outcome.kills.total(), outcome.records, seconds)
-            table.add_row(name, *(f"{figure:,.0f}" for figure in figures), verdict)
-        table.caption, table.caption_justify = _by_point(kills), "left"
+            table.add(name, *(f"{figure:,.0f}" for figure in figures), verdict)
+    _console.print(_by_point(kills))
     raise typer.Exit(1 if 1 in codes else max(codes))
 
 
@@ -87,14 +89,14 @@ def mutants(
 
     Exit code 0 if all do, 5 if one stays green.
     """
-    table = Table("guard", "without it", "its story", title_justify="left")
+    table = Table("guard", prose("without it"), prose("its story"))
     caught = True
     with _playing(seed, _known(mutant, MUTANTS), table) as (servers, seed, names):
         for name in names:
             sound, broken = baseline(servers, name, seed), red(servers, name, seed)
             caught = caught and not sound and bool(broken)
             verdict = f"red: {shorten(broken[0], 100)}" if broken else "GREEN: the guard is not tested"
-            table.add_row(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
+            table.add(name, MUTANTS[name][0], f"NOT SOUND: {sound[0]}" if sound else verdict)
     raise typer.Exit(0 if caught else 5)
 
 
@@ -108,8 +110,7 @@ def _known(asked: Sequence[str] | None, names: Collection[str]) -> Collection[st
 def _playing(seed: int | None, names: Collection[str], table: Table) -> Iterator[tuple[World, int, Iterator[str]]]:
     """The servers, the seed, and the names, each shown while it is played; then the table."""
     seed = random.SystemRandom().randrange(10**6) if seed is None else seed
-    table.title = f"seed {seed} (again: --seed {seed})"
-    _console.print(table.title)
+    _console.print(f"seed {seed} (again: --seed {seed})")
 
     def one_by_one() -> Iterator[str]:
         for name in names:
@@ -122,7 +123,7 @@ def _playing(seed: int | None, names: Collection[str], table: Table) -> Iterator
 
 
 def _by_point(kills: Counter[str]) -> str:
-    return f"{kills.total()} kills: " + ", ".join(f"{count} {point}" for point, count in kills.most_common())
+    return f"{counted(kills.total(), 'kill')}: " + ", ".join(f"{count} {point}" for point, count in kills.most_common())
 
 
 if __name__ == "__main__":

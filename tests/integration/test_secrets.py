@@ -183,7 +183,7 @@ def test_a_database_that_is_not_there(home, monkeypatch, servers):
             said = told(home, monkeypatch)
         finally:
             admin.cursor().execute("DROP ROLE hostile")
-    assert '"nowhere" does not exist' in said["migrate"]
+    assert r"\"nowhere\" does not exist" in said["migrate"]  # in a line of JSON
 
 
 def account_of(dsn: str, user: str | None, password: str) -> str:
