@@ -37,10 +37,10 @@ _DEEP_STACK = {"spark.driver.extraJavaOptions": "-Xss16m", "spark.executor.extra
 
 @dataclass(frozen=True)
 class RunOptions:
-    """What to find rules in and which count.
+    """What to mine, and which rules count.
 
-    The window is the `window_days` business dates up to and with `business_date`. Shares are exact decimals:
-    `support` of the baskets, `confidence` of the antecedent's baskets. `max_items` bounds a rule's items, both sides
+    The window is the `window_days` business dates up to and including `business_date`. Shares are exact decimals:
+    `support` of the baskets, `confidence` of the antecedent's baskets. `max_items` limits a rule's items, both sides
     together (None: any number). Guards: at most `max_itemsets`; at most `max_drop` (a share) fewer rules than the
     current run. `lake_version` None is the newest.
     """
@@ -65,11 +65,10 @@ class Published:
 
 
 def run(settings: Settings, options: RunOptions) -> Published:
-    """Work the rules out and publish them; Spark is started only if its FPGrowth is to mine.
+    """Compute the rules and publish them; Spark is started only if its FPGrowth has to mine.
 
-    Raises KeptBackError, with the run recorded as kept back and the current one untouched, when a guard refuses;
-    UnavailableError when PostgreSQL or the lake's storage is unavailable; RulesError when an operator has something
-    else to do.
+    Raises KeptBackError, with the run recorded as kept back and the current one untouched, if a guard refuses;
+    UnavailableError if PostgreSQL or the lake's storage is unavailable; RulesError if an operator must act otherwise.
     """
     with ExitStack() as at_the_end:
 
@@ -111,7 +110,7 @@ def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOpti
 
 
 def plan(lake: str, options: RunOptions) -> Run:
-    """The run as it is going to be recorded, with the lake's version pinned. Raises RulesError without a lake,
+    """The run as it will be recorded, with the lake's version pinned. Raises RulesError without a lake, and
     UnavailableError."""
     started = datetime.now(UTC)
     version = opened(lake).version() if options.lake_version is None else options.lake_version
@@ -130,7 +129,7 @@ def plan(lake: str, options: RunOptions) -> Run:
 
 
 def _check_window(planned: Run) -> None:
-    """Raise KeptBackError if the lake ends before the window begins: a replay of old files, or a stream that stands."""
+    """Raise KeptBackError if the lake ends before the window begins: a replay of old files, or a stalled stream."""
     newest, after = newest_of(opened(planned.lake, planned.lake_version)), _after(planned)
     if newest is not None and newest <= after:
         raise KeptBackError(
@@ -144,8 +143,8 @@ def find_rules(
 ) -> tuple[Rules, dict[str, str]]:
     """The rules of a planned run and the names of all products of its window; fills in the run's counts and times.
 
-    Spark is asked for where its FPGrowth mines: with that engine, or where the baskets are too many for this process.
-    Raises KeptBackError when a guard refuses.
+    Spark is used if its FPGrowth mines: with that engine, or if the baskets are too many for this process. Raises
+    KeptBackError if a guard refuses.
     """
     found = None if options.engine == "fpgrowth" else _here(planned, options, spill_to)
     itemsets, names = found or _by_spark(spark(), planned, options)
@@ -161,7 +160,7 @@ def find_rules(
 
 
 def _here(planned: Run, options: RunOptions, spill_to: Path) -> tuple[Itemsets, dict[str, str]] | None:
-    """Itemsets and names, read and mined in this process; None if there is too much of it for the engine `auto`."""
+    """Itemsets and names, read and mined in this process; None if that is too much for the engine `auto`."""
     with ExitStack() as at_the_end:
         with _phase(planned.seconds, "read"):
             lake = opened(planned.lake, planned.lake_version)

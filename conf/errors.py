@@ -44,7 +44,7 @@ class UsageError(MaskedError):
 
 
 def in_plain_words(said: str) -> str:
-    """What pydantic says of a wrong value, without what is of pydantic itself."""
+    """What pydantic says about a wrong value, without pydantic's own terms."""
     said = re.sub(r", unable to parse .*", "", said.removeprefix("Value error, "))
     said = re.sub(r"^Input should be (?:an? valid )?", "must be ", said)
     return said.replace("must be number", "must be a number").replace("must be integer", "must be an integer")

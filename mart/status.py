@@ -108,8 +108,8 @@ class Observed:
 
 
 def observe(settings: Settings) -> Observed:
-    """Look once, as MART_READER_DSN. A server that is unavailable, or that no setting names, is part of the answer;
-    nothing is raised for it."""
+    """Look once, as MART_READER_DSN. A server that is unavailable, or not set, is part of the answer; nothing is raised
+    for it."""
     broker_problem = mart_problem = None
     found = Observed()
     try:

@@ -1,7 +1,8 @@
-"""Alerts: which of them fire by what was observed, whom to tell of it, and in which words. No I/O.
+"""Alerts: which ones fire given what was observed, whom to notify, and in which words. No I/O.
 
-CONDITIONS is the one table of them: `watch` tells by it, and deploy/prometheus/alerts.yml is made of it
-(operations/prometheus_rules.py)."""
+CONDITIONS is the only list of them: `watch` uses it, and deploy/prometheus/alerts.yml is generated from it
+(operations/prometheus_rules.py).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ _EASED = 0.8  # what fires is over only when it is a fifth better than its limit
 
 
 class Alert(StrEnum):
-    """One member an alert; docs/operations.md has a line of each: condition, setting, what to do."""
+    """One member per alert; docs/operations.md has a line for each: condition, setting, what to do."""
 
     BROKER_UNREACHABLE = "broker_unreachable"
     MART_UNREACHABLE = "mart_unreachable"
@@ -42,10 +43,10 @@ class Alert(StrEnum):
 
 @dataclass(frozen=True)
 class Condition:
-    """What there is to know of an alert: its words, which servers must answer to judge it (an alert of a server that is
-    unavailable is unknown), the setting that is its limit (0: never), and how Prometheus sees it: PromQL with the
-    limits' places, for how long it must hold, how bad it is, and what `$value` means. `_findings` judges the same by a
-    look."""
+    """Everything about an alert: its wording, which servers must answer to judge it (if one of them is unavailable, the
+    alert is unknown), the setting with its limit (0: never), and how Prometheus sees it: PromQL with placeholders for
+    the limits, how long it must hold, its severity, and what `$value` means. `_findings` evaluates the same conditions
+    on a look."""
 
     title: str
     advice: str
@@ -193,7 +194,7 @@ CONDITIONS: Mapping[Alert, Condition] = {
 
 @dataclass(frozen=True)
 class Judgement:
-    """What fires, with what was found; and what could not be judged, because a server did not answer."""
+    """What fires, with what was found; and what could not be judged because a server did not answer."""
 
     firing: Mapping[Alert, str]
     unknown: frozenset[Alert]
@@ -201,7 +202,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Notice:
-    """One thing to be told to one channel: an alert fires (since when), or what fired since then is over."""
+    """One notification for one channel: an alert fires (since when), or one that fired since then is resolved."""
 
     channel: str
     alert: Alert
@@ -220,9 +221,9 @@ class Message:
 
 
 def judge(observed: Observed, settings: Settings, going_on: Collection[Alert] = ()) -> Judgement:
-    """Compare a look with the limits of the settings (ALERT_…; 0: that alert never fires).
+    """Compare a look with the limits in the settings (ALERT_…; 0: that alert never fires).
 
-    `going_on` fired at the look before: a fifth below its limit it is over.
+    An alert in `going_on` fired at the previous look; it is resolved once it is a fifth below its limit.
     """
     unavailable = {"mart"} if observed.mart_problem else set()
     unavailable |= {"broker"} if observed.broker_problem else set()
@@ -237,10 +238,10 @@ def due(
     told: Mapping[str, Mapping[Alert, datetime]],
     channels: Iterable[str],
 ) -> list[Notice]:
-    """What each channel does not know yet. `firing`: since when; `told`: what each channel believes to be firing.
+    """What each channel has not been told yet. `firing`: since when; `told`: what each channel believes to be firing.
 
-    So a channel hears of an alert once, of its end once, and of no end whose beginning it did not hear. What is unknown
-    goes on as it was told.
+    So a channel is told once that an alert fires and once that it is resolved, and never that one is resolved that it
+    was not told of. Unknown alerts stay as they were told.
     """
     notices = []
     for channel in channels:
@@ -252,7 +253,7 @@ def due(
 
 
 def compose(notice: Notice, found: str, now: datetime, where: str) -> Message:
-    """The words of a notice. `found`: what was observed; `where`: what is watched, and from which machine."""
+    """The wording of a notice. `found`: what was observed; `where`: what is watched, and from which machine."""
     title = CONDITIONS[notice.alert].title
     since = f"{notice.since:%Y-%m-%d %H:%M:%S %Z}"
     if notice.firing:

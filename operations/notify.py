@@ -1,4 +1,4 @@
-"""Notify: a message by e-mail and to a Slack webhook, where the settings name them."""
+"""Notify: send a message by e-mail and to a Slack webhook, if the settings name them."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _TRIES = 3
 
 
 class NotDeliveredError(MaskedError):
-    """A channel did not take a message; the text says why, and holds no secret."""
+    """A channel did not accept a message; the text says why, and contains no secret."""
 
 
 class _PassingError(NotDeliveredError):
-    """Worth another try at once."""
+    """Worth an immediate retry."""
 
 
 class Channel(Protocol):
-    """A way to tell people."""
+    """A way to notify people."""
 
     name: str
 
@@ -39,7 +39,7 @@ class Channel(Protocol):
 
 
 class Email:
-    """By SMTP_HOST, from SMTP_FROM, to all of ALERT_EMAIL_TO in one message."""
+    """Through SMTP_HOST, from SMTP_FROM, to everyone in ALERT_EMAIL_TO in one message."""
 
     name = "email"
 
@@ -93,7 +93,7 @@ class Email:
 
 
 class Slack:
-    """To the incoming webhook SLACK_WEBHOOK_URL. The URL is a secret: it is in no error."""
+    """To the incoming webhook SLACK_WEBHOOK_URL. The URL is a secret and appears in no error."""
 
     name = "slack"
 
@@ -122,8 +122,8 @@ class Slack:
 
 
 def channels(settings: Settings) -> list[Channel]:
-    """Those that the settings name. Raises SettingsError for an address without a mail server; a mail server alone is
-    told in the log."""
+    """The channels in the settings. Raises SettingsError for an address without a mail server; a mail server without an
+    address is mentioned in the log."""
     found: list[Channel] = []
     if settings.alert_addresses and not settings.smtp_host:
         raise SettingsError(f"ALERT_EMAIL_TO={settings.alert_email_to}: no mail server is named; set SMTP_HOST")
@@ -146,5 +146,5 @@ def _patiently() -> Retrying:
 
 
 def _escaped(text: str) -> str:
-    """What Slack wants escaped, and nothing else."""
+    """Escapes what Slack requires, and nothing else."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""Prometheus' rules: the alerts of operations.alerts, by the limits of the settings, as a rules file."""
+"""Prometheus' rules: the alerts of operations.alerts, with the limits in the settings, as a rules file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TEMPLATES = {
 
 
 def prometheus_rules(settings: Settings) -> str:
-    """The rules file; an alert that the settings switch off (a limit of 0) is not in it."""
+    """The rules file, without alerts that the settings turn off (a limit of 0)."""
     named = {"JobDown": _JOB_DOWN}
     named |= {"".join(part.capitalize() for part in alert.split("_")): of for alert, of in CONDITIONS.items()}
     rules = [

@@ -1,8 +1,8 @@
-"""Repair: the mart built anew from the lake, beside the old one, and put in its place in one transaction.
+"""Repair: rebuild the mart from the lake, in temporary tables, and correct its rows in one transaction.
 
-Writers wait meanwhile: the transaction holds the rows that they lock first, so that the next offsets do not move, and
-the next batch goes on from them. Readers see the old mart until the commit. Before it, the result is compared with the
-lake by `verify`'s own comparison: what does not equal it is not committed. A repair that is cut short has changed
+Writers wait meanwhile: the transaction holds the rows that they lock first, so the next offsets do not move, and the
+next batch continues from them. Readers see the old mart until the commit. Before the commit the result is compared with
+the lake by `verify`'s own comparison, and is not committed unless it is equal. An interrupted repair has changed
 nothing.
 """
 
@@ -65,7 +65,7 @@ _FEW = 10
 
 @dataclass(frozen=True)
 class Replaced:
-    """Rows a table removed, corrected and added, and customers who `moved` to another segment by it."""
+    """Rows that a table removed, corrected and added, and customers who `moved` to another segment because of it."""
 
     removed: Mapping[str, int]
     corrected: Mapping[str, int]
@@ -75,9 +75,9 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Repaired:
-    """What was done to the mart: what of it was `replaced`; copies of other content put into `quarantined`;
-    `next_offsets` at which the stream goes on; `kept_in`: the folder that holds the replaced rows as CSV, None if
-    there were none; `verified`: the comparison of the result, before the commit, with the seconds of all phases."""
+    """What was done to the mart: what was `replaced`; copies with other content put into `quarantined`; `next_offsets`
+    at which the stream continues; `kept_in`: the folder with the replaced rows as CSV, None if there were none;
+    `verified`: the comparison of the result, before the commit, with the seconds of all phases."""
 
     replaced: Replaced
     quarantined: int
@@ -93,10 +93,11 @@ def repair(
     on_phase: Callable[[str], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Repaired:
-    """Make the mart what the lake says it must be at the mart's own next offsets; of a new mart, at the lake's.
+    """Make the mart what it must be according to the lake, at the mart's own next offsets, or for a new mart at the
+    lake's.
 
-    As MART_OWNER_DSN; may run beside the stream, which waits. Writes what it replaces as CSV below MART_HOME/repair.
-    Raises StreamingError, and nothing is changed, if the lake does not land what the mart has applied within
+    Runs as MART_OWNER_DSN, also while the stream runs, which waits. Writes what it replaces as CSV to MART_HOME/repair.
+    Raises StreamingError, having changed nothing, if the lake does not land what the mart has applied within
     `wait_seconds`, if it lacks more than 1 % of the mart's invoices (unless `accept_loss`), or if the result would not
     equal it; UnavailableError if PostgreSQL is unavailable.
     """
@@ -170,7 +171,7 @@ def _with_conflicts_settled(found: Verified, quarantined: int, phases: Phases) -
 
 
 def _begin_where_the_lake_is(cursor: Cursor, settings: Settings) -> None:
-    """Of a mart that has no next offsets: the lake's, of the topic as the broker knows it, under the rules of today."""
+    """For a mart without next offsets: take the lake's, of the topic as the broker knows it, under today's rules."""
     topic = describe_topic(Brokers.of(settings), settings.kafka_topic)
     landed = read_landed(existing_lake(settings.lake), topic, topic.end_offsets)
     if not landed:
@@ -194,7 +195,7 @@ def _check_erasure_list(in_mart: ErasureList, table: DeltaTable) -> None:
 def _stage(
     cursor: Cursor, engine: duckdb.DuckDBPyConnection, folder: Path, pins: Pins, lake_kept_since: date | None
 ) -> None:
-    """The invoices and customers as they must be, into temporary tables."""
+    """Write the invoices and customers as they must be to temporary tables."""
     engine.execute(statement("verify/export_invoices").format(folder=folder))
     with (folder / "landed.csv").open("rb") as rows:
         cursor.copy_expert(statement("apply/copy_staged"), rows)
@@ -219,7 +220,7 @@ def _check_loss(cursor: Cursor, lake: str, accept_loss: bool) -> None:
 
 
 def _keep_replaced(cursor: Cursor, folder: Path) -> Path | None:
-    """What is going to be replaced, as files in the folder; None: nothing is."""
+    """Save what will be replaced as files in the folder; None if nothing will be."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("invoices", "customers"):
         file = folder / f"replaced_{name}.csv"
@@ -234,8 +235,8 @@ def _keep_replaced(cursor: Cursor, folder: Path) -> Path | None:
 
 
 def _replace(cursor: Cursor) -> Replaced:
-    """Make the mart's rows those of the temporary tables. Rows that are right already stay untouched, with their ids
-    and times; so do views, rights and history."""
+    """Make the mart's rows those of the temporary tables. Rows that are already right stay untouched, with their ids
+    and times; so do views, permissions and history."""
     removed: dict[str, int] = {}
     corrected: dict[str, int] = {}
     added: dict[str, int] = {}
@@ -253,8 +254,8 @@ def _replace(cursor: Cursor) -> Replaced:
 
 
 def _quarantine_conflicts(cursor: Cursor, engine: duckdb.DuckDBPyConnection, pins: Pins) -> int:
-    """Copies of other content that the quarantine has lost; returns how many. The lake keeps no raw values, so there is
-    none to show."""
+    """Copies with other content that are missing from the quarantine; returns how many. The lake keeps no raw values,
+    so they have none."""
     quarantined = 0
     topics = {p.topic: p.topic_id for p in pins.next_offsets}
     for topic, topic_id in topics.items():

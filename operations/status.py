@@ -1,4 +1,4 @@
-"""Status: in one screen what an operator asks first."""
+"""Status: what an operator asks first, on one screen."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class Writer:
 
 @dataclass(frozen=True)
 class Status:
-    """One look. None: the mart does not tell of its `writer`, or of the records that are `waiting` in quarantine (those
-    are told as MART_DSN alone). `lake`: what there is of it, or why that is unknown."""
+    """One look. None: the mart does not show its `writer`, or the records that are `waiting` in quarantine (only
+    MART_DSN sees those). `lake`: its state, or why that is unknown."""
 
     observed: Observed
     writer: Writer | None
@@ -46,7 +46,7 @@ class Status:
 
 
 def see(settings: Settings) -> Status:
-    """Look once, as MART_READER_DSN. What is unavailable is part of the answer. Raises SettingsError."""
+    """Look once, as MART_READER_DSN. Whatever is unavailable is part of the answer. Raises SettingsError."""
     settings.require_kafka()
     settings.require_mart("reader")
     observed = observe(settings)

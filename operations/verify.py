@@ -1,6 +1,7 @@
-"""Verify: recompute every invoice and customer from the lake by another engine, and compare all with the mart.
+"""Verify: recompute every invoice and customer from the lake with another engine, and compare all of them with the
+mart.
 
-DuckDB over the Delta table, at the mart's own next offsets: both ends are pinned, so traffic may flow meanwhile.
+DuckDB reads the Delta table at the mart's own next offsets: both ends are pinned, so traffic may continue meanwhile.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _STUCK_SECONDS = 75  # a running job lands each LANDING_TRIGGER_SECONDS, by defa
 
 @dataclass(frozen=True)
 class _Compared:
-    """One table of the comparison: its key, the columns to compare, and the engine's table that says what must be."""
+    """One table of the comparison: its key, the columns to compare, and the engine's table with the expected rows."""
 
     key: str
     columns: tuple[str, ...]
@@ -88,7 +89,7 @@ class NothingAppliedError(StreamingError):
 class Difference:
     """One value in which mart and lake differ (`table`, `key`, which column or what is missing), as text.
 
-    `invoices`: of a customer, the invoices that differ, which explain it.
+    `invoices`: for a customer, the invoices that differ, which explain it.
     """
 
     table: str
@@ -101,8 +102,8 @@ class Difference:
 
 @dataclass(frozen=True)
 class Unlanded:
-    """Of the mart's invoices, those that the lake cannot tell of: `invoices` are from before `lake_kept_since` and were
-    taken as they are; `pruned` are no longer in the mart, and what they came to was taken as it is carried there."""
+    """The mart's invoices about which the lake says nothing: `invoices` are from before `lake_kept_since` and were
+    taken as they are; `pruned` are no longer in the mart, and their carried sums were used."""
 
     lake_kept_since: date | None
     invoices: int
@@ -111,7 +112,7 @@ class Unlanded:
 
 @dataclass(frozen=True)
 class Verified:
-    """What was compared: rows of the mart, differing rows a table, the first differences; `seconds` a phase."""
+    """What was compared: rows of the mart, differing rows per table, the first differences; `seconds` per phase."""
 
     lake_version: int
     unlanded: Unlanded
@@ -137,8 +138,8 @@ class NextOffset:
 
 @dataclass(frozen=True)
 class Pins:
-    """What the mart says of how it is to be recomputed: to where, by which policy, up to which date of an
-    invoice for the as-of date, and without whom."""
+    """What the mart says about how to recompute it: up to which offsets, under which policy, with which latest invoice
+    date for the as-of date, and without whom."""
 
     next_offsets: list[NextOffset]
     returns_policy: str
@@ -153,11 +154,11 @@ def verify(
     on_phase: Callable[[str], None] = lambda _: None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Verified:
-    """Compare the mart, as it is now, with what the lake says it must be: every invoice, customer, cut and total, every
-    column, and whether each copy of an invoice with other content is in quarantine.
+    """Compare the mart, as it is now, with what it must be according to the lake: every invoice, customer, cut and
+    total, every column, and whether each copy of an invoice with other content is in quarantine.
 
-    Waits up to `wait_seconds` for the lake to land what the mart has applied, and tells of it. Raises StreamingError if
-    it does not, or there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is
+    Waits up to `wait_seconds` for the lake to land what the mart has applied, and says so. Raises StreamingError if it
+    does not, or if there is no lake; NothingAppliedError if the mart is new; UnavailableError if PostgreSQL is
     unavailable.
     """
     phases = Phases(on_phase)
@@ -176,7 +177,7 @@ def verify(
 
 @contextmanager
 def _snapshot(dsn: str) -> Iterator[Cursor]:
-    """A cursor that sees the mart of one moment."""
+    """A cursor that sees the mart at one moment."""
     with session(dsn, "retail-mart verify") as connection:
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
@@ -184,8 +185,8 @@ def _snapshot(dsn: str) -> Iterator[Cursor]:
 
 
 def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> Pins:
-    """What the recomputing needs of the mart; the engine gets its tables refused, applied, erased, pruned, carried and
-    pruned_total, and an empty next_offset. Raises NothingAppliedError if there are no next offsets."""
+    """What the recomputation needs of the mart; the engine gets its tables refused, applied, erased, pruned, carried
+    and pruned_total, and an empty next_offset. Raises NothingAppliedError if there are no next offsets."""
     cursor.execute(statement("verify/select_next_offsets"))
     next_offsets = [NextOffset(*row) for row in cursor.fetchall()]
     cursor.execute(statement("verify/select_shop"))
@@ -204,7 +205,8 @@ def read_pins(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -
 
 
 def read_mart(cursor: Cursor, folder: Path, engine: duckdb.DuckDBPyConnection) -> None:
-    """What is to be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score, mart_total."""
+    """Load what will be compared into the engine's tables mart_invoice, mart_customer, mart_cut, mart_score,
+    mart_total."""
     for name in _COMPARED:
         _copy(cursor, name, folder)
     invoice_columns = dict.fromkeys((_COMPARED["invoice"].key, *_COMPARED["invoice"].columns), "VARCHAR")
@@ -219,10 +221,11 @@ def _copy(cursor: Cursor, name: str, folder: Path) -> None:
 def caught_up(
     path: str, next_offsets: list[NextOffset], wait_seconds: float, tell: Callable[[str], None] = lambda _: None
 ) -> DeltaTable:
-    """The lake, once it has landed everything before the next offsets. `tell` is told what is waited for, and from time
-    to time how far it is.
+    """The lake, once it has landed everything before the next offsets. `tell` is called with what it waits for and,
+    from time to time, with its progress.
 
-    Raises StreamingError if it takes longer than `wait_seconds`."""
+    Raises StreamingError if it takes longer than `wait_seconds`.
+    """
     began, wait = time.monotonic(), LandingWait(wait_seconds)
     while True:
         table = existing_lake(path)
@@ -240,7 +243,7 @@ def caught_up(
 
 
 class LandingWait:
-    """What was told of a wait for the lake, and what is worth telling next."""
+    """What was reported about a wait for the lake, and what is worth reporting next."""
 
     def __init__(self, wait_seconds: float) -> None:
         self._wait_seconds, self._behind = wait_seconds, -1
@@ -291,7 +294,7 @@ def recompute(engine: duckdb.DuckDBPyConnection, table: DeltaTable, pins: Pins) 
 
 
 def compare(engine: duckdb.DuckDBPyConnection, table: DeltaTable, unlanded: Unlanded, shown: int) -> Verified:
-    """Hold what was read against what was recomputed."""
+    """Compare what was read with what was recomputed."""
     for name, compared in _COMPARED.items():
         columns = ", ".join(
             f"{{'difference': '{column}', 'mart': m.{column}::VARCHAR, 'lake': l.{column}::VARCHAR}}"

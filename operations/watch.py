@@ -1,7 +1,7 @@
-"""Watch: look again and again, and tell of each alert once when it fires and once when it is over.
+"""Watch: look repeatedly, and notify once when an alert fires and once when it is resolved.
 
-What the channels were told is kept in a file, MART_HOME/watch.json, and not in the mart: it must be known while
-PostgreSQL is unavailable, and the watch may then read as analytics_reader, which writes nothing.
+What the channels were told is stored in a file, MART_HOME/watch.json, and not in the mart: it must be known while
+PostgreSQL is unavailable, and so the watch can run as analytics_reader, which cannot write.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _SERVERS = {"mart": "PostgreSQL", "broker": "Kafka"}
 
 
 class State(BaseModel):
-    """What is kept between two looks: when the last one was, what fires since when, and what each channel was told to
-    be firing, since when."""
+    """What is stored between two looks: when the last one was, what has been firing since when, and what each channel
+    was told to be firing, since when."""
 
     looked_at: datetime | None = None
     firing: dict[Alert, datetime] = {}
     told: dict[str, dict[Alert, datetime]] = {}
 
     def after(self, judgement: Judgement, now: datetime) -> State:
-        """The state after one more look: what goes on, or cannot be judged, keeps its beginning."""
+        """The state after another look: what continues, or cannot be judged, keeps its start."""
         firing = {alert: self.firing.get(alert, now) for alert in judgement.firing}
         firing |= {alert: since for alert, since in self.firing.items() if alert in judgement.unknown}
         return State(looked_at=now, firing=firing, told=self.told)
@@ -45,7 +45,7 @@ class State(BaseModel):
 
 @dataclass(frozen=True)
 class Look:
-    """One look: what was observed and judged, and how many messages no channel took."""
+    """One look: what was observed and judged, and how many messages could not be delivered."""
 
     observed: Observed
     judgement: Judgement
@@ -53,7 +53,7 @@ class Look:
 
 
 class Log:
-    """The channel that is always there: the log."""
+    """The channel that always exists: the log."""
 
     name = "log"
 
@@ -65,7 +65,7 @@ class Log:
 class Watch:
     """Looks, with the channels and the file of what they were told.
 
-    Raises SettingsError if MART_HOME is no place for that file.
+    Raises SettingsError if that file cannot be in MART_HOME.
     """
 
     def __init__(self, settings: Settings, channels: Sequence[Channel]) -> None:
@@ -86,9 +86,10 @@ class Watch:
         self._where = f"topic {settings.kafka_topic} on {brokers}, from {socket.gethostname()}"
 
     def look(self) -> Look:
-        """Look once and tell what is new. Two at once on this machine take turns, so that nobody is told twice.
+        """Look once and report what is new. Concurrent looks on this machine take turns, so that nobody is notified
+        twice.
 
-        What a channel does not take is told at the next look, if it is still so then.
+        What a channel does not accept is sent after the next look, if it still holds then.
         """
         with self._lock:
             state = self._unsaved or read_state(self._path)
@@ -123,7 +124,7 @@ class Watch:
             stopping.wait(every_seconds)
 
     def _save(self, state: State) -> None:
-        """A full disk must not silence the watch: then it remembers by itself, until it ends."""
+        """A full disk must not silence the watch: it then remembers in memory, until it ends."""
         try:
             write_state(self._path, state)
             self._unsaved = None
@@ -133,7 +134,8 @@ class Watch:
 
 
 def read_state(path: Path) -> State:
-    """What was kept; an empty state if there is no file, or none that can be read as one (then it is told again)."""
+    """The stored state; an empty one if there is no file, or none that can be parsed (then everything is told
+    again)."""
     try:
         return State.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -144,7 +146,7 @@ def read_state(path: Path) -> State:
 
 
 def write_state(path: Path, state: State) -> None:
-    """Replace the file in one step: a crash leaves the old one or the new one."""
+    """Replace the file atomically: a crash leaves the old one or the new one."""
     new = path.with_suffix(".new")
     with new.open("w", encoding="utf-8") as file:
         file.write(state.model_dump_json(indent=2) + "\n")

@@ -1,12 +1,13 @@
 """All SQL of the project: migrations, the statements that the jobs run, Spark expressions.
 
-`sql/<module>.sql` holds a module's statements in the order in which they run, each below a line `-- name: <name>`
+`sql/<module>.sql` holds a module's statements in the order in which they run, each under a line `-- name: <name>`
 (aiosql's convention) and a comment that says why; `sql/migrations/` holds the migrations, one numbered file each.
 
-The loader is our own: aiosql (15.0), tried on these very files, does not give the text as it is written. It takes
-`:name` for a parameter in any dialect, so DuckDB's slice `[:5]` became `[%(5)s]`; comments inside three statements were
-lost; it binds a file to one driver, and has none for Spark, while ours go to psycopg2, DuckDB and Spark with parameters
-in the style of each; a statement cannot include another; and its names carry operators, such as `!`, or it warns.
+We wrote our own loader because aiosql (15.0), tried on these files, does not return the text as written. It takes
+`:name` for a parameter in any dialect, so DuckDB's slice `[:5]` became `[%(5)s]`. It lost comments inside three
+statements. It binds a file to one driver, and has none for Spark, while ours go to psycopg2, DuckDB and Spark with
+parameters in the style of each. A statement cannot include another one. And names of statements carry operators such as
+`!`, or it warns.
 """
 
 import re
@@ -25,10 +26,10 @@ _INCLUDED = re.compile(r"\{(?:(\w+)\.)?(\w+/\w+)\}")  # the slash tells it from 
 
 @cache
 def statement(name: str) -> str:
-    """The text of a statement without its header, e.g. `statement("apply/fence")`, what it includes filled in.
+    """The text of a statement without its header, e.g. `statement("apply/fence")`, with its inclusions filled in.
 
-    `{apply/invoice_columns}` in a statement includes another one, `{i.apply/invoice_columns}` its columns as those of
-    a table `i`. Raises LookupError for an unknown name.
+    `{apply/invoice_columns}` in a statement includes another statement, `{i.apply/invoice_columns}` its columns as
+    those of a table `i`. Raises LookupError for an unknown name.
     """
     module, _, own_name = name.partition("/")
     texts = statements(module)
@@ -49,7 +50,7 @@ def columns(name: str) -> list[str]:
 
 @cache
 def statements(module: str) -> dict[str, str]:
-    """Name and text of each statement of a module, in the file's order, what they include not yet filled in."""
+    """Name and text of each statement of a module, in the file's order, with inclusions not yet filled in."""
     path = FOLDER / f"{module}.sql"
     if not path.is_file():
         raise LookupError(f"no file sql/{path.name}, only: {', '.join(modules())}")

@@ -1,8 +1,8 @@
-"""Who may do what in Metabase with what is ours. Nothing is sent here.
+"""Permissions in Metabase on what is ours. Sends nothing.
 
-The collection may be looked into by everyone and edited by administrators only, and SQL of one's own on the mart's
-database is for administrators, too: a saved question runs for whoever may read it. Rights are only taken away here,
-never given: a collection that everyone is kept out of stays so, and so does a group that may not query at all.
+Everyone may view the collection, only administrators may edit it, and only administrators may run their own SQL on the
+mart's database: saved questions run for anyone who may read them. Permissions are only revoked here, never granted: a
+collection that nobody may see stays that way, and so does a group that may not query at all.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Graph = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Access:
-    """The groups, and the graphs of the mart's database and of all collections, as Metabase's API gives them.
+    """The groups, and the graphs of the mart's database and of all collections, as Metabase's API returns them.
 
-    A graph has a `revision`, which goes back with a change and is refused if someone else was faster, and `groups`: by
-    the group's id what it may do, by the id of the database or the collection.
+    A graph has a `revision`, which is sent back with a change and refused if someone else was faster, and `groups`: by
+    the group's id its permissions, by the id of the database or the collection.
     """
 
     groups: Sequence[Mapping[str, Any]]

@@ -1,4 +1,4 @@
-"""Metabase's administrator: from the environment, or generated at the first set-up and kept in MART_HOME."""
+"""Metabase's administrator: from the environment, or generated at the first setup and kept in MART_HOME."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def known_account(settings: Settings) -> Account | None:
 
 
 def first_account(settings: Settings) -> Account:
-    """The account to set a fresh Metabase up with. A generated password is on disk before Metabase hears of it."""
+    """The account for setting up a fresh Metabase. A generated password is on disk before Metabase gets it."""
     known = known_account(settings)
     if known is not None:
         return known

@@ -1,4 +1,4 @@
-"""Calls of Metabase's REST API: one method a verb, retried where that is safe, failures as one clear message."""
+"""Calls to Metabase's REST API: one method per verb, retried where that is safe, failures as one clear message."""
 
 from __future__ import annotations
 
@@ -37,9 +37,10 @@ class _NotReadyError(MaskedError):
 
 
 class Metabase:
-    """One Metabase, logged in after `log_in` or `set_up`, or let in by `use_key`. A context: leaving it logs out.
+    """One Metabase, logged in after `log_in` or `set_up`, or authorised by `use_key`. A context manager: leaving it
+    logs out.
 
-    No message holds a secret: Metabase's refusals quote what they were sent, so what is sent is concealed first.
+    No message contains a secret: Metabase's error responses quote what was sent, so that is concealed first.
     """
 
     def __init__(self, url: str, transport: httpx.BaseTransport | None = None) -> None:

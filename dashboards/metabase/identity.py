@@ -1,9 +1,9 @@
-"""Which of Metabase's questions and dashboards are ours. Nothing is sent here.
+"""Which of Metabase's questions and dashboards are ours. Sends nothing.
 
-Metabase gives everything it creates ids of its own and keeps none of ours, so what is ours is known by the end of its
+Metabase gives everything it creates its own ids and stores none of ours, so we recognise ours by the end of the
 description: MARK for the collection and the dashboard, a key for each question. Copies that people make keep the
-description; the original is the one with the lowest id, as Metabase counts upwards. What lost its key (or was made by
-this program before it wrote keys) is known by its name in our collection.
+description; the original is the one with the lowest id, because Metabase counts upwards. A question that lost its key
+(or was made by this program before it wrote keys) is recognised by its name in our collection.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Thing = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Found:
-    """Questions that are there: the card's id of each wanted key, and what does not belong.
+    """Existing questions: the card's id for each wanted key, and what does not belong.
 
-    `surplus` are questions of ours that no card makes, by their id their name: of a card that is gone, or made over and
-    over by an earlier version. `copies` are questions that people copied from ours; they are left alone.
+    `surplus`: questions of ours that no card makes, names by id: their card is gone, or an earlier version created them
+    again and again. `copies`: questions that people copied from ours; they are left alone.
     """
 
     ids: Mapping[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ def is_ours(thing: Thing) -> bool:
 
 
 def original(things: Iterable[Thing]) -> Thing | None:
-    """Of those that are ours the one that was there first; None where there is none."""
+    """Of those that are ours, the first one created; None if there is none."""
     return min(filter(is_ours, things), key=lambda thing: int(thing["id"]), default=None)
 
 
@@ -48,7 +48,7 @@ def find(
 ) -> Found:
     """Tell the questions apart: those in our collection, those on our dashboard, and those in the trash.
 
-    A question that a person moved to another collection is found while it lies on the dashboard.
+    A question that a person moved to another collection is found as long as it is on the dashboard.
     """
     by_key: dict[str, dict[int, Thing]] = {}
     for card in (*listed, *on_dashboard, *trashed):

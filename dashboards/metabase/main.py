@@ -1,4 +1,4 @@
-"""Bring a Metabase to what the cards say, or tell what that would change."""
+"""Make a Metabase match the cards, or show what that would change."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Applied:
-    """What was done, the address of the dashboard that refreshes itself, and with what to log in there."""
+    """What was done, the address of the self-refreshing dashboard, and how to log in there."""
 
     changes: Sequence[Change]
     dashboard_url: str
@@ -37,10 +37,9 @@ class Applied:
 
 
 def apply(settings: Settings, cards: Sequence[Card], say: Say, done: Callable[[Change], None]) -> Applied:
-    """Set up, log in, and make each change that is needed; `done` is told of each as it is done.
+    """Set up, log in, and make each change that is needed; `done` is called for each as it is done.
 
-    Raises MetabaseError, MetabaseUnavailableError or SettingsError. Interrupted, it goes on where it was when run
-    again.
+    Raises MetabaseError, MetabaseUnavailableError or SettingsError. If interrupted, run it again to continue.
     """
     wanted = _wanted(settings, cards)
     with Metabase(settings.metabase_url) as api:

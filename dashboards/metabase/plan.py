@@ -1,7 +1,7 @@
-"""What Metabase is to hold, what it holds, and the changes from the one to the other. Nothing is sent here.
+"""What Metabase should contain, what it contains, and the changes between the two. Sends nothing.
 
-Our things are found again without a note on this machine: the database by its name, all else as
-`dashboards.metabase.identity` says.
+We find our things again without notes on this machine: the database by its name, everything else as in
+`dashboards.metabase.identity`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _VARIABLE_KEYS = ("id", "name", "display-name", "type")
 
 @dataclass(frozen=True)
 class Change:
-    """One thing to do in Metabase. `notes` say, a line each, what differs.
+    """One thing to do in Metabase. `notes` say what differs, one per line.
 
     `key` names the question to create or update, `card_id` the one to archive.
     """
@@ -46,7 +46,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What Metabase is to hold. `details` are the database's connection, with the password."""
+    """What Metabase should contain. `details` are the database's connection, with the password."""
 
     details: Mapping[str, Any]
     questions: Sequence[Question]
@@ -72,7 +72,7 @@ class Existing:
 
 
 def changes(wanted: Wanted, existing: Existing) -> list[Change]:
-    """What to do, in the order in which it must be done; empty if Metabase is as wanted."""
+    """What to do, in the required order; empty if Metabase is as wanted."""
     found = [] if existing.is_set_up else [Change("create", "administrator", "the first account")]
     return [
         *found,

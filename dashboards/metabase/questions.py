@@ -1,16 +1,16 @@
-"""What Metabase is to hold for the cards: a question each, its chart, its filters and its place. Nothing is sent here.
+"""What Metabase should contain for the cards: one question each, its chart, its filters and its place. Sends nothing.
 
 Where Metabase differs from the live page:
 
-- a scalar shows one figure, so a `scalar` card becomes one question a column;
+- a scalar shows one figure, so a `scalar` card becomes one question per column;
 - pivot tables refuse native queries, so a `matrix` is a table with Metabase's built-in pivot and a colour scale;
-- a Sankey refuses circles (A to B and B to A), so what a band leads to is a node of its own, `→ Champions`;
-- a filter encloses the card's query, so it filters rows that the card returns. A card that cuts its rows off (LIMIT,
-  OFFSET, FETCH; those of a subquery do not count) has none: a filter after the cut would hide rows that belong there;
-- a card of the newest day takes the day filter where it asks for that day: the one that is chosen, else the newest.
+- a Sankey refuses cycles (A to B and B to A), so the target of a band is its own node, `→ Champions`;
+- a filter wraps the card's query, so it filters rows that the card returns. A card that limits its rows (LIMIT, OFFSET,
+  FETCH; not in a subquery) has no filter, which would hide rows that belong there;
+- a card of the newest day uses the day filter where it asks for that day: the chosen day, or else the newest.
 
-Metabase keeps no name that we could give a question (`entity_id` is dropped when one is created), so its description
-ends with our key: `key_of` reads it back.
+Metabase stores no name that we could give a question (`entity_id` is dropped when one is created), so its description
+ends with our key, which `key_of` reads back.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _COLOURS = ["#FFFFFF", "#509EE3"]  # white to Metabase's blue
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter of the dashboard: one parameter above all cards, one variable in each query that it fits.
+    """A filter of the dashboard: one parameter above all cards, and one variable in each query that it fits.
 
     `kind` is the variable's type in the query, `parameter` what the dashboard shows.
     """
@@ -95,9 +95,9 @@ class Place:
 
 @dataclass(frozen=True)
 class Question:
-    """One question in Metabase. `key` is its name for ever, the card's (and its figure's): found again by it.
+    """One question in Metabase. `key` is its permanent name, the card's (and its figure's), by which it is found again.
 
-    `told` is what the card says of its rows; Metabase's description is that and the key.
+    `told` is the card's description of its rows; Metabase's description is that plus the key.
     """
 
     key: str
@@ -143,7 +143,7 @@ class Question:
 
 
 def key_of(description: str | None) -> str | None:
-    """The key of ours that a question's description ends with; None where there is none."""
+    """The key at the end of a question's description; None if there is none."""
     match = _KEY.search(description or "")
     return match[1] if match else None
 
@@ -199,7 +199,7 @@ def _fitting(card: Card) -> tuple[Filter, ...]:
 
 
 def _outermost(sql: str) -> str:
-    """The SQL without what stands in parentheses, quotes and comments."""
+    """The SQL without anything in parentheses, quotes and comments."""
     left, before = _UNREAD.sub(" ", sql), ""
     while left != before:
         left, before = _INNERMOST.sub(" ", left), left
@@ -269,7 +269,7 @@ def _chart_settings(card: Card, figure: str | None) -> dict[str, Any]:
 
 
 def _places(charts: Sequence[str]) -> list[Place]:
-    """Tiles in reading order: neighbouring figures share a line, everything else lies two and two."""
+    """Tiles in reading order: neighbouring figures share a row, everything else is placed two by two."""
     places: list[Place] = []
     row = start = 0
     while start < len(charts):
