@@ -83,9 +83,20 @@ def servers(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[stack.
         yield stack.up(stack_home, external_kafka=kafka, external_mart=mart)
         return
     try:
-        yield stack.up(stack_home)
+        state = stack.up(stack_home)
+        assert state.superuser_dsn
+        _without_waiting_for_the_disk(state.superuser_dsn)
+        yield state
     finally:
         stack.down(stack_home)
+
+
+def _without_waiting_for_the_disk(superuser_dsn: str) -> None:
+    """What a process that is killed has written, the kernel has; a power cut is no test here."""
+    with closing(psycopg2.connect(superuser_dsn)) as superuser, superuser.cursor() as cursor:
+        superuser.autocommit = True
+        cursor.execute("ALTER SYSTEM SET fsync = off")
+        cursor.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture
