@@ -89,7 +89,7 @@ logs: ## Follow the containers' logs
 	docker compose --profile '*' logs --follow --tail 50
 
 test: $(VENV)/.dev $(AIRFLOW_VENV)/.installed check ## All tests, by three workers (ARGS="-n 0": one by one)
-	@$(PY) -m pytest -n 3 --dist loadfile $(ARGS)
+	@$(PY) -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-containers: $(VENV)/.dev ## The integration tests on Kafka and PostgreSQL in containers (needs Docker)
 	@$(PY) -m pytest --stack=containers tests/integration $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -46,6 +47,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files with the most slow tests first: workers take a file each, and none has a long one left at the end."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     return case_id(val)
 
@@ -76,9 +83,20 @@ def servers(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[stack.
         yield stack.up(stack_home, external_kafka=kafka, external_mart=mart)
         return
     try:
-        yield stack.up(stack_home)
+        state = stack.up(stack_home)
+        assert state.superuser_dsn
+        _without_waiting_for_the_disk(state.superuser_dsn)
+        yield state
     finally:
         stack.down(stack_home)
+
+
+def _without_waiting_for_the_disk(superuser_dsn: str) -> None:
+    """What a process that is killed has written, the kernel has; a power cut is no test here."""
+    with closing(psycopg2.connect(superuser_dsn)) as superuser, superuser.cursor() as cursor:
+        superuser.autocommit = True
+        cursor.execute("ALTER SYSTEM SET fsync = off")
+        cursor.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture

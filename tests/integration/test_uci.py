@@ -24,17 +24,22 @@ def uci_events(files: list[Path]) -> list[dict]:
     parts = [pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8") for file in files]
     lines = pd.concat(parts, ignore_index=True)
     lines = lines[lines.UnitPrice.str.partition(".")[2].str.len() <= 2]  # finer prices cannot be sent
-    names = {"StockCode": "stock_code", "Description": "description", "Quantity": "quantity", "UnitPrice": "price"}
-    lines = lines.rename(columns=names).astype({"quantity": int})
-    return [
-        {
-            "invoice": number,
-            "invoice_date": pd.to_datetime(of_invoice.InvoiceDate).min().isoformat(),
-            "customer_id": of_invoice.CustomerID.iloc[0].removesuffix(".0") or None,
-            "lines": of_invoice[[*names.values()]].to_dict("records"),
-        }
-        for number, of_invoice in lines.groupby("InvoiceNo")
-    ]
+    lines["InvoiceDate"] = pd.to_datetime(lines.InvoiceDate)
+    events: dict[str, dict] = {}
+    for number, date, customer, code, description, quantity, price in zip(
+        *(lines[name] for name in ("InvoiceNo", "InvoiceDate", "CustomerID")),
+        *(lines[name] for name in ("StockCode", "Description", "Quantity", "UnitPrice")),
+        strict=True,
+    ):
+        event = events.setdefault(
+            number,
+            {"invoice": number, "invoice_date": date, "customer_id": customer.removesuffix(".0") or None, "lines": []},
+        )
+        event["invoice_date"] = min(event["invoice_date"], date)
+        event["lines"].append(
+            {"stock_code": code, "description": description, "quantity": int(quantity), "price": price}
+        )
+    return [{**events[number], "invoice_date": events[number]["invoice_date"].isoformat()} for number in sorted(events)]
 
 
 @pytest.mark.timeout(1500)
