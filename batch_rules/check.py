@@ -50,7 +50,7 @@ def quality(connection: Connection) -> Quality:
     """Read the current run. Raises RulesError if there is none."""
     found = rows(connection, "select_quality", {})
     if not found:
-        raise RulesError("no run is published yet: `retail-mart mine`")
+        raise RulesError("no run is published yet: `retail-mart mine` makes one")
     return Quality(*found[0])
 
 
@@ -65,11 +65,13 @@ def checks(run: Quality, max_drift: float, business_date: date | None = None) ->
     made = [
         Check(
             "counts",
-            f"{counted(run.baskets, 'basket')}, {counted(run.products, 'product')}, "
-            f"{counted(run.itemsets, 'itemset')}, {counted(run.rules, 'rule')}",
+            ", ".join(
+                counted(number, noun)
+                for number, noun in zip(counts, ("basket", "product", "itemset", "rule"), strict=True)
+            ),
             all(counts),
         ),
-        Check("recorded", f"{counted(run.rules, 'rule')} recorded, {run.counted:,} there", run.rules == run.counted),
+        Check("recorded", f"{counted(run.rules, 'rule')} recorded, {run.counted:,} found", run.rules == run.counted),
         _none_of("rule counts", run.wrong_counts, run, "contradict each other or a threshold"),
         _none_of("ranges", run.out_of_range, run, "have a measure out of its range"),
         _none_of("measures", run.wrong_measures, run, "have a measure that does not follow from the counts"),
@@ -79,7 +81,7 @@ def checks(run: Quality, max_drift: float, business_date: date | None = None) ->
             0, Check("business date", f"the current run is of {run.business_date}", run.business_date == business_date)
         )
     if run.baskets_before is None or run.rules_before is None:
-        made.append(Check("drift", "no run before it with the same window and thresholds", True))
+        made.append(Check("drift", "no earlier run with the same window and thresholds", True))
         return made
     either = run.rules_before + run.appeared
     turnover = (run.appeared + run.vanished) / either if either else 0.0
@@ -87,7 +89,7 @@ def checks(run: Quality, max_drift: float, business_date: date | None = None) ->
     made += [
         Check(
             "drift of rules",
-            f"{run.appeared:,} appeared and {run.vanished:,} vanished against run {run.before_run_id}: "
+            f"{run.appeared:,} appeared and {run.vanished:,} vanished since run {run.before_run_id}: "
             f"{turnover:.1%} of all, allowed {max_drift:.0%}",
             turnover <= max_drift,
         ),

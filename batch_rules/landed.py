@@ -74,7 +74,7 @@ def newest_business_date(lake: str) -> date:
     UnavailableError."""
     newest = newest_of(opened(lake))
     if newest is None:
-        raise RulesError(f"the lake at {lake} holds no invoice yet")
+        raise RulesError(f"the lake at {lake} holds no invoices yet")
     return newest
 
 

@@ -20,6 +20,7 @@ from pyspark.sql import functions as F  # noqa: N812
 
 from batch_rules.eclat import Itemset, Occurrences, TooManyItemsetsError, frequent_itemsets
 from batch_rules.errors import KeptBackError
+from conf.counted import counted
 
 Engine = Literal["auto", "eclat", "fpgrowth"]
 # What the driver takes: a year of UCI has half a million occurrences, a matrix of pairs is items² x 8 bytes.
@@ -114,9 +115,9 @@ def guarded(
         return frequent_itemsets(occurrences, fewest, max_items, max_itemsets)
     except TooManyItemsetsError as error:
         raise KeptBackError(
-            f"support {float(support):g} ({fewest:,} of {occurrences.baskets:,} baskets) is too low: {error.items:,} "
-            f"products and {error.pairs:,} pairs reach it, and more than {max_itemsets:,} itemsets; "
-            + _advice(occurrences, support, max_items, max_itemsets)
+            f"support {float(support):g} ({fewest:,} of {counted(occurrences.baskets, 'basket')}) is too low: "
+            f"{counted(error.items, 'product')} and {counted(error.pairs, 'pair')} reach it, and more than "
+            f"{counted(max_itemsets, 'itemset')}; " + _advice(occurrences, support, max_items, max_itemsets)
         ) from None
 
 
@@ -128,10 +129,10 @@ def _advice(occurrences: Occurrences, support: Fraction, max_items: int | None, 
         except TooManyItemsetsError:
             continue
         return (
-            f"--support {float(higher):g} would give {len(found):,}; or bound the sets' size with --max-items, "
+            f"--support {float(higher):g} would give {len(found):,}; or limit the sets' size with --max-items, "
             "or raise --max-itemsets"
         )
-    return "bound the sets' size with --max-items, or raise --max-itemsets"
+    return "limit the sets' size with --max-items, or raise --max-itemsets"
 
 
 def _frequent_items(occurrences: Occurrences, support: Fraction) -> int:

@@ -103,7 +103,7 @@ def rows(connection: Connection, name: str, parameters: Mapping[str, Any]) -> li
 def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None) -> None:
     if rules == 0:
         raise KeptBackError(
-            f"no rule has support {run.min_support} and confidence {run.min_confidence} over "
+            f"no rule has support {run.min_support} and confidence {run.min_confidence} in "
             f"{counted(run.baskets or 0, 'basket')}"
         )
     if current is None:
@@ -113,9 +113,9 @@ def _check_drop(run: Run, rules: int, current: tuple[Any, ...] | None) -> None:
         return  # other thresholds were asked for, so another number is expected
     if rules < (1 - run.max_drop) * current_rules:
         raise KeptBackError(
-            f"{counted(rules, 'rule')}, but the current run {current_id} has {current_rules:,}: a drop by "
-            f"{1 - rules / current_rules:.0%}, allowed is {run.max_drop:.0%}. Is the lake complete? If the drop is "
-            "right, run again with a higher --max-drop"
+            f"{counted(rules, 'rule')}, but the current run {current_id} has {current_rules:,}: a drop of "
+            f"{1 - rules / current_rules:.0%}, where {run.max_drop:.0%} is allowed. Is the lake complete? If the "
+            "drop is expected, run again with a higher --max-drop"
         )
 
 

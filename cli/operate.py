@@ -209,10 +209,9 @@ def watch(
 ) -> None:
     """Watch stream, nightly job and disks; tell by e-mail and Slack once when an alert fires, once when it is over.
 
-    Limits: the settings that begin with ALERT_. Whom to tell: ALERT_EMAIL_TO by SMTP_HOST, SLACK_WEBHOOK_URL; the log
-    in any case.
-    What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as MART_READER_DSN, else as
-    MART_DSN. Goes on while Kafka or PostgreSQL is unavailable: that is an alert, too.
+    Limits: the settings that begin with ALERT_. Whom to tell: ALERT_EMAIL_TO by SMTP_HOST, SLACK_WEBHOOK_URL; in any
+    case the log. What was told is kept in MART_HOME/watch.json, so a restart tells nothing twice. Reads as
+    MART_READER_DSN, else as MART_DSN. Goes on while Kafka or PostgreSQL is unavailable: that is an alert, too.
 
     Exit codes: 0 stopped (Ctrl-C or SIGTERM), or nothing fires (--once); 1 something fires (--once), or a setting is
     missing; 4 nothing fires, but a message was not delivered (--once).

@@ -85,7 +85,7 @@ def server_table(external: Iterable[str], servers: Iterable[ServerStatus], parts
         state = "running" if s.running else "down"
         table.add(s.name, state, s.address or "", str(s.pid or ""), decimal(s.data_bytes), str(s.log))
     for part in parts:
-        of = "left by a command that is gone" if part.left else f"until command {part.command_pid} ends"
+        of = "left by a killed command" if part.left else f"until command {part.command_pid} ends"
         table.add(part.name, of, "", str(part.pid), "", "")
     return table
 

@@ -14,6 +14,7 @@ import typer
 
 from cli.console import errors
 from cli.errors import OPERATOR
+from conf.counted import counted
 from conf.errors import OperatorError, UnavailableError, UsageError
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def generate(
     except OSError as error:
         raise OperatorError(f"cannot write the files: {error}") from None
     typer.echo(
-        f"{summary.lines:,} lines, {summary.invoices:,} invoices, {summary.days:,} days "
+        f"{counted(summary.lines, 'line')}, {counted(summary.invoices, 'invoice')}, {counted(summary.days, 'day')} "
         f"({summary.first_day} to {summary.last_day}) in {summary.output}: "
         f"{summary.seconds:.1f} s, {summary.lines / summary.seconds:,.0f} lines/s"
     )
@@ -211,8 +212,8 @@ def replay(
             shift_days = start.shift_days
         if loop and span and span.last + timedelta(days=shift_days + span.days) > date.today():
             errors.print(
-                f"note: from round 2 on the dates run ahead of today ({span.days} days a round): the streaming "
-                "job rejects invoices of the future; give an earlier --shift-to"
+                f"note: from round 2 on, invoices are dated in the future ({counted(span.days, 'day')} per round), and "
+                "the streaming job rejects those: give an earlier --shift-to"
             )
         try:
             with (
@@ -234,13 +235,13 @@ def replay(
         except OSError as error:
             raise OperatorError(f"{error.filename}: {error.strerror}") from None
     typer.echo(
-        f"{summary.invoices:,} invoices ({summary.lines:,} lines) of {len(files):,} files acknowledged by "
+        f"{counted(summary.invoices, 'invoice')} ({counted(summary.lines, 'line')}) acknowledged by "
         f"{sender.topic!r}: {summary.seconds:.1f} s, {summary.invoices / summary.seconds:,.0f} invoices/s"
     )
     if summary.rejected:
-        typer.echo(f"{summary.rejected:,} lines rejected: see {bad.path}")
+        typer.echo(f"{counted(summary.rejected, 'line')} rejected: see {bad.path}")
     if summary.stopped:
-        typer.echo("interrupted: go on with --resume")
+        typer.echo("interrupted: continue with --resume")
         raise typer.Exit(_INTERRUPTED)
 
 
@@ -303,7 +304,7 @@ def live(
     )
     for name, value in (("--burst", burst), ("--duration", duration)):
         if value is not None and value <= 0:
-            raise UsageError(f"{name} {value}: give seconds, more than 0")
+            raise UsageError(f"{name} {value}: give a number of seconds above 0")
     with (
         _stop_on_signals() as stop,
         _connected() as sender,
@@ -317,7 +318,7 @@ def live(
             lambda sent, count: bar.update(task, completed=bar.tasks[0].elapsed or 0, invoices=sent, bursts=count),
         )
     typer.echo(
-        f"{summary.invoices:,} invoices, {summary.bursts:,} bursts acknowledged by {sender.topic!r} "
+        f"{counted(summary.invoices, 'invoice')}, {counted(summary.bursts, 'burst')} acknowledged by {sender.topic!r} "
         f"in {summary.seconds:.1f} s"
     )
     if summary.stopped:
@@ -363,7 +364,7 @@ def _connected() -> Iterator[Sender[Any]]:
             yield sender
         except (OperatorError, UnavailableError) as error:
             raise type(error)(
-                f"{error}\n{sender.acknowledged:,} of {sender.sent:,} invoices sent were acknowledged"
+                f"{error}\nacknowledged: {sender.acknowledged:,} of {counted(sender.sent, 'invoice')} sent"
             ) from None
 
 

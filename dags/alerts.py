@@ -1,4 +1,4 @@
-"""E-mail and Slack: when a task has failed for good, and when the DAG is well again.
+"""E-mail and Slack: when a task has failed for good, and when the DAG has recovered.
 
 Nothing is sent where nothing is configured: e-mail needs ALERT_EMAIL_TO (addresses, comma between them) and the
 connection AIRFLOW_CONN_SMTP_DEFAULT, Slack the connection AIRFLOW_CONN_SLACK_DEFAULT (its password is the webhook).
@@ -21,12 +21,12 @@ What failed: task {{ ti.task_id }} of {{ dag.dag_id }}, try {{ ti.try_number }},
 Business date: {{ business_date(params, dag_run) }}
 Why: {{ exception | default("no exception was recorded, see the log", true) }}
 Log: {{ ti.log_url }}
-Only this step again: {{ task.command_line }}
-The whole night again: airflow dags trigger {{ dag.dag_id }} --conf '{"business_date": "{{ business_date(params, dag_run) }}"}'
+Repeat only this step: {{ task.command_line }}
+Repeat the whole night: airflow dags trigger {{ dag.dag_id }} --conf '{"business_date": "{{ business_date(params, dag_run) }}"}'
 """  # noqa: E501
-_RECOVERED = "{{ dag.dag_id }} is well again, business date {{ business_date(params, dag_run) }}"
+_RECOVERED = "{{ dag.dag_id }} has recovered, business date {{ business_date(params, dag_run) }}"
 _RECOVERED_TEXT = """\
-What is well again: {{ dag.dag_id }}, run {{ run_id }}, all its tasks
+What recovered: {{ dag.dag_id }}, run {{ run_id }}, all its tasks
 Business date: {{ business_date(params, dag_run) }}
 What had failed: task {{ failure.task_id }}, business date {{ failure.business_date }}, run {{ failure.run_id }}
 Log: {{ ti.log_url }}

@@ -58,7 +58,7 @@ with DAG(
             False,
             type="boolean",
             title="Allow an empty day",
-            description="The shop was closed: no invoices of that day are right.",
+            description="The shop was closed: it is right that the day has no invoices.",
         ),
     },
     default_args={

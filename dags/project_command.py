@@ -14,7 +14,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 PROJECT = Path(__file__).resolve().parents[1]
-# Usage, and what a guard or a check refused: the same would come of another try.
+# Usage, and what a guard or a check refused: another try would end the same way.
 _IN_VAIN = (2, 3)
 
 
@@ -53,7 +53,7 @@ class ProjectCommand(BaseOperator):
         """Run it. Raises CommandFailedError, AirflowFailException where another try would be in vain."""
         python = project_python()
         if not os.access(python, os.X_OK):
-            raise AirflowFailException(f"no Python at {python}: set MART_PYTHON to the one with the project installed")
+            raise AirflowFailException(f"no Python at {python}: set MART_PYTHON to one that has the project installed")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW")}
         # Wide, so that a message is one line: its last one goes into the alert.
         environment |= {"COLUMNS": "1000", "PYTHONUNBUFFERED": "1"}

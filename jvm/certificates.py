@@ -60,7 +60,7 @@ def trust_store() -> TrustStore:
         try:
             _make(store, own, certificates)
         except OSError as error:  # a cache that is not ours to write, a store that keytool does not read
-            log.warning("Java does not get the system's certificates", store=str(store), reason=str(error))
+            log.warning("Java runs without the system's certificates", store=str(store), reason=str(error))
             return TrustStore((), f"Java's own certificates alone ({own}), the system's cannot be added: {error}")
     options = (f"-D{_OPTION}={store}", f"-D{_OPTION}Type=JKS")  # without its password it is read all the same
     return TrustStore(options, f"{store}: the certificates of {_named(sources)} and Java's own ({own})")
@@ -105,7 +105,7 @@ def _make(store: Path, own: Path, certificates: Iterable[bytes]) -> None:
         target = ["-destkeystore", str(new), "-deststoretype", "JKS", "-deststorepass", _PASSWORD]
         run = subprocess.run([*keytool, *source, *target], capture_output=True, text=True, errors="replace")
         if run.returncode != 0:
-            raise OSError(f"keytool does not read {own}: {(run.stdout + run.stderr).strip()}")
+            raise OSError(f"keytool cannot read {own}: {(run.stdout + run.stderr).strip()}")
         new.replace(store)
 
 

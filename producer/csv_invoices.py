@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from conf.counted import counted
 from conf.errors import UsageError
 
 # Names are compared in lower case, without spaces. Other columns (UCI's Country) are passed over.
@@ -136,7 +137,7 @@ def parse_invoices(text: str, file: str) -> tuple[list[Invoice], list[Reject]]:
     for line_number, raw, fields in records:
         try:
             if len(fields) != width:
-                raise LineError(f"{len(fields)} columns instead of {width}")
+                raise LineError(f"{counted(len(fields), 'column')} instead of {width}")
             number = _number(fields[at_number])
             date = _date(fields[at_date])
             customer_id = _customer(fields[at_customer])
@@ -212,7 +213,7 @@ def _quoted(lines: list[str], width: int | None) -> tuple[list[str], int]:
         if taken > 1 and width is not None and len(fields) != width:
             break
         return fields, taken
-    raise csv.Error("it is opened and never closed")
+    raise csv.Error("it is never closed")
 
 
 def _layout(header: str, file: str) -> tuple[int, list[int]]:
@@ -254,7 +255,7 @@ def _line(stock_code: str, description: str, quantity: str, price: str) -> Line:
     if len(description) > MAX_DESCRIPTION:
         raise LineError(f"the description is longer than {MAX_DESCRIPTION} characters")
     if "\0" in stock_code or "\0" in description:
-        raise LineError("a NUL character in the text")
+        raise LineError("a NUL character in the stock code or description")
     quantity, price = quantity.strip(), price.strip()
     if not _QUANTITY.fullmatch(quantity):
         raise LineError(f"quantity {quantity!r} is not a whole number")

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from conf.counted import counted
 from conf.errors import UsageError
 from producer.csv_invoices import FIRST_YEAR, LAST_YEAR
 from producer.shop import (
@@ -90,7 +91,9 @@ class Options:
         room = (end - first if self.until else last - end).days + 1
         if not first <= end <= last or days > room:
             which = f"until --until {end}" if self.until else f"from --start-date {end} on"
-            raise OptionError(f"some {days:,} days {which}: an invoice's year lies in {FIRST_YEAR}..{LAST_YEAR}")
+            raise OptionError(
+                f"about {counted(days, 'day')} {which}: an invoice's year must be in {FIRST_YEAR}..{LAST_YEAR}"
+            )
 
     @property
     def expected_lines(self) -> int:
@@ -134,7 +137,7 @@ def generate(options: Options, overwrite: bool = False, on_progress: Callable[[i
     earlier = [f for f in options.output.iterdir() if _FILE_NAME.fullmatch(f.name)]
     if earlier and not overwrite:
         raise OptionError(
-            f"--output {options.output} holds {len(earlier)} daily files already: choose another folder, "
+            f"--output {options.output} already holds {counted(len(earlier), 'daily file')}: choose another folder, "
             "or give --overwrite to replace them"
         )
     for file in earlier:

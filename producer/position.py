@@ -49,9 +49,9 @@ def load(file: Path) -> Position:
         return Position(**json.loads(file.read_text()))
     except FileNotFoundError:
         raise PositionError(
-            f"nothing to resume: no earlier replay of these paths left {file}; leave --resume out to begin"
+            f"nothing to resume: no earlier replay of these paths left {file}; omit --resume to begin"
         ) from None
     except (ValueError, TypeError) as error:
         raise PositionError(
-            f"{file} is not a replay's position ({error}): remove it and leave --resume out to begin anew"
+            f"{file} is not a replay's position ({error}): remove it and omit --resume to start over"
         ) from None

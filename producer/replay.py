@@ -13,6 +13,7 @@ from threading import Event
 from types import TracebackType
 from typing import NamedTuple
 
+from conf.counted import counted
 from producer.csv_invoices import FIRST_YEAR, LAST_YEAR, MAX_CODE, Invoice, LineError, Reject, read_invoices
 from producer.event import event, record_key
 from producer.pace import Pace
@@ -121,7 +122,7 @@ def moved(invoice: Invoice, days: int, round_: int) -> Invoice:
     except OverflowError:
         date = datetime.max
     if not FIRST_YEAR <= date.year <= LAST_YEAR:
-        raise LineError(f"{invoice.date} moved by {days} days is not in {FIRST_YEAR}..{LAST_YEAR}")
+        raise LineError(f"{invoice.date} moved by {counted(days, 'day')} is not in {FIRST_YEAR}..{LAST_YEAR}")
     return replace(invoice, number=number, date=date)
 
 
@@ -136,7 +137,7 @@ def remaining(files: Sequence[Path], position: Position | None) -> list[tuple[Pa
     if position.file not in names:
         raise PositionError(
             f"the replay stopped in {position.file}, which is no longer among the files: "
-            "bring it back, or leave --resume out to begin anew"
+            "put it back, or omit --resume to start over"
         )
     at = names.index(position.file)
     return [(file, position.invoices if i == 0 else 0) for i, file in enumerate(files[at:])]
@@ -175,7 +176,7 @@ def messages(options: Options, rejects: RejectFile, max_bytes: int = 1_000_000) 
                     invoice = moved(original, options.shift_days + round_ * (loop_days or 0), round_)
                     value = event(invoice)
                     if len(value) > max_bytes:
-                        raise LineError(f"a message of {len(value)} bytes, more than {max_bytes}")
+                        raise LineError(f"a message of {len(value):,} bytes, more than MAX_MESSAGE_BYTES={max_bytes}")
                 except LineError as error:
                     reason = f"invoice {original.number}, round {round_ + 1}: {error}"
                     rejects.write([Reject(str(file), original.first_line, reason, "")])

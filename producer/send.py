@@ -118,7 +118,7 @@ class Sender(Generic[Mark]):
     def _explained(self, error: BaseException) -> Exception:
         if isinstance(error, BrokerResponseError) and not error.retriable:
             return DeliveryError(
-                f"Kafka at {self._brokers.servers} refused a message for {self.topic!r}: {error}. Look at the topic's "
-                "and the broker's configuration and rights"
+                f"Kafka at {self._brokers.servers} refused a message for {self.topic!r}: {error}. Check the "
+                "configuration of topic and broker, and this login's rights"
             )
         return self._brokers.explained(error)

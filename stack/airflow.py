@@ -97,7 +97,7 @@ def start_run(settings: Settings, mart_python: Path, log: Path, dag: str, conf: 
         for arguments in (["dags", "unpause", "--yes", dag], started):
             while command(settings, mart_python, arguments, output):  # until the folder of DAGs has been read
                 if time.monotonic() > deadline:
-                    raise StackError(f"Airflow starts no run of {dag}; the end of {log}:\n{process.tail(log)}")
+                    raise StackError(f"Airflow does not start a run of {dag}; the end of {log}:\n{process.tail(log)}")
 
 
 @contextlib.contextmanager
@@ -144,7 +144,7 @@ def running(settings: Settings, mart_python: Path, nights_since: datetime | None
 def _migrate(settings: Settings, mart_python: Path, log: Path) -> None:
     with log.open("ab") as output:
         if command(settings, mart_python, ["db", "migrate"], output):
-            raise StackError(f"Airflow's database cannot be made; the end of {log}:\n{process.tail(log)}")
+            raise StackError(f"Airflow's database cannot be created; the end of {log}:\n{process.tail(log)}")
 
 
 def _start(python: Path, variables: Mapping[str, str], log: Path, *arguments: str) -> psutil.Process:

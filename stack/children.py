@@ -116,7 +116,8 @@ def end(find: Callable[[], Sequence[Child]], seconds: float = _TERM_SECONDS) -> 
     while found := find():
         late = time.monotonic() - killing
         if late > _KILL_SECONDS:
-            raise StackError(f"processes {[c.process.pid for c in found]} do not end on SIGKILL; is a disk stuck?")
+            pids = ", ".join(str(child.process.pid) for child in found)
+            raise StackError(f"SIGKILL does not end the processes {pids}: is a disk stuck?")
         for child in found if late > 0 else topmost(found):
             with contextlib.suppress(psutil.NoSuchProcess):
                 if late > 0:

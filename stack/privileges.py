@@ -58,7 +58,7 @@ def owner_for(folder: Path) -> tuple[int, int] | None:
         except KeyError:
             continue
         return account.pw_uid, account.pw_gid
-    raise StackError(f"PostgreSQL refuses to run as root, and there is no account {' or '.join(_ACCOUNTS)} here")
+    raise StackError(f"PostgreSQL refuses to run as root, and this system has no account {' or '.join(_ACCOUNTS)}")
 
 
 def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path, reaches: str = _REACHES) -> RunAs:
@@ -84,7 +84,7 @@ def run_as(user: tuple[int, int] | None, binaries: Path, folder: Path, reaches: 
             return way
     raise StackError(
         f"PostgreSQL refuses to run as root, and the account with uid {user[0]} cannot reach {binaries} or "
-        f"{folder}: install setpriv (util-linux), or work in folders that others may enter, or not as root. "
+        f"{folder}: install setpriv (util-linux), use folders that others may enter, or do not run as root. "
         f"The last attempt: {fault}"
     )
 

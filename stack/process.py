@@ -196,7 +196,7 @@ def kill(process: psutil.Process) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
         process.kill()
     if not _ends_within(process, _KILL_SECONDS):
-        raise StackError(f"process {process.pid} does not end on SIGKILL; is its disk stuck?")
+        raise StackError(f"SIGKILL does not end process {process.pid}: is its disk stuck?")
 
 
 def _ends_within(process: psutil.Process, seconds: float) -> bool:

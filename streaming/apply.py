@@ -93,13 +93,13 @@ def apply_batch(
     try:
         return _apply(connection, writer, batch, raw_values, offsets, phases or Phases())
     except REFUSALS as refusal:
-        log.warning("PostgreSQL refuses the batch, looking for the records", reason=primary_message(refusal))
+        log.warning("PostgreSQL refuses the batch, searching for the records", reason=primary_message(refusal))
     try:
         return _apply(connection, writer, batch, raw_values, offsets, phases or Phases(), search=True)
     except REFUSALS as refusal:
         raise StreamingError(
-            f"PostgreSQL refuses the batch, but none of its records alone: {primary_message(refusal)}. It is the mart "
-            "that is wrong: undo what was changed in its tables. Nothing of the batch is applied"
+            f"PostgreSQL refuses the batch, but none of its records alone: {primary_message(refusal)}. The mart "
+            "itself is at fault: undo what was changed in its tables. Nothing of the batch was applied"
         ) from refusal
 
 
@@ -230,8 +230,8 @@ def _without_refused(
         left = left.filter(pc.invert(pc.is_in(pa.array(range(left.num_rows), pa.int64()), places)))
     if refused and not takes(cursor, _plain_invoice(valid.schema), apply):
         raise StreamingError(
-            f"PostgreSQL refuses every invoice, a plain one too: {refused[0].detail.partition(';')[0]}. It is the mart "
-            "that is wrong, not the record: undo what was changed in its tables. Nothing of the batch is applied"
+            f"PostgreSQL refuses every invoice, a plain one too: {refused[0].detail.partition(';')[0]}. The mart "
+            "itself is at fault, not the records: undo what was changed in its tables. Nothing of the batch was applied"
         )
     return left, refused
 

@@ -338,8 +338,8 @@ class Job(ABC, Generic[_Session]):
                 raise UnavailableError(f"Kafka failed: {of_kafka[1]}") from error
             if of_offsets := _OF_OFFSETS.search(str(error)):
                 reason = next(filter(None, of_offsets.groups()))
-                raise UnavailableError(f"Kafka's offsets are not those that the query knew: {reason}") from error
-            log.error("unforeseen end of a query", query=self.name, java_stack=getattr(error, "_stackTrace", None))
+                raise UnavailableError(f"Kafka's offsets are not the ones that the query knew: {reason}") from error
+            log.error("the query ended unexpectedly", query=self.name, java_stack=getattr(error, "_stackTrace", None))
             raise
 
     def _stop(self, query: StreamingQuery) -> None:
@@ -350,7 +350,7 @@ class Job(ABC, Generic[_Session]):
         except Exception as error:
             if "java.util.concurrent.TimeoutException" not in str(error):
                 raise
-            log.warning("the query takes long to stop, it ends with Spark", query=self.name)
+            log.warning("the query is slow to stop and ends with Spark", query=self.name)
 
     def _say_unavailable(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

@@ -103,7 +103,7 @@ class LandJob(Job[LandSession]):
                 listed = read_list(cursor)
             copy_to_lake(table, listed)
         except UnavailableError as error:
-            raise UnavailableError(f"no erasure list for the new lake yet: {' '.join(str(error).split())}") from error
+            raise UnavailableError(f"the new lake has no erasure list yet: {' '.join(str(error).split())}") from error
         finally:
             locks.close()
 

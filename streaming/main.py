@@ -32,9 +32,9 @@ _JOBS: tuple[type[ApplyJob] | type[LandJob], ...] = (ApplyJob, LandJob)
 _NAME = "streaming"  # of its class archive
 _POLL_SECONDS = 0.5
 _END_OF_JAVA = (
-    "Spark's Java process has ended, exit code {exit_code} (52: out of its memory; -9: killed, perhaps for the "
-    "machine's). What was not committed is read again: start the job again. If it ends so each time, a record does not "
-    "fit into its memory: see `Large records` in docs/operations.md"
+    "Spark's Java process has ended, exit code {exit_code} (52: it ran out of memory; -9: it was killed, perhaps "
+    "because the machine did). Start the job again: what was not committed is read again. If it ends like this "
+    "each time, a record does not fit into its memory: see `Large records` in docs/operations.md"
 )
 _END_SECONDS = 5  # the time Java takes to end after its connections are gone
 

@@ -178,7 +178,7 @@ def _check_amount(lines: list[Line]) -> None:
     if amount > MAX_AMOUNT_CENTS:
         _reject(
             RejectReason.AMOUNT_OUT_OF_RANGE,
-            f"the lines' amounts come to {amount // 100:,}, allowed {MAX_AMOUNT_CENTS // 100:,}",
+            f"the lines' amounts add up to {amount // 100:,}, at most {MAX_AMOUNT_CENTS // 100:,} is allowed",
         )
 
 

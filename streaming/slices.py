@@ -60,7 +60,7 @@ def slices(
         try:
             found = collect_up_to(records, step, most_bytes // (tasks or len(covered)), niceness)
         except UnreadableError as unreadable:
-            log.warning("read without Spark, which fails at a record", reason=str(unreadable), covered=dict(covered))
+            log.warning("reading without Spark, which fails at a record", reason=str(unreadable), covered=dict(covered))
             consumed, whole = consume_range(covered, most_bytes)
             found = Collected(_stepped(step, consumed), consumed.nbytes, whole)
         if not found.whole:

@@ -164,7 +164,7 @@ def test_a_guard_fails_the_night_at_once_and_the_next_good_one_is_told(airflow, 
         code, log = night(sinks.environment)
         assert code == 0, log[-5000:]
         (mail,) = sinks.mails
-        assert mail["Subject"] == "nightly_rules is well again, business date 2026-03-10"
+        assert mail["Subject"] == "nightly_rules has recovered, business date 2026-03-10"
         (slack,) = sinks.slack_texts
         assert "What had failed: task run_rules, business date 2026-03-10, run manual__" in slack
         assert current_runs(shop)[-1] == (DAY, True, "published")

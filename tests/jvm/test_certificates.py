@@ -75,7 +75,7 @@ def test_a_cache_that_is_not_ours_to_write_is_said(authority, capsys):
     options, description = trust_store()
     assert options == ()
     assert "the system's cannot be added" in description
-    assert "Java does not get the system's certificates" in capsys.readouterr().out
+    assert "Java runs without the system's certificates" in capsys.readouterr().out
 
 
 def test_an_empty_store_is_one(tmp_path):

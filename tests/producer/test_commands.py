@@ -114,7 +114,7 @@ def test_replay_sends_each_invoice_once_as_the_contract_says(shell: Shell) -> No
     done = shell.run("replay", GOLDEN)
     after = time.time()
     assert (done.returncode, done.stderr) == (0, "")
-    assert "16 invoices (25 lines) of 3 files acknowledged" in done.stdout
+    assert "16 invoices (25 lines) acknowledged by" in done.stdout
     assert f"7 lines rejected: see {shell.home / 'producer' / 'rejects.csv'}" in done.stdout
     assert len((shell.home / "producer" / "rejects.csv").read_text().splitlines()) == 8
     records = shell.records()
@@ -167,7 +167,7 @@ def test_an_interrupted_replay_says_what_was_sent(shell: Shell, shop: Path, numb
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert "Traceback" not in err
-    assert "interrupted: go on with --resume" in out
+    assert "interrupted: continue with --resume" in out
     sent = sum(shell.invoices().values())
     assert out.startswith(f"{sent:,} invoices")
     assert shell.run("replay", shop, "--resume").returncode == 0
@@ -181,7 +181,7 @@ def test_a_replay_that_waits_for_the_shops_clock_can_be_stopped(shell: Shell, sh
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert out.startswith("1 invoices (")
+    assert out.startswith("1 invoice (")
 
 
 @pytest.mark.stack
@@ -254,7 +254,7 @@ def test_a_broker_that_becomes_unavailable_in_the_middle(shell: Shell, shop: Pat
     broker.resume()
     assert (process.returncode, out) == (4, ""), err
     assert f"Kafka at {shell.bootstrap} is unavailable" in err
-    assert "invoices sent were acknowledged" in err
+    assert "\nacknowledged: " in err
     assert "Traceback" not in err
     shell.environment["KAFKA_TIMEOUT_SECONDS"] = "30"
     done = shell.run("replay", shop, "--resume")
@@ -283,7 +283,7 @@ def test_no_kafka_at_all(tmp_path: Path, shop: Path) -> None:
         (["generate", "--until", "1/2/2024"], "--until '1/2/2024' is not a date"),
         (["generate", "--until", "today", "--start-date", "2024-01-01"], "give one of the two"),
         (["live", "--rate", "0/s"], "--rate '0/s' is not a valid rate"),
-        (["live", "--burst", "-1"], "--burst -1.0: give seconds"),
+        (["live", "--burst", "-1"], "--burst -1.0: give a number of seconds above 0"),
     ],
 )
 def test_wrong_usage(tmp_path: Path, arguments: list[object], message: str) -> None:

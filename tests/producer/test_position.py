@@ -26,5 +26,5 @@ def test_no_position(tmp_path: Path, content: str | None) -> None:
     file = tmp_path / "replay.json"
     if content is not None:
         file.write_text(content)
-    with pytest.raises(PositionError, match=r"leave --resume out"):
+    with pytest.raises(PositionError, match=r"omit --resume"):
         load(file)

@@ -139,7 +139,7 @@ def test_what_cannot_be_a_message_is_rejected(tmp_path: Path, rejects: RejectFil
     assert second_round == ["big-2", "fine-2"]  # the number and the date of the others grew too large
     text = rejects.path.read_text()
     assert '2,"invoice big, round 1: a message of' in text
-    assert "moved by 1 days is not in 1900..2099" in text
+    assert "moved by 1 day is not in 1900..2099" in text
     assert "is longer than 64 characters" in text
 
 

@@ -78,7 +78,7 @@ def test_what_was_left_is_shown_and_ended_by_the_next_command(tmp_path, monkeypa
         monkeypatch.setattr(children.end, "__defaults__", (1,))
         said: list[str] = []
         stack.down(tmp_path, said.append)
-        assert any(f"(pid {left.pid}), left by a command that is gone" in line for line in said)
+        assert any(f"(pid {left.pid}), which a killed command had left" in line for line in said)
         assert children.children(tmp_path.resolve()) == []
 
 

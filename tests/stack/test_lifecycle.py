@@ -156,7 +156,7 @@ def test_two_ups_at_once_start_one_stack(home, monkeypatch):
     ups = [subprocess.Popen([sys.executable, "-m", "cli", "up"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [up.communicate(timeout=120)[0] for up in ups]
     assert [up.returncode for up in ups] == [0, 0]
-    assert sorted(output.count("was running") for output in outputs) == [0, 2]
+    assert sorted(output.count("is already running") for output in outputs) == [0, 2]
 
 
 @pytest.mark.slow

@@ -180,17 +180,18 @@ def test_every_line_of_a_batch_has_its_id_and_no_other_line_has(run):
         (
             "Some data may have been lost because they are not available in Kafka any more;\neither the data was aged "
             "out by Kafka\nReason: Starting offset for t-0 was 3 but consumer reset to 9.\n\tat e.F.g(H)",
-            "Kafka's offsets are not those that the query knew: Starting offset for t-0 was 3 but consumer reset to 9.",
+            "Kafka's offsets are not the ones that the query knew: "
+            "Starting offset for t-0 was 3 but consumer reset to 9.",
         ),
         (
             "[LOST_TOPIC_PARTITIONS_IN_END_OFFSET_WITH_TRIGGER_AVAILABLENOW] Some of partitions in Kafka topic(s)",
-            "Kafka's offsets are not those that the query knew: "
+            "Kafka's offsets are not the ones that the query knew: "
             "LOST_TOPIC_PARTITIONS_IN_END_OFFSET_WITH_TRIGGER_AVAILABLENOW",
         ),
         (  # partitions were added between our look at the topic and the query's own
             "assertion failed: If startingOffsets contains specific offsets, you must specify all TopicPartitions.\n"
             "Use -1 for latest, -2 for earliest.",
-            "Kafka's offsets are not those that the query knew: If startingOffsets contains specific offsets",
+            "Kafka's offsets are not the ones that the query knew: If startingOffsets contains specific offsets",
         ),
     ],
 )
