@@ -112,7 +112,7 @@ def _connected(dsn: str, application: str, kind: type[_Kind]) -> _Kind:
 
 @contextmanager
 def as_owner(verb: str) -> Iterator[None]:
-    """Raises StreamingError, with the fix, if the mart lacks tables or its role may not `verb` what is in it."""
+    """Raises StreamingError, with the fix, if the schema is out of date or its role may not `verb` what is in it."""
     with answering():
         try:
             yield

@@ -13,7 +13,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, None: 1}
 
 
 def parse_rate(text: str) -> float:
-    """Invoices a second from `1000/s`, `300/m`, `50/h` or a plain number. Raises ValueError."""
+    """Invoices per second from `1000/s`, `300/m`, `50/h` or a plain number. Raises ValueError."""
     match = _RATE.fullmatch(text.strip())
     if not match or float(match[1]) == 0:
         raise ValueError(f"{text!r} is not a valid rate: write 1000/s, 300/m or 50/h")
