@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import closing
 
 import psycopg2
 import pytest
 
 from tests.builders.nightly import BREAKFAST, DAY, current, published, sales
+from tests.builders.waiting import until
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
 
@@ -86,17 +86,11 @@ def test_killed_between_the_copy_and_the_commit(shop, spark, tmp_path):
         wait_for(job, '"phase": "publish"')
         held = """SELECT relation::regclass::text FROM pg_locks WHERE granted AND mode = 'RowExclusiveLock'
                   AND pid IN (SELECT pid FROM pg_locks WHERE NOT granted)"""
-        deadline = time.monotonic() + 30
-        while not (tables := shop.rows(held)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert ("mart.association_rule",) in tables
+        assert ("mart.association_rule",) in until(lambda: shop.rows(held))
         kill(job)
         assert shop.rows("SELECT * FROM mart.market_basket_analysis ORDER BY id") == before
         holder.rollback()
-    deadline = time.monotonic() + 30
-    while shop.rows("SELECT FROM pg_stat_activity WHERE application_name = 'retail-mart rules'"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: not shop.rows("SELECT FROM pg_stat_activity WHERE application_name = 'retail-mart rules'"))
     assert is_whole(shop)
     assert current(shop) == [(old, 4)]
     assert shop.rows("SELECT * FROM mart.market_basket_analysis ORDER BY id") == before

@@ -23,6 +23,7 @@ from dashboards.connection import BACKLOG, READ_SECONDS, REQUEST_SECONDS
 from mart.migrate import migrate
 from tests.builders.pipeline import new_mart
 from tests.builders.served import REFUSED, Page, get, served
+from tests.builders.waiting import until
 
 FILES = 200
 HALVES = (
@@ -70,13 +71,6 @@ def connections(page: Page) -> int:
     return sum(c.status == psutil.CONN_ESTABLISHED for c in psutil.Process(page.process.pid).net_connections("tcp"))
 
 
-def wait_for_none(page: Page, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while connections(page):
-        assert time.monotonic() < deadline, connections(page)
-        time.sleep(0.2)
-
-
 def test_half_requests_keep_nobody_out_and_end_and_the_log_is_short():
     with served(REFUSED) as page, contextlib.ExitStack() as open_sockets:
         url = page.url()
@@ -86,8 +80,7 @@ def test_half_requests_keep_nobody_out_and_end_and_the_log_is_short():
             with contextlib.suppress(ConnectionError):  # one that had to make room
                 open_sockets.enter_context(knock(urlsplit(url).port, half))
         assert get(url)[0] == 200
-        time.sleep(REQUEST_SECONDS)
-        wait_for_none(page, 20)
+        until(lambda: connections(page) == 0, seconds=REQUEST_SECONDS + 20)
         assert get(url)[0] == 200
         code, errors = page.ended(signal.SIGTERM)
     assert code == 0
@@ -98,9 +91,7 @@ def test_a_drop_now_and_then_does_not_keep_a_half_request_alive():
     with served(REFUSED) as page:
         with knock(urlsplit(page.url()).port, b"GET / HTTP/1.1\r\n") as slow:
             slow.settimeout(0.5)
-            deadline = time.monotonic() + REQUEST_SECONDS + 20
-            while not hung_up(slow):
-                assert time.monotonic() < deadline
+            until(lambda: hung_up(slow), seconds=REQUEST_SECONDS + 20)
         assert page.ended(signal.SIGTERM) == (0, "")
 
 
@@ -127,10 +118,7 @@ def test_an_answer_that_is_not_read_ends():
             with knock(urlsplit(url).port, b"GET /api/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as viewer:
                 assert viewer.recv(100).startswith(b"HTTP/1.1 200")
                 time.sleep(READ_SECONDS + 1)
-                deadline = time.monotonic() + 20
-                while connections(page) > 1:  # the viewer, who reads
-                    assert time.monotonic() < deadline
-                    time.sleep(0.2)
+                until(lambda: connections(page) == 1, seconds=20)  # the viewer, who reads
                 viewer.sendall(b"")
                 assert viewer.recv(10_000)
         assert page.ended(signal.SIGTERM) == (0, "")

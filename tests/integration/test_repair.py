@@ -17,6 +17,7 @@ from streaming.main import RunOptions, stream
 from tests.builders.mart_rows import assert_mart_equals, rows
 from tests.builders.pipeline import Pipeline
 from tests.builders.records import encode, random_events, send
+from tests.builders.waiting import until
 from torture.oracle import expected_customers
 
 pytestmark = [pytest.mark.stack, pytest.mark.spark, pytest.mark.slow]
@@ -37,10 +38,7 @@ APPLIED = "SELECT coalesce(sum(next_offset), 0)::int FROM mart.next_offset"
 
 
 def wait_until_applied(pipeline: Pipeline, invoices: int) -> None:
-    deadline = time.monotonic() + 180
-    while rows(pipeline.mart.owner_dsn, APPLIED) != [(invoices,)]:
-        assert time.monotonic() < deadline, f"{invoices} are not applied after 3 minutes"
-        time.sleep(0.1)
+    until(lambda: rows(pipeline.mart.owner_dsn, APPLIED) == [(invoices,)], seconds=180)
 
 
 def test_repair_beside_the_running_job(pipeline: Pipeline, spark):
