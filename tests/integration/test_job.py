@@ -136,12 +136,9 @@ def test_a_server_that_takes_nothing_now_is_waited_for_and_a_stop_ends_the_wait(
         until(lambda: applied(pipeline) == 200)
         with held(pipeline, "LOCK TABLE mart.customer"):
             send(pipeline.bootstrap_servers, pipeline.topic, records[200:])
-            job.wait_for("waiting for a lock")
-            blocked = observe(pipeline.settings).blocked
+            blocked = until(lambda: observe(pipeline.settings).blocked)  # that the log says it is in test_locks.py
             assert (blocked.relation, blocked.blockers[0].application) == ("mart.customer", "a migration")
             assert job.stop() == 0
-        said = next(json.loads(text) for text in job.text().splitlines() if '"waiting for a lock"' in text)
-        assert (said["relation"], said["held_by"][0].split(" of ")[1]) == ("mart.customer", "mart_owner (a migration)")
         assert "Traceback" not in job.text()
     assert applied(pipeline) == 200
     catch_up(spark, pipeline)
