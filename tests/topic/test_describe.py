@@ -11,6 +11,7 @@ from kafka.admin import ConfigResource, KafkaAdminClient
 import stack
 from conf.errors import StreamingError, UnavailableError
 from conf.kafka import Brokers
+from tests.builders.waiting import until
 from topic.describe import TopicAdmin, describe_topic
 
 pytestmark = pytest.mark.stack
@@ -32,8 +33,7 @@ def test_a_kept_connection_tells_that_a_topic_was_created_anew(bootstrap, fresh_
         before = topic.topic_id()
         assert before == topic.topic_id() == describe_topic(Brokers(bootstrap, 10), fresh_topic).topic_id
         stack.delete_topic(bootstrap, fresh_topic)
-        while fresh_topic in admin.list_topics():
-            pass
+        until(lambda: fresh_topic not in admin.list_topics())
         with pytest.raises(StreamingError, match="does not exist"):
             topic.topic_id()
         stack.ensure_topic(bootstrap, fresh_topic, 2)
@@ -45,11 +45,17 @@ def test_a_broker_that_is_not_there_is_unavailable():
         TopicAdmin(Brokers("127.0.0.1:1", 1), "t")
 
 
+def cleanup_policy(admin: KafkaAdminClient, topic: str) -> str:
+    asked = ConfigResource("topic", topic, ["cleanup.policy"])
+    return admin.describe_configs([asked], config_filter="all")["topic"][topic]["cleanup.policy"]["value"]
+
+
 @pytest.mark.parametrize("policy", ["compact", "compact,delete"])
 def test_a_compacted_topic_is_refused_with_the_reason_and_the_fix(bootstrap, fresh_topic, admin, policy):
     with closing(TopicAdmin(Brokers(bootstrap, 10), fresh_topic)) as topic:
         topic.check_cleanup_policy()
         admin.alter_configs([ConfigResource("topic", fresh_topic, {"cleanup.policy": policy})])
+        until(lambda: cleanup_policy(admin, fresh_topic) == policy)  # the broker takes it a moment after its answer
         with pytest.raises(StreamingError) as raised:
             topic.check_cleanup_policy()
     assert f"cleanup.policy={policy}" in str(raised.value)
