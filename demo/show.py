@@ -98,7 +98,7 @@ def _generated(parts: Pipeline, days: int) -> Path:
         "generating the shop", "generate",
         "--days", str(days), "--output", str(folder), "--overwrite", "--no-progress",
     )  # fmt: skip
-    console.print(f"A shop made up: {made.strip()}")
+    console.print(f"generated a shop: {made.strip()}")
     return folder
 
 
