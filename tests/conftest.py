@@ -20,6 +20,7 @@ from conf.settings import Settings
 from jvm.session import spark_session
 from mart.migrate import migrate
 from tests.builders.case_ids import case_id
+from tests.builders.disk import wait_for_the_disk
 from tests.builders.pipeline import Mart, Pipeline, new_mart
 from tests.containers import servers_in_containers
 
@@ -85,18 +86,10 @@ def servers(request: pytest.FixtureRequest, stack_home: Path) -> Iterator[stack.
     try:
         state = stack.up(stack_home)
         assert state.superuser_dsn
-        _without_waiting_for_the_disk(state.superuser_dsn)
+        wait_for_the_disk(state.superuser_dsn, False)
         yield state
     finally:
         stack.down(stack_home)
-
-
-def _without_waiting_for_the_disk(superuser_dsn: str) -> None:
-    """What a process that is killed has written, the kernel has; a power cut is no test here."""
-    with closing(psycopg2.connect(superuser_dsn)) as superuser, superuser.cursor() as cursor:
-        superuser.autocommit = True
-        cursor.execute("ALTER SYSTEM SET fsync = off")
-        cursor.execute("SELECT pg_reload_conf()")
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ def test_a_collapse_is_kept_back_unless_allowed_or_asked_for(shop, spark):
     assert current(shop) == [(second, 4)]
     shop.land(sales(*["bread butter", "milk tea", "milk jam"] * 3, day=DAY + timedelta(days=2), prefix="K"))
     collapsed = {"business_date": DAY + timedelta(days=2), "window_days": 1, "confidence": Decimal("0.3")}
-    with pytest.raises(KeptBackError, match=rf"the current run {second} has 4: a drop by"):
+    with pytest.raises(KeptBackError, match=rf"the current run {second} has 4: a drop of"):
         published(shop, spark, **collapsed, max_drop=-1)  # any number of rules below twice the last one's
     assert current(shop) == [(second, 4)]
     third = published(shop, spark, **(collapsed | {"confidence": Decimal("0.9")}), max_drop=-1)  # asked for

@@ -20,6 +20,8 @@ import stack
 from conf.errors import UnavailableError
 from conf.settings import STATE_FILE_NAME
 from stack import broker, database
+from tests.builders.disk import wait_for_the_disk
+from tests.builders.waiting import until
 
 pytestmark = pytest.mark.stack
 
@@ -258,8 +260,6 @@ def test_roles_and_settings_of_the_database(servers, fresh_mart, request):
         pytest.skip("the embedded database's own promises")
     with closing(psycopg2.connect(fresh_mart.owner_dsn)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("CREATE SCHEMA mart CREATE TABLE t (id int)")
-        cursor.execute("SELECT name, setting FROM pg_settings")
-        settings = dict(cursor.fetchall())
         cursor.execute(
             "SELECT pg_encoding_to_char(encoding), datcollate FROM pg_database WHERE datname = %s", (fresh_mart.name,)
         )
@@ -272,7 +272,18 @@ def test_roles_and_settings_of_the_database(servers, fresh_mart, request):
         "listen_addresses": "127.0.0.1",
         "TimeZone": "UTC",
     }
-    assert {name: settings[name] for name in promised} == promised
+
+    def kept() -> bool:
+        with closing(psycopg2.connect(fresh_mart.owner_dsn)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT name, setting FROM pg_settings")
+            settings = dict(cursor.fetchall())
+        return {name: settings[name] for name in promised} == promised
+
+    wait_for_the_disk(servers.superuser_dsn, True)  # as it was started; the tests alone do without
+    try:
+        until(kept)
+    finally:
+        wait_for_the_disk(servers.superuser_dsn, False)
     for dsn in (fresh_mart.writer_dsn, fresh_mart.reader_dsn):
         with (
             closing(psycopg2.connect(dsn)) as connection,
