@@ -50,7 +50,10 @@ class Freshness:
         behind = self.newest is None or self.newest < self.business_date
         if self.in_mart == 0 and behind and not allow_empty:
             newest = f"the mart's newest invoice is of {self.newest}" if self.newest else "the mart is empty"
-            return f"{newest}: is the stream behind? If the shop was closed that day, add --allow-empty"
+            return (
+                f"{newest}: is the stream behind? If the shop was closed that day, add --allow-empty; for the newest "
+                "day that has landed, `--business-date newest`"
+            )
         return None
 
     def __str__(self) -> str:

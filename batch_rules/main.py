@@ -134,7 +134,7 @@ def _check_window(planned: Run) -> None:
     if newest is not None and newest <= after:
         raise KeptBackError(
             f"the lake ends on {newest}, before the window of {after + timedelta(days=1)} to {planned.business_date} "
-            "begins: add `--business-date newest` for the days up to there"
+            "begins: add `--business-date newest` to mine the newest days that it has"
         )
 
 

@@ -39,7 +39,5 @@ def _why_nothing(codes: Collection[str], leading: Collection[str]) -> str:
     if not leading:
         return "no rules yet: `retail-mart mine` makes them"
     if unknown := [code for code in codes if code not in leading]:
-        return (
-            f"no current rule begins with {', '.join(unknown)}: a wrong stock code, or nothing is bought with it often"
-        )
+        return f"no current rule begins with {', '.join(unknown)}: is the stock code right? Or little is bought with it"
     return f"the current rules lead from {', '.join(codes)} to no other product"

@@ -28,7 +28,6 @@ from cli.console import errors
 from conf.errors import FencedError, OperatorError, UnavailableError, UsageError
 from conf.json_lines import event, is_json_lines
 
-_WHEN_BACK = ". When it is back, run it again: `retail-mart servers` shows what runs here, `retail-mart up` starts it"
 OPERATOR, USAGE, UNAVAILABLE, NOT_EQUAL = 1, 2, 4, 5
 _TABLE: tuple[tuple[type[Exception], int, str], ...] = (  # the first that fits
     (FencedError, 3, ""),
@@ -46,7 +45,7 @@ def tell(error: Exception) -> int:
     known = _ours(error)
     for kind, code, before in _TABLE:
         if isinstance(known, kind):
-            after = _WHEN_BACK if code == UNAVAILABLE else ""
+            after = known.when_back if isinstance(known, UnavailableError) else ""
             said = str(known).rstrip(".?! ") if after else known
             _say(f"{before}{said}{after}", code)
             return code

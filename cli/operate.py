@@ -83,10 +83,10 @@ def rewind(
     """Forget how far the topic is applied and landed: the next run reads it from its first record.
 
     Says what that means, then asks. Invoices that are in the mart are recognised and not counted again. The lake takes
-    a second copy of what the topic still holds; its readers count each invoice once, the earliest copy. Also the way on
-    after the topic was deleted and created anew. A job that runs meanwhile ends (fenced) at its next batch: start it
-    again. Exit codes: 0 done, 1 declined, or operator action required, 4 Kafka, PostgreSQL or the lake is unavailable:
-    nothing is half done, run it again.
+    a second copy of what the topic still holds; its readers count each invoice once, the earliest copy. Use it
+    also after the topic was deleted and created again. A running job ends (fenced) at its next batch: start it again.
+    Exit codes: 0 done, 1 declined, or operator action required, 4 Kafka, PostgreSQL or the lake is unavailable: nothing
+    is half done, run it again.
     """
     from operations.rewind import describe, look
     from operations.rewind import rewind as rewind_next_offsets
@@ -162,7 +162,7 @@ def backup(
 ) -> None:
     """Write the mart (as MART_OWNER_DSN) into a file that `restore` takes, with a note of next offsets, lake version.
 
-    Of one moment; may run while traffic flows. The lake is not in it: it is files, to be copied by their own means.
+    Of one moment; may run while traffic flows. It does not contain the lake: copy its files as well.
     """
     from conf.stop_signals import cleared_away
     from operations.backup import backup as back_up
@@ -181,7 +181,7 @@ def backup(
 def restore(
     file: Annotated[Path, typer.Argument(help="A dump that `backup` wrote; its .json lies beside it.")],
 ) -> None:
-    """Restore a backup into the empty database of MART_OWNER_DSN; the next `run` goes on where the backup was.
+    """Restore a backup into the empty database of MART_OWNER_DSN; the next `run` continues from there.
 
     Jobs that ran against the lost mart are fenced, and customers on the lake's erasure list are erased again.
     """

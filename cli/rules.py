@@ -248,9 +248,9 @@ def recommend(
     codes: Annotated[list[str], typer.Argument(metavar="CODE", help="Stock codes of what is in the basket.")],
     n: Annotated[int, typer.Option("-n", min=1, help="Show at most N products.")] = 5,
 ) -> None:
-    """What customers who buy these also take, by the current rules (highest confidence x lift first).
+    """Show what customers who buy these products also buy, by the current rules (highest confidence x lift first).
 
-    Small letters will do.
+    Codes may be in lower case.
     """
     from batch_rules.publish import APPLICATION
     from batch_rules.recommend import recommend as ask

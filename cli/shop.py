@@ -34,7 +34,7 @@ def demo(
     data: Annotated[
         Path | None,
         typer.Option(
-            help="Folder of your own daily CSV files (this generator's, or UCI Online Retail's columns).",
+            help="Folder of your own daily CSV files (our generator's columns, UCI Online Retail's or Retail II's).",
             exists=True,
             file_okay=False,
         ),
@@ -280,7 +280,7 @@ def live(
     ] = 42,
     progress: ShowProgress = True,
 ) -> None:
-    """Sell right now, without end: the shop of `generate`, its invoices dated now in the shop's time zone.
+    """Send live traffic until stopped: the shop of `generate`, its invoices dated now in the shop's time zone.
 
     Invoice numbers begin with the time of the start, so that no two runs share one.
     """

@@ -38,6 +38,10 @@ class TopicChangedError(StreamingError):
 class UnavailableError(MaskedError):
     """Kafka, PostgreSQL or the lake's storage is unavailable now; worth a retry."""
 
+    when_back = (
+        ". When it is back, run it again: `retail-mart servers` shows what runs here, `retail-mart up` starts it"
+    )
+
 
 class UsageError(MaskedError):
     """The request makes no sense; retrying changes nothing."""

@@ -20,7 +20,7 @@ from rich.text import Text
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _HEADED = Box("    \n    \n ─  \n    \n    \n    \n    \n    \n")  # a line below each heading, and no others
 _GAP = 2
-_LONGEST_WORD = 20  # a longer word of prose may be folded
+_LONGEST_WORD = 24  # a longer word of prose may be folded
 
 Cell = str | Text
 

@@ -89,6 +89,8 @@ def pipeline(
     SettingsError, PipelineError.
     """
     with ended_by_signals():
+        if home.exists():
+            console.print(f"starting anew: what an earlier run left in {home} is replaced", soft_wrap=True)
         stack.reset(home)
         with end_with_us(home, servers=not keep):
             yield _running(home, console, variables)

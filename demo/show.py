@@ -39,7 +39,7 @@ _PAGE_IS_READY = r"live page: (\S+)"
 
 
 def demo(data: Path | None, days: int, rate: str, browser: bool, keep: bool) -> bool:
-    """Show it all, on the files of `data` or of a shop made up; whether the mart equals a recompute of the files.
+    """Show it all, on the files of `data` or of a generated shop; whether the mart equals a recompute of the files.
 
     Raises PipelineError, StackError, SettingsError, JavaNotFoundError, JarDownloadError.
     """
@@ -89,7 +89,7 @@ def _recommend(parts: Pipeline) -> None:
         cursor.execute(statement("demo/leading_product"))
         code, name = one_row(cursor)
     found = parts.run("asking for a recommendation", "recommend", code, "-n", "3")
-    _print(f"Customers who buy {name} ({code}) also take\n{found}")
+    _print(f"Customers who buy {name} ({code}) also buy\n{found}")
 
 
 def _generated(parts: Pipeline, days: int) -> Path:
@@ -185,7 +185,7 @@ def _summary(proof: Proof, last: Snapshot, seconds: float) -> None:
     table = Table("what", number("found"), title="The mart against a batch recompute of the CSV files", headed=False)
     table.add("invoices applied", f"{last.invoices:,}")
     table.add("records quarantined", f"{last.rejected:,}")
-    table.add("CSV lines that no event can carry", f"{proof.unsendable:,}")
+    table.add("CSV lines that do not fit an event", f"{proof.unsendable:,}")
     table.add("replay until all applied", f"{seconds:,.1f} s")
     if last.p50 is not None and last.p99 is not None:
         table.add("latency at the end, p50 / p99", f"{last.p50:,.0f} / {last.p99:,.0f} ms")

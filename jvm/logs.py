@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -15,7 +16,10 @@ from conf.settings import Settings
 
 _CONFIGURATION = Path(__file__).with_name("log4j2.properties").as_uri()
 _SPARKS_DEFAULT = "log4j2-defaults.properties"
-ALWAYS_SAID = "WARNING: Using incubator modules: jdk.incubator.vector"  # Spark starts every Java with it
+# Spark starts every Java with options that the one or the other has a word about.
+ALWAYS_SAID = re.compile(
+    r"WARNING: (Using incubator modules: jdk\.incubator\.vector|package sun\.security\.action not in java\.base)"
+)
 
 
 def log_options(settings: Settings) -> tuple[str, ...]:
@@ -59,7 +63,7 @@ def own_output() -> Iterator[int]:
 def _pass_on(reading: int) -> None:
     with open(reading, errors="backslashreplace") as lines:
         for line in lines:
-            if line.rstrip() != ALWAYS_SAID:
+            if not ALWAYS_SAID.fullmatch(line.rstrip()):
                 with suppress(ValueError):  # standard error is closed: nobody reads it any more
                     sys.stderr.write(line)
                     sys.stderr.flush()

@@ -8,8 +8,8 @@ import shlex
 import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def spark_session(
         ours = (f"-Djava.io.tmpdir={temporary}", *log_options(settings), *trust_store().options)
         conf.set(_DRIVER_OPTIONS, f"{' '.join(map(shlex.quote, ours))} {conf.get(_DRIVER_OPTIONS, '')}")
         if SparkContext._gateway is None:
-            with own_output() as output:
+            with own_output() as output, _temporary_files_in(temporary):
                 gateway = launch_gateway(conf, {"stdout": output, "stderr": output})
             SparkContext._ensure_initialized(gateway=gateway)
     session = SparkSession.builder.config(conf=conf).getOrCreate()
@@ -105,6 +105,16 @@ def spark_session(
     if not str(session.sparkContext.master).startswith("local"):
         session.sparkContext.addPyFile(str(_zipped_code(temporary)))
     return session
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """For the block: pyspark writes its gateway's address and secret into a file, and a kill -9 would leave it."""
+    before, tempfile.tempdir = tempfile.tempdir, str(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 @cache

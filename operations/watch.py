@@ -157,16 +157,14 @@ def write_state(path: Path, state: State) -> None:
 
 def describe(look: Look, settings: Settings) -> Table:
     """A look as a table: each alert, whether it fires, and what was found, else its limit."""
-    table = Table("alert", "state", prose("found, else the limit"))
+    table = Table("alert", "state", prose("found, or the limit"))
     for alert in Alert:
         found, condition = look.judgement.firing.get(alert), CONDITIONS[alert]
         limit = condition.limit and getattr(settings, condition.limit)
         if found:
             table.add(alert, "fires", f"{condition.title}: {found}", style="red")
         elif alert in look.judgement.unknown:
-            table.add(
-                alert, "unknown", f"without an answer of {' and '.join(map(_SERVERS.__getitem__, condition.asks))}"
-            )
+            table.add(alert, "unknown", f"no answer from {' and '.join(map(_SERVERS.__getitem__, condition.asks))}")
         elif condition.limit and not limit:
             table.add(alert, "off", f"{condition.limit.upper()}=0")
         else:

@@ -27,6 +27,8 @@ class MetabaseError(OperatorError):
 class MetabaseUnavailableError(MetabaseError, UnavailableError):
     """Metabase is unavailable, or too slow."""
 
+    when_back = ". When it is back, run it again"  # none of the servers here
+
 
 class MetabaseConflictError(MetabaseError):
     """Someone else changed the same thing since it was read; the message is Metabase's."""

@@ -4,7 +4,7 @@ import * as format from "./format.js";
 
 const INVOICES = [
   { name: "invoice_date", type: "timestamp", caption: "Date" }, { name: "invoice", type: "text" },
-  { name: "counting_lines", type: "integer", caption: "Lines" }, { name: "purchased", type: "numeric", unit: "currency" },
+  { name: "counting_lines", type: "integer", caption: "Counting lines" }, { name: "purchased", type: "numeric", unit: "currency" },
   { name: "returned", type: "numeric", unit: "currency" },
 ];
 const MOVES = [

@@ -75,7 +75,7 @@ def test_against_a_mart(shop, spark, monkeypatch):
     assert "Name of bread1" in output
     assert "100.0%" in output
     assert run("recommend", "BUTTER1") == (code, output)
-    nothing = "no current rule begins with nothing1: a wrong stock code, or nothing is bought with it often"
+    nothing = "no current rule begins with nothing1: is the stock code right? Or little is bought with it"
     assert run("recommend", "Nothing1", "nothing1") == (0, nothing.replace("nothing1:", "Nothing1, nothing1:"))
     assert run("recommend", "bread1", "butter1", "jam1")[1].startswith("the current rules lead from bread1, butter1, j")
     published(shop, spark)

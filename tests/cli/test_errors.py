@@ -8,7 +8,7 @@ import pkgutil
 
 import pytest
 
-from cli.errors import _WHEN_BACK
+from conf.errors import UnavailableError
 from conf.settings import Settings
 from tests.builders.verbs import run
 
@@ -64,4 +64,4 @@ def test_a_foreign_error_is_mapped(monkeypatch):
 
     monkeypatch.setattr("lake.files.compact", fail)
     done = run("compact")
-    assert (done.code, done.err) == (4, f"gave up: Kafka: NodeNotReadyError: not now{_WHEN_BACK}\n")
+    assert (done.code, done.err) == (4, f"gave up: Kafka: NodeNotReadyError: not now{UnavailableError.when_back}\n")

@@ -242,7 +242,7 @@ def test_once_after_down_is_an_alert_of_both_servers(tmp_path):
     assert {"broker_unreachable", "mart_unreachable"} <= set(told)
     assert "the mart cannot be read: no PostgreSQL: start the embedded one with `retail-mart up`" in done.stdout
     assert "the topic cannot be read: no Kafka: start the embedded one with `retail-mart up`" in done.stdout
-    assert "without an answer of PostgreSQL and Kafka" in done.stdout
+    assert "no answer from PostgreSQL and Kafka" in done.stdout
     alerts = [line for line in done.stderr.splitlines() if "mart cannot be read" in line]
     assert len(alerts) == 1, "one line each, with no \\n in it"
     assert "\\n" not in alerts[0]
