@@ -235,11 +235,12 @@ def test_a_broker_that_is_unavailable(tmp_path: Path, shop: Path) -> None:
 
 
 @pytest.fixture
-def broker(servers: stack.State) -> Iterator[psutil.Process]:
-    """The embedded broker's process, running again after the test."""
-    if not servers.broker:
+def broker(servers: stack.State, stack_home: Path) -> Iterator[psutil.Process]:
+    """The broker's process of now (another test may have killed an earlier one), running again after the test."""
+    running = stack.read_state(stack_home).broker
+    if not servers.broker or running is None:
         pytest.skip("only an embedded broker can be stopped")
-    process = psutil.Process(servers.broker.pid)
+    process = psutil.Process(running.pid)
     yield process
     process.resume()
 
