@@ -90,7 +90,7 @@ def pipeline(
     """
     with ended_by_signals():
         if home.exists():
-            console.print(f"starting anew: what an earlier run left in {home} is replaced", soft_wrap=True)
+            console.print(f"starting afresh: what an earlier run left in {home} is replaced", soft_wrap=True)
         stack.reset(home)
         with end_with_us(home, servers=not keep):
             yield _running(home, console, variables)
