@@ -89,9 +89,8 @@ def run_in(spark: SparkSession, settings: Settings, options: RunOptions) -> Publ
 
 
 def _run(spark: Callable[[], SparkSession], settings: Settings, options: RunOptions) -> Published:
-    with session(
-        settings.require_mart(), APPLICATION
-    ) as connection:  # before the work: if it is unavailable, say so at once
+    # Before the work: if it is unavailable, say so at once.
+    with session(settings.require_mart(), APPLICATION) as connection:
         seconds: dict[str, float] = {}
         with _phase(seconds, "open lake"):
             planned = plan(settings.lake, options)

@@ -17,7 +17,7 @@ from functools import partial
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from deltalake import DeltaTable, QueryBuilder, write_deltalake
+from deltalake import DeltaTable, write_deltalake
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 from psycopg2.extras import execute_values
@@ -30,7 +30,7 @@ from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from conf.terminal import Table, number, prose
 from lake.erasure_list import copy_to_lake, lake_list
-from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
+from lake.table import ask, committed, find_lake, reaching
 from mart.connection import as_owner, connect
 from mart.erasure_list import ErasureList, read_list
 from mart.score import lock_scores, score
@@ -108,7 +108,7 @@ def look(settings: Settings, customer: str) -> Stored:
         invoices, last_on, pruned, moves = one_row(cursor)
         known = read_list(cursor)
         quarantined = len(_mentioning(connection, known.of_one(customer)))
-    landed = 0 if in_lake is None else _count_landed(in_lake, customer)
+    landed = 0 if in_lake is None else ask(in_lake, statement("erase/count_landed"), customer)[0][0].as_py()
     lists = (known, None if in_lake is None else lake_list(in_lake))
     listed = any(found is not None and found.names(customer) for found in lists)
     return Stored(invoices, last_on, pruned, moves, quarantined, landed, listed)
@@ -203,15 +203,14 @@ def _forget(
     return ErasureList(known.salt, known.digests | only.digests), done
 
 
-def erase_from_lake(path: str, listed: ErasureList, only: ErasureList) -> ErasedFromLake:
+def erase_from_lake(table: DeltaTable, listed: ErasureList, only: ErasureList) -> ErasedFromLake:
     """Give the lake the list, null the customer in the rows of listed customers, and delete every file that the newest
     version no longer holds. Safe while landing runs; anyone reading an older version meanwhile must start again.
 
-    Raises StreamingError if there is no lake, UnavailableError if it accepts no commit or is unavailable.
+    Raises UnavailableError if the lake accepts no commit or is unavailable.
     """
-    table = existing_lake(path)
     committed(table, lambda: copy_to_lake(table, listed))
-    with reaching(path):
+    with reaching(table.table_uri):
         table.update_incremental()
         rows = sum(committed(table, partial(_forget_in_date, table, only, found)) for found in _dates(table, only))
         # What is there; of it at once what left the newest version; and what no version ever held, once it is old.
@@ -250,7 +249,8 @@ def _owner(settings: Settings) -> AbstractContextManager[Connection]:
 
 
 def _in_lake(settings: Settings, listed: ErasureList, only: ErasureList) -> ErasedFromLake | None:
-    return erase_from_lake(settings.lake, listed, only) if lake_exists(settings.lake) else None
+    table = find_lake(settings.lake)
+    return None if table is None else erase_from_lake(table, listed, only)
 
 
 def _adopt_salt(cursor: Cursor, in_lake: ErasureList) -> None:
@@ -288,13 +288,6 @@ def _mentioning(connection: Connection, only: ErasureList) -> list[tuple[str, in
         values.itersize = _RAW_AT_ONCE
         values.execute(statement("erase/select_raw"))
         return [row[:3] for row in values if only.is_mentioned(bytes(row[3]))]
-
-
-def _count_landed(table: DeltaTable, customer: str) -> int:
-    question = statement("erase/count_landed").format(customer=customer.replace("'", "''"))
-    with reaching(table.table_uri):
-        [rows] = pa.table(QueryBuilder().register("lake", table).execute(question))[0].to_pylist()
-    return int(rows)
 
 
 def _dates(table: DeltaTable, only: ErasureList) -> list[date]:

@@ -8,13 +8,12 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-import pyarrow as pa
-from deltalake import QueryBuilder
+from deltalake import DeltaTable
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from conf.errors import StreamingError
 from conf.settings import Settings
-from lake.table import existing_lake, lake_exists, reaching
+from lake.table import ask, find_lake
 from mart.erasure_list import possible_customers
 from mart.session import session
 from sql import statement
@@ -51,7 +50,8 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
             found["quarantined"] = [
                 dict(zip(_QUARANTINED, row, strict=True)) for row in values if _mentions(customer, row)
             ]
-    found["lake"] = landed(settings.lake, customer) if lake_exists(settings.lake) else None
+    table = find_lake(settings.lake)
+    found["lake"] = None if table is None else landed(table, customer)
     if not any(found[part] for part in ("scores", "invoices", "carried", "moves", "quarantined")) and not (
         found["lake"] and found["lake"]["invoices"]
     ):
@@ -59,17 +59,9 @@ def export(settings: Settings, customer: str) -> dict[str, Any]:
     return found
 
 
-def landed(lake: str, customer: str) -> dict[str, Any]:
-    """The lake's version, and its rows of a customer, oldest invoice first. Raises UnavailableError, StreamingError.
-
-    Uses delta-rs's own engine: Arrow's threads return delta-rs's files to Python after the last row has arrived, and if
-    the process ends meanwhile, as it does after this command, they abort it
-    (https://github.com/apache/arrow/issues/34314).
-    """
-    table = existing_lake(lake)
-    of_the_customer = statement("export/landed").format(customer=customer.replace("'", "''"))
-    with reaching(lake):
-        rows = pa.table(QueryBuilder().register("lake", table).execute(of_the_customer))
+def landed(table: DeltaTable, customer: str) -> dict[str, Any]:
+    """The lake's version, and its rows of a customer, oldest invoice first. Raises UnavailableError, StreamingError."""
+    rows = ask(table, statement("export/landed"), customer)
     return {"version": table.version(), "invoices": rows.to_pylist()}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 import pyarrow.dataset as ds
+from deltalake import DeltaTable
 from psycopg2.extensions import connection as Connection  # noqa: N812
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -21,7 +22,7 @@ from conf.lake import LAKE_PARTITION
 from conf.settings import Settings
 from conf.terminal import Table, number, prose
 from lake.files import delete_before, delete_old_files
-from lake.table import committed, existing_lake, find_lake, lake_exists, reaching
+from lake.table import committed, find_lake, reaching
 from mart.connection import as_owner
 from mart.session import session
 from sql import one_row, statement
@@ -64,7 +65,7 @@ class Old:
 def look(settings: Settings) -> tuple[Bounds, Old]:
     """What the settings keep as of now, and how many rows are older. Changes nothing.
 
-    As MART_OWNER_DSN. Raises StreamingError if the mart has not this version's tables.
+    As MART_OWNER_DSN. Raises StreamingError if the mart's schema is out of date.
     """
     with _owner(settings) as connection, connection, connection.cursor() as cursor:
         cursor.execute(statement("prune/select_clocks"))
@@ -98,7 +99,8 @@ def prune(settings: Settings, bounds: Bounds, on_step: Callable[[str], None] = l
             cursor.execute(statement("rules/delete_old"), {"kept": bounds.rule_runs})
             rule_runs = cursor.rowcount
     on_step("the lake")
-    lake = _prune_lake(settings, bounds.lake) if lake_exists(settings.lake) else None
+    table = find_lake(settings.lake)
+    lake = None if table is None else _prune_lake(table, bounds.lake, settings.lake_retention_hours)
     return Old(invoices, moves, quarantined, 0, batches, rule_runs, lake)
 
 
@@ -141,12 +143,11 @@ def _deleted(connection: Connection, name: str, bounds: Bounds) -> int:
         return cursor.rowcount
 
 
-def _prune_lake(settings: Settings, since: date | None) -> int:
+def _prune_lake(table: DeltaTable, since: date | None, retention_hours: int) -> int:
     if since is None:
         return 0
-    table = existing_lake(settings.lake)
     rows = committed(table, lambda: delete_before(table, since))
-    committed(table, lambda: delete_old_files(table, settings.lake_retention_hours))
+    committed(table, lambda: delete_old_files(table, retention_hours))
     return rows
 
 

@@ -50,8 +50,12 @@ class LandJob(Job[LandSession]):
             table = find_lake(settings.lake)  # `prepare` makes one
             if table is not None:
                 with reaching(settings.lake):
-                    next_offsets = read_next_offsets(table, topic, topic.end_offsets)
-                starting_offsets(next_offsets, topic, self.options.accept_gap, "the lake")
+                    self._begin(table, topic)
+
+    def _begin(self, table: DeltaTable, topic: Topic) -> tuple[dict[int, int], dict[int, int]]:
+        """The lake's next offsets, and where to read each partition from."""
+        next_offsets = read_next_offsets(table, topic, topic.end_offsets)
+        return next_offsets, starting_offsets(next_offsets, topic, self.options.accept_gap, "the lake")
 
     @contextmanager
     def prepare(self, spark: SparkSession) -> Iterator[LandSession]:
@@ -62,8 +66,7 @@ class LandJob(Job[LandSession]):
             with reaching(settings.lake):
                 record_topic(table, topic)
                 self._take_erasure_list(table)
-                next_offsets = read_next_offsets(table, topic, topic.end_offsets)
-                start = starting_offsets(next_offsets, topic, self.options.accept_gap, "the lake")
+                next_offsets, start = self._begin(table, topic)
                 report_gaps(self.name, next_offsets, start)
                 if moved := {p: at for p, at in start.items() if next_offsets.get(p) != at}:
                     advance(table, topic, moved)

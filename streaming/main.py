@@ -95,9 +95,8 @@ def stream(
                     failure = ended.exception()
                     if failure is not None and not isinstance(failure, StreamingError | UnavailableError):
                         exit_code = _java_exit_code(spark)
-                        if (
-                            exit_code is not None and stopping.is_set()
-                        ):  # a service manager sends SIGTERM to every process
+                        # A service manager sends SIGTERM to every process, so Java may end first.
+                        if exit_code is not None and stopping.is_set():
                             log.info("spark's java ended first", query=running[ended].name, exit_code=exit_code)
                             continue
                         if exit_code is not None:

@@ -57,9 +57,9 @@ def tills(path: str) -> list[tuple[int, str | None]]:
 
 def test_readers_see_null_before_landing_has_added_the_column(older, newer):
     assert tills(older) == [(0, None), (1, None)]
-    assert landed(older, "c1")["invoices"][0]["invoice"] == "0-0"
-    assert erase_from_lake(older, LISTED, LISTED).rows == 1
-    assert landed(older, "c1")["invoices"] == []
+    assert landed(existing_lake(older), "c1")["invoices"][0]["invoice"] == "0-0"
+    assert erase_from_lake(existing_lake(older), LISTED, LISTED).rows == 1
+    assert landed(existing_lake(older), "c1")["invoices"] == []
     assert tills(older) == [(0, None), (1, None)]
 
 
@@ -74,9 +74,9 @@ def test_landing_adds_it_and_everything_goes_on(older, newer, tmp_path):
     assert tills(older) == both
     with sold_in(existing_lake(older), date(2026, 2, 28), date(2026, 3, 1), tmp_path) as sold:
         assert sold.invoices == 4
-    assert [row["till"] for row in landed(older, "c1")["invoices"]] == [None, "4"]
-    assert erase_from_lake(older, LISTED, LISTED).rows == 2
-    assert landed(older, "c1")["invoices"] == []
+    assert [row["till"] for row in landed(existing_lake(older), "c1")["invoices"]] == [None, "4"]
+    assert erase_from_lake(existing_lake(older), LISTED, LISTED).rows == 2
+    assert landed(existing_lake(older), "c1")["invoices"] == []
     assert tills(older) == both
 
 

@@ -23,7 +23,7 @@ from conf.errors import StreamingError
 from conf.settings import Settings
 from lake.erasure_list import lake_list
 from lake.files import compact
-from lake.table import open_lake
+from lake.table import existing_lake, open_lake
 from mart.connection import connect
 from mart.erasure_list import NO_CONTENT, ErasureList, read_list
 from mart.score import Check
@@ -262,7 +262,7 @@ def test_the_lake_forgets_rows_files_and_log(lake):
     everyone = landed_coordinates(lake)
     compact(lake, 168)  # older files stay, with the customer in them
     listed = listing("kim1")
-    done = erase_from_lake(lake, listed, listed)
+    done = erase_from_lake(existing_lake(lake), listed, listed)
     assert done.rows == 3
     assert done.files > 1
     assert done.version == DeltaTable(lake).version()
@@ -273,14 +273,14 @@ def test_the_lake_forgets_rows_files_and_log(lake):
     assert b"kim1" not in stored(lake)  # not as a least or greatest value, not in a predicate
     read_as = {str(pq.read_schema(file).field("customer_id").type) for file in Path(lake).glob("*/*.parquet")}
     assert read_as == {"string"}  # a string_view, as an update would write, is not read by every engine
-    again = erase_from_lake(lake, listed, listed)
+    again = erase_from_lake(existing_lake(lake), listed, listed)
     assert (again.rows, again.files) == (0, 0)
 
 
 def test_landing_knows_the_list(lake):
     table = open_lake(lake)  # a landing that has looked at the lake before the erasure
     listed = listing("kim1")
-    erase_from_lake(lake, listed, listed)
+    erase_from_lake(existing_lake(lake), listed, listed)
     landed = land_batch(
         table, TOPIC, batch({**valid(6), "customer_id": "kim1"}, valid(7), {**valid(3, 1), "customer_id": "kim2"})
     )
@@ -295,7 +295,7 @@ def test_a_landing_that_prepared_its_commit_before_the_erasure_looks_again(lake,
 
     def erase_first(*arguments):
         if not erased:
-            erased.append(erase_from_lake(lake, listed, listed))
+            erased.append(erase_from_lake(existing_lake(lake), listed, listed))
         commit(*arguments)
 
     monkeypatch.setattr(land, "append", erase_first)
@@ -323,7 +323,7 @@ def test_erasing_beside_a_landing_and_a_compaction(lake):
     while landing.is_alive() and len(gone) < 8:
         gone.append(f"d{len(gone)}")
         listed = listing(*gone)
-        erase_from_lake(lake, listed, listed.of_one(gone[-1]))
+        erase_from_lake(existing_lake(lake), listed, listed.of_one(gone[-1]))
     landing.join()
     assert not failures
     assert len(landed_coordinates(lake)) == 9 + 60

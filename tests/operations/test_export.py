@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deltalake.fs import DeltaStorageHandler
 
-from lake.table import open_lake
+from lake.table import existing_lake, open_lake
 from operations.export import landed
 from streaming.land import land_batch
 from tests.builders.landed import TOPIC, batch, valid
@@ -18,7 +18,7 @@ def test_no_file_is_left_to_threads_that_outlive_the_last_row(tmp_path, monkeypa
     land_batch(open_lake(path), TOPIC, batch(valid(0), valid(1), valid(2, day="2026-03-02")))
     opened: list[str] = []
     monkeypatch.setattr(DeltaStorageHandler, "open_input_file", lambda _self, name: opened.append(name))
-    assert [row["invoice"] for row in landed(path, "c1")["invoices"]] == ["0-0", "0-2"]
+    assert [row["invoice"] for row in landed(existing_lake(path), "c1")["invoices"]] == ["0-0", "0-2"]
     assert opened == []
 
 
@@ -26,6 +26,6 @@ def test_an_id_is_compared_as_it_is(tmp_path):
     path = str(tmp_path / "lake")
     strange = ["o'brien", "{customer}", "' OR 1=1 --", "a\\'b", "%", "''"]
     land_batch(open_lake(path), TOPIC, batch(*(valid(n) | {"customer_id": who} for n, who in enumerate(strange))))
-    found = [landed(path, who)["invoices"] for who in strange]
+    found = [landed(existing_lake(path), who)["invoices"] for who in strange]
     assert [[row["customer_id"] for row in rows] for rows in found] == [[who] for who in strange]
-    assert landed(path, "o")["invoices"] == []
+    assert landed(existing_lake(path), "o")["invoices"] == []
